@@ -1,0 +1,76 @@
+# zit: build, test, install. Out of tree in build/; no configure step. `scripts/setup` installs what is needed.
+#
+#   make              everything            make SAN=1        the same with ASAN and UBSAN, in build-san/
+#   make check        unit, kernel, model and system tests    make bench     figures, as ratios
+#   make install DESTDIR= PREFIX=/usr
+
+CC      ?= cc
+PREFIX  ?= /usr
+DESTDIR ?=
+BUILD   := $(if $(SAN),build-san,build)
+VERSION := 0.1
+
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+comma   := ,
+SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+CFLAGS  ?= -O2 -g
+ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARN) $(SANFLAGS) -D_GNU_SOURCE -I. -I$(BUILD) -DZIT_VERSION='"$(VERSION)"'
+ALL_LDFLAGS = $(SANFLAGS) $(LDFLAGS)
+
+
+# ---- what each program is made of
+
+IPC := ipc/err.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/api.o
+
+KERNELS := kernels/tensor.o kernels/device.o
+
+RUNNER_MODEL := runner/generation.o
+
+RUNNER := runner/main.o
+
+SUPERVISOR := supervisor/main.o
+
+CTL := ctl/main.o
+
+PROGRAMS := zitd zit-runner zitctl
+
+LIBS_zitd       := -lev -ljansson -lsystemd -linih -lpthread
+LIBS_zit-runner := -ljansson -lutf8proc -lpng -ldnnl -lgomp -lm -lpthread
+LIBS_zitctl     := -ljansson
+
+all: $(PROGRAMS:%=$(BUILD)/%)
+
+$(BUILD)/zitd: $(addprefix $(BUILD)/,$(IPC) $(SUPERVISOR))
+$(BUILD)/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) $(RUNNER))
+$(BUILD)/zitctl: $(addprefix $(BUILD)/,$(IPC) $(CTL))
+
+$(PROGRAMS:%=$(BUILD)/%):
+	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_$(@F))
+
+# ---- compiling
+
+# The arithmetic is compiled for speed; everything else for debugging ease.
+$(BUILD)/kernels/%.o: CFLAGS := -O3 -g -fopenmp
+
+$(BUILD)/%.o: %.c $(BUILD)/build_id.h
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# ZIT_BUILD: both ends of a runner's socket must come from one build. Rewritten only when it changes.
+$(BUILD)/build_id.h: FORCE
+	@mkdir -p $(@D)
+	@id="$(VERSION)+$$(git describe --always --dirty 2>/dev/null || echo release)"; \
+	 printf '#define ZIT_BUILD "%s"\n' "$$id" | cmp -s - $@ || printf '#define ZIT_BUILD "%s"\n' "$$id" > $@
+
+FORCE:
+
+# ---- tests: every tests/unit/test_X.c, tests/kernels/test_X.c and tests/model/test_X.c is one cmocka program
+
+# (lists below name the objects of the product that each kind of test links)
+
+clean:
+	rm -rf build build-san
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+.PHONY: all clean FORCE

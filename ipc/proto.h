@@ -1,0 +1,69 @@
+/*
+ * Messages between zitd and a runner: structs, packing and strict reading, all expanded from proto.def.
+ * Knows nothing of sockets (channel.h) and nothing of what messages mean.
+ */
+#ifndef IPC_PROTO_H
+#define IPC_PROTO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PROTO_VERSION = 1, PROTO_MAX_BYTES = 160 * 1024, PROTO_MAX_FDS = 4 };
+
+/* The first 24 bytes of every packet: u16 type, u16 zero, u32 payload bytes, u64 job, u32 attempt, u32 generation. */
+struct proto_header {
+	uint16_t type;
+	uint64_t job;	     /* zitd's number of the job; 0 when about NOBODY */
+	uint32_t attempt;    /* 1.. */
+	uint32_t generation; /* of the runner process; grows with each spawn */
+};
+
+/* struct proto_hello, proto_loading, ... : STR fields are `const char *` that point into the packet that was read
+ * (valid until it is overwritten) or, when packing, into the caller's memory. Never NULL after reading. */
+#define U32(x) uint32_t x;
+#define U64(x) uint64_t x;
+#define F64(x) double x;
+#define STR(x, max) const char *x;
+#define MSG(NAME, number, sender, fds, about, fields)                                                       \
+	struct proto_##NAME {                                                                               \
+		fields                                                                                      \
+	};
+#include "ipc/proto.def"
+#undef MSG
+#undef U32
+#undef U64
+#undef F64
+#undef STR
+
+enum proto_type {
+#define MSG(NAME, number, sender, fds, about, fields) PROTO_##NAME = (number),
+#include "ipc/proto.def"
+#undef MSG
+};
+
+enum proto_sender { PROTO_FROM_ZITD, PROTO_FROM_RUNNER };
+
+struct proto_msg {
+	struct proto_header head;
+	union {
+#define MSG(NAME, number, sender, fds, about, fields) struct proto_##NAME NAME;
+#include "ipc/proto.def"
+#undef MSG
+	};
+};
+
+/* "PROGRESS"; "?" for a number without a row. */
+const char *proto_name(unsigned type);
+/* Exactly how many descriptors a message of this type carries; 0 for an unknown one. */
+int proto_fds(unsigned type);
+
+/* Writes m into out; returns the packet's bytes, or -ERR_PROTOCOL if a string is too long or does not fit. */
+int proto_pack(const struct proto_msg *m, uint8_t *out, size_t size);
+
+/* Reads one packet from `sender`. 0, or -ERR_PROTOCOL for anything but a row's exact shape: unknown type, wrong
+ * side, a byte too few or too many, a string that is too long, not UTF-8 or holds a NUL inside. Strings of *m point
+ * into `packet`: on the wire a string is u32 bytes, the bytes, and one NUL. */
+int proto_read(struct proto_msg *m, enum proto_sender sender, const uint8_t *packet, size_t bytes);
+
+#endif
