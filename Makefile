@@ -2,9 +2,10 @@
 #
 #   make              everything            make SAN=1        the same with ASAN and UBSAN, in build-san/
 #   make check        unit, kernel, model and system tests    make bench     figures, as ratios
-#   make install DESTDIR= PREFIX=/usr
+#   make install DESTDIR= PREFIX=/usr                        make V=1    show the commands
 
 CC      ?= cc
+Q       := $(if $(V),,@)
 PREFIX  ?= /usr
 DESTDIR ?=
 BUILD   := $(if $(SAN),build-san,build)
@@ -30,7 +31,8 @@ RUNNER := runner/main.o
 
 SUPERVISOR := supervisor/main.o
 
-CTL := ctl/main.o
+CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/admin.o ctl/output.o \
+	ctl/progress.o ctl/picture.o
 
 PROGRAMS := zitd zit-runner zitctl
 
@@ -45,7 +47,8 @@ $(BUILD)/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) $(R
 $(BUILD)/zitctl: $(addprefix $(BUILD)/,$(IPC) $(CTL))
 
 $(PROGRAMS:%=$(BUILD)/%):
-	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_$(@F))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_$(@F))
 
 # ---- compiling
 
@@ -54,7 +57,8 @@ $(BUILD)/kernels/%.o: CFLAGS := -O3 -g -fopenmp
 
 $(BUILD)/%.o: %.c $(BUILD)/build_id.h
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  CC    $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # ZIT_BUILD: both ends of a runner's socket must come from one build. Rewritten only when it changes.
 $(BUILD)/build_id.h: FORCE

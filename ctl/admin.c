@@ -1,0 +1,59 @@
+/*
+ * The commands of administrators: restart, reload.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "ctl/call.h"
+#include "ctl/output.h"
+
+static void
+print_words(const char *title, const json_t *list)
+{
+	size_t i;
+	json_t *word;
+
+	if (json_array_size(list) == 0)
+		return;
+	printf("%s:", title);
+	json_array_foreach(list, i, word)
+	    printf(" %s", json_string_value(word) ? json_string_value(word) : "?");
+	putchar('\n');
+}
+
+int
+command_restart(struct ctl *ctl)
+{
+	int status = CTL_INTERNAL;
+	json_t *params = ctl->arg_count > 0 && strcmp(ctl->args[0], "all") != 0
+			     ? json_pack("{s:s}", "runner", ctl->args[0])
+			     : NULL;
+	json_t *result = call_once(ctl, "restart", params, &status);
+
+	if (result == NULL)
+		return status;
+	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
+		output_json(ctl, result);
+	else if (!ctl->quiet)
+		print_words("restarting", json_object_get(result, "runners"));
+	json_decref(result);
+	return CTL_OK;
+}
+
+int
+command_reload(struct ctl *ctl)
+{
+	int status = CTL_INTERNAL;
+	json_t *result = call_once(ctl, "reload", NULL, &status);
+
+	if (result == NULL)
+		return status;
+	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL) {
+		output_json(ctl, result);
+	} else if (!ctl->quiet) {
+		print_words("changed", json_object_get(result, "changed"));
+		print_words("need a restart of zitd", json_object_get(result, "need_restart"));
+	}
+	json_decref(result);
+	return CTL_OK;
+}

@@ -1,0 +1,69 @@
+/*
+ * The step every command shares: open the socket, call one method, turn what went wrong into a line and an
+ * exit code.
+ */
+#include "ctl/call.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "ctl/output.h"
+
+struct client *
+call_open(const struct ctl *ctl, int *status)
+{
+	struct client *client = NULL;
+	struct err e;
+
+	if (client_open(&client, ctl->socket, ctl->timeout_s, &e) != 0)
+		*status = call_failed(CLIENT_ERROR, &e);
+	return client;
+}
+
+json_t *
+call_once(const struct ctl *ctl, const char *method, json_t *params, int *status)
+{
+	struct client *client = call_open(ctl, status);
+	json_t *result = NULL;
+	struct err e;
+	enum client_end end;
+
+	if (client == NULL) {
+		json_decref(params);
+		return NULL;
+	}
+	end = client_call(client, method, params, NULL, NULL, &result, &e);
+	client_close(&client);
+	if (end != CLIENT_OK)
+		*status = call_failed(end, &e);
+	return result;
+}
+
+int
+call_failed(enum client_end end, const struct err *e)
+{
+	switch (end) {
+	case CLIENT_INTERRUPTED:
+		fprintf(stderr, "zitctl: interrupted\n");
+		return CTL_INTERRUPTED;
+	case CLIENT_TIMED_OUT:
+		fprintf(stderr, "zitctl: no answer within --timeout\n");
+		return CTL_TIMED_OUT;
+	default:
+		fprintf(stderr, "zitctl: %s: %s\n", err_row(e->code)->name, e->text);
+		return err_row(e->code)->ctl_exit;
+	}
+}
+
+int
+call_outcome(const json_t *record)
+{
+	const char *name = output_text(record, "error.name");
+	const struct err_row *row = err_row_by_name(name);
+
+	if (strcmp(output_text(record, "state"), "done") == 0)
+		return CTL_OK;
+	fprintf(stderr, "zitctl: %s: %s: %s\n", output_text(record, "job"),
+	    *name != '\0' ? name : output_text(record, "state"), output_text(record, "error.message"));
+	return row != NULL ? row->ctl_exit : CTL_FAILED;
+}

@@ -1,0 +1,40 @@
+/*
+ * A blocking client of the public socket: one request at a time, its events, and the descriptors that come
+ * with it.
+ */
+#ifndef CTL_CLIENT_H
+#define CTL_CLIENT_H
+
+#include <jansson.h>
+
+#include "ipc/err.h"
+
+enum { CLIENT_MAX_FDS = 16 };
+
+struct client;
+
+enum client_end {
+	CLIENT_OK,
+	CLIENT_ERROR,	    /* *e says what: zitd's answer, or that it cannot be reached */
+	CLIENT_INTERRUPTED, /* SIGINT or SIGTERM arrived */
+	CLIENT_TIMED_OUT,   /* the client's own time is over */
+};
+
+/* Connects to `path`; NULL: $ZIT_SOCKET, /run/zit/zitd.sock, $XDG_RUNTIME_DIR/zit/zitd.sock, the first that
+ * exists. A directory means the zitd.sock in it. `timeout_s` counts from here over all calls; 0 is no limit.
+ * 0 or -ERR_UNREACHABLE. */
+int client_open(struct client **c, const char *path, double timeout_s, struct err *e);
+void client_close(struct client **c);
+
+/* Calls `method`; `params` is stolen and may be NULL. Events that arrive before the answer go to on_event,
+ * which may be NULL. On CLIENT_OK *result is a new reference. Descriptors of the answer: client_take_fd. */
+enum client_end client_call(struct client *c, const char *method, json_t *params,
+    void (*on_event)(void *arg, const json_t *params), void *arg, json_t **result, struct err *e);
+
+/* The i-th descriptor of the last answer, now the caller's; -1 when there is none. */
+int client_take_fd(struct client *c, int index);
+
+/* From here on SIGINT and SIGTERM end a call instead of the process. */
+void client_catch_signals(void);
+
+#endif

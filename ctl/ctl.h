@@ -1,0 +1,61 @@
+/*
+ * What the parts of zitctl share: the parsed command line and the commands' table.
+ */
+#ifndef CTL_CTL_H
+#define CTL_CTL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+/* Exit codes that are not an error row's (err.def has those). */
+enum {
+	CTL_OK = 0,
+	CTL_FAILED = 1,
+	CTL_USAGE = 2,
+	CTL_NOT_READY = 3,
+	CTL_INTERNAL = 70,
+	CTL_TIMED_OUT = 124,
+	CTL_INTERRUPTED = 130
+};
+
+enum ctl_format { FORMAT_TABLE, FORMAT_WIDE, FORMAT_JSON, FORMAT_JSONL, FORMAT_NAME };
+enum ctl_progress { PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_JSON, PROGRESS_NONE };
+
+enum { CTL_MAX_ARGS = 1000 };
+
+struct ctl {
+	const struct ctl_command *command; /* NULL: none was named */
+	const char *args[CTL_MAX_ARGS];	   /* the command's operands, borrowed from argv */
+	int arg_count;
+	const char *socket; /* -H, or NULL: look where zitd usually is */
+	const char *save;   /* where a picture goes, or NULL */
+	enum ctl_format format;
+	enum ctl_progress progress;
+	bool quiet;
+	double timeout_s; /* 0: as long as it takes */
+	json_t *params;	  /* members of `submit` given as options; owned */
+};
+
+struct ctl_command {
+	const char *name;
+	const char *operands; /* for the usage line */
+	int min_args, max_args;
+	bool takes_params; /* accepts the options that are members of `submit` */
+	bool saves;	   /* accepts --save */
+	int (*run)(struct ctl *ctl);
+	const char *help;
+};
+
+/* The row of commands.def with that name, or NULL; and rows in order, NULL past the end. */
+const struct ctl_command *command_find(const char *name);
+const struct ctl_command *command_at(size_t index);
+
+/* Fills *ctl from the command line. 0, or an exit code after saying on stderr what is wrong. Help and version
+ * are printed here too and end with *done = true. */
+int options_parse(struct ctl *ctl, int argc, char **argv, bool *done);
+
+#define COMMAND(name, operands, min, max, params, saves, help) int command_##name(struct ctl *ctl);
+#include "ctl/commands.def"
+#undef COMMAND
+
+#endif

@@ -1,0 +1,182 @@
+/*
+ * The commands that make pictures: generate, submit, wait.
+ */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ctl/call.h"
+#include "ctl/output.h"
+#include "ctl/picture.h"
+#include "ctl/progress.h"
+
+static void
+print_warnings(const struct ctl *ctl, const json_t *record)
+{
+	size_t i;
+	json_t *warning;
+
+	if (ctl->quiet)
+		return;
+	json_array_foreach(json_object_get(record, "warnings"), i, warning) fprintf(
+	    stderr, "zitctl: note: %s\n", json_string_value(warning) ? json_string_value(warning) : "?");
+}
+
+/* Saves every picture of a done job and puts the paths into its record. 0 or an exit code. */
+static int
+save_pictures(const struct ctl *ctl, struct client *client, json_t *record)
+{
+	json_t *pictures = json_object_get(json_object_get(record, "result"), "pictures");
+	int count = (int)json_array_size(pictures);
+
+	for (int i = 0; i < count; i++) {
+		int fd = client_take_fd(client, i);
+		char path[PATH_MAX];
+		struct err e = {.code = ERR_SYSTEM,
+		    .text = "the picture did not come with the answer, or its path is too long"};
+		int status = -1;
+
+		if (fd >= 0 &&
+		    picture_path(ctl->save, output_text(record, "job"), i, count, path, sizeof(path)))
+			status = picture_save(fd, path, &e);
+		if (fd >= 0)
+			close(fd);
+		if (status != 0)
+			return call_failed(CLIENT_ERROR, &e);
+		json_object_set_new(json_array_get(pictures, (size_t)i), "path", json_string(path));
+		if (i == 0)
+			json_object_set_new(json_object_get(record, "result"), "path", json_string(path));
+	}
+	return CTL_OK;
+}
+
+static void
+print_done(const struct ctl *ctl, const json_t *record)
+{
+	size_t i;
+	json_t *picture;
+
+	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
+		output_json(ctl, record);
+	else if (ctl->format == FORMAT_NAME)
+		puts(output_text(record, "job"));
+	else
+		json_array_foreach(json_object_get(json_object_get(record, "result"), "pictures"), i, picture)
+		    puts(output_text(picture, "path"));
+}
+
+/* The picture has come or the job has ended otherwise: save, print, exit code. */
+static int
+finish(const struct ctl *ctl, struct client *client, json_t *record, bool save)
+{
+	int status = call_outcome(record);
+
+	print_warnings(ctl, record);
+	if (status == CTL_OK && save)
+		status = save_pictures(ctl, client, record);
+	if (status == CTL_OK || ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
+		print_done(ctl, record);
+	return status;
+}
+
+/* ^C or --timeout while a job of ours runs: it is cancelled on a connection of its own, in at most two
+ * seconds. */
+static void
+cancel_quietly(const struct ctl *ctl, const char *job)
+{
+	struct client *client = NULL;
+	json_t *result = NULL;
+	struct err e;
+
+	if (*job == '\0' || client_open(&client, ctl->socket, 2.0, &e) != 0)
+		return; /* zitd cancels it when it sees the connection close */
+	client_call(client, "cancel", json_pack("{s:s}", "job", job), NULL, NULL, &result, &e);
+	json_decref(result);
+	client_close(&client);
+}
+
+/* Calls a method that answers with a final record, showing progress. `own`: the job dies with the command. */
+static int
+call_and_finish(const struct ctl *ctl, const char *method, json_t *params, bool own, bool save)
+{
+	struct client *client;
+	struct progress progress;
+	json_t *record = NULL;
+	struct err e;
+	enum client_end end;
+	int status = CTL_INTERNAL;
+
+	client = call_open(ctl, &status);
+	if (client == NULL) {
+		json_decref(params);
+		return status;
+	}
+	progress_init(&progress, ctl);
+	if (progress.mode != PROGRESS_NONE || own) /* the first event tells the id, which ^C needs */
+		json_object_set_new(params, "events", json_true());
+	if (save)
+		json_object_set_new(params, "deliver", json_string("fd"));
+	end = client_call(client, method, params, progress_event, &progress, &record, &e);
+	progress_end(&progress);
+	if (end == CLIENT_OK)
+		status = finish(ctl, client, record, save);
+	else
+		status = call_failed(end, &e);
+	if (own && (end == CLIENT_INTERRUPTED || end == CLIENT_TIMED_OUT))
+		cancel_quietly(ctl, progress.job);
+	json_decref(record);
+	client_close(&client);
+	return status;
+}
+
+static json_t *
+submit_params(const struct ctl *ctl)
+{
+	json_t *params = json_copy(ctl->params);
+
+	if (json_object_set_new(params, "prompt", json_string(ctl->args[0])) != 0) {
+		fprintf(stderr, "zitctl: the prompt is not valid UTF-8; set the terminal to UTF-8\n");
+		json_decref(params);
+		return NULL;
+	}
+	return params;
+}
+
+int
+command_generate(struct ctl *ctl)
+{
+	json_t *params = submit_params(ctl);
+
+	if (params == NULL)
+		return CTL_USAGE;
+	json_object_set_new(params, "wait", json_true());
+	return call_and_finish(ctl, "submit", params, true, true);
+}
+
+int
+command_submit(struct ctl *ctl)
+{
+	json_t *params = submit_params(ctl), *result;
+	int status = CTL_USAGE;
+
+	if (params == NULL)
+		return status;
+	result = call_once(ctl, "submit", params, &status);
+	if (result == NULL)
+		return status;
+	print_warnings(ctl, result);
+	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
+		output_json(ctl, result);
+	else
+		puts(output_text(result, "job"));
+	json_decref(result);
+	return CTL_OK;
+}
+
+int
+command_wait(struct ctl *ctl)
+{
+	return call_and_finish(
+	    ctl, "wait", json_pack("{s:s}", "job", ctl->args[0]), false, ctl->save != NULL);
+}

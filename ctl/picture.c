@@ -1,0 +1,109 @@
+/*
+ * Pictures on disk: from the sealed descriptor that zitd handed over to a file of the user's.
+ */
+#include "ctl/picture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool
+picture_path(const char *save, const char *job, int index, int count, char *out, size_t size)
+{
+	char own[128];
+	const char *slash, *dot;
+	int n;
+
+	if (save == NULL) {
+		snprintf(own, sizeof(own), "%s.png", job);
+		save = own;
+	}
+	slash = strrchr(save, '/');
+	dot = strrchr(slash != NULL ? slash : save, '.');
+	if (dot == NULL)
+		dot = save + strlen(save);
+	if (count <= 1)
+		n = snprintf(out, size, "%s", save);
+	else
+		n = snprintf(out, size, "%.*s-%d%s", (int)(dot - save), save, index + 1, dot);
+	return n > 0 && (size_t)n < size;
+}
+
+/* All of `from`, from its start, to `to`. 0 or an errno. */
+static int
+copy_bytes(int from, int to)
+{
+	char chunk[64 * 1024];
+	off_t at = 0;
+
+	for (;;) {
+		ssize_t n = pread(from, chunk, sizeof(chunk), at);
+		if (n == 0)
+			return 0;
+		if (n < 0)
+			return errno;
+		at += n;
+		for (ssize_t done = 0; done < n;) {
+			ssize_t m = write(to, chunk + done, (size_t)(n - done));
+			if (m < 0 && errno != EINTR)
+				return errno;
+			done += m > 0 ? m : 0;
+		}
+	}
+}
+
+/* A device or pipe such as /dev/stdout is written as it is. */
+static int
+save_in_place(int fd, const char *path)
+{
+	int to = open(path, O_WRONLY | O_CLOEXEC);
+	int error = to >= 0 ? copy_bytes(fd, to) : errno;
+
+	if (to >= 0)
+		close(to);
+	return error;
+}
+
+static int
+save_by_rename(int fd, const char *path)
+{
+	char temporary[PATH_MAX];
+	mode_t mask = umask(0);
+	int n = snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path);
+	int to, error;
+
+	umask(mask);
+	if (n < 0 || (size_t)n >= sizeof(temporary))
+		return ENAMETOOLONG;
+	to = mkostemp(temporary, O_CLOEXEC);
+	if (to < 0)
+		return errno;
+	error = copy_bytes(fd, to);
+	if (error == 0 && fchmod(to, 0666 & ~mask) != 0)
+		error = errno;
+	if (close(to) != 0 && error == 0)
+		error = errno;
+	if (error == 0 && rename(temporary, path) != 0)
+		error = errno;
+	if (error != 0)
+		unlink(temporary);
+	return error;
+}
+
+int
+picture_save(int fd, const char *path, struct err *e)
+{
+	struct stat st;
+	bool special = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+	int error = special ? save_in_place(fd, path) : save_by_rename(fd, path);
+
+	if (error != 0)
+		return err_set(
+		    e, ERR_SYSTEM, "the picture cannot be written to %s: %s", path, strerror(error));
+	return 0;
+}

@@ -1,0 +1,20 @@
+/*
+ * Pictures on disk: from the sealed descriptor that zitd handed over to a file of the user's.
+ */
+#ifndef CTL_PICTURE_H
+#define CTL_PICTURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "ipc/err.h"
+
+/* The file name of picture `index` of `count`: `save` as it stands for a single one, "name-2.png" for the
+ * second of several; `save` NULL: "JOB.png". false when it does not fit. */
+bool picture_path(const char *save, const char *job, int index, int count, char *out, size_t size);
+
+/* Copies all of fd into `path` by way of a temporary file beside it, so that no reader sees half a picture. 0
+ * or -ERR_SYSTEM naming the file. */
+int picture_save(int fd, const char *path, struct err *e);
+
+#endif
