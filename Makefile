@@ -55,7 +55,7 @@ $(PROGRAMS:%=$(BUILD)/%):
 # The arithmetic is compiled for speed; everything else for debugging ease.
 $(BUILD)/kernels/%.o: CFLAGS := -O3 -g -fopenmp
 
-$(BUILD)/%.o: %.c $(BUILD)/build_id.h
+$(BUILD)/%.o: %.c | $(BUILD)/build_id.h
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
