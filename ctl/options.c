@@ -242,16 +242,9 @@ static const struct option_row {
 	int (*set)(struct ctl *ctl, const char *text); /* 0, an exit code, or DONE */
 	const char *help;
 } globals[] = {
-    {"output", 'o', "table|json|jsonl|wide|name", set_output,
-	"how to print; with generate: the picture's file"},
-    {"socket", 'H', "SOCKET", set_socket, "zitd's socket, or the directory that holds zitd.sock"},
-    {"save", 0, "FILE", set_save, "where the picture goes (generate, wait)"},
-    {"quiet", 'q', NULL, set_quiet, "print nothing but the result"},
-    {"progress", 0, "auto|bar|json|none", set_progress, "how to show progress on stderr"},
-    {"timeout", 0, "SECONDS", set_timeout, "give up after that time (exit code 124)"},
-    {"size", 0, "WxH", set_size, "width and height together"},
-    {"help", 'h', NULL, set_help, "show this"},
-    {"version", 'V', NULL, set_version, "show the version"},
+#define OPTION(name, letter, arg, help) {#name, letter, arg, set_##name, help},
+#include "ctl/options.def"
+#undef OPTION
 };
 
 enum { GLOBAL_COUNT = sizeof(globals) / sizeof(globals[0]) };
