@@ -1,0 +1,193 @@
+"""Clients that break the rules or go away: each gets its own error, nobody else notices."""
+import json
+import socket
+import time
+
+import pytest
+
+from harness import Connection, RpcError, until
+
+BAD_LINES = [
+    (b"{\n", "parse_error"),
+    (b"[1,2,3]\n", "invalid_request"),
+    (b"42\n", "invalid_request"),
+    (b'{"id":1}\n', "invalid_request"),
+    (b'{"id":1,"method":5}\n', "invalid_request"),
+    (b'{"id":1,"method":"nosuch"}\n', "unknown_method"),
+    (b'{"id":1,"method":"submit"}\n', "invalid_param"),
+    (b'{"id":1,"method":"submit","params":{"prompt":5}}\n', "invalid_param"),
+    (b'{"id":1,"method":"submit","params":{"prompt":"x","colour":"red"}}\n', "invalid_param"),
+    (b'{"id":1,"method":"submit","params":{"prompt":"x","width":300}}\n', "invalid_param"),
+    (b'{"id":1,"method":"submit","params":{"prompt":"x","width":1e99}}\n', "invalid_param"),
+    (b'{"id":1,"method":"submit","params":{"prompt":"x","seed":-1}}\n', "invalid_param"),
+    (b'{"id":1,"method":"submit","params":{"prompt":"x","priority":"urgent"}}\n', "invalid_param"),
+    (b'{"id":1,"method":"submit","params":{"prompt":"\xff\xfe"}}\n', "parse_error"),
+    (b'{"id":1,"method":"submit","params":{"prompt":"\xed\xa0\x80"}}\n', "parse_error"),
+    (b'{"id":1,"method":"submit","params":{"prompt":"a\\u0000b"}}\n', None),
+    (b'{"id":1,"method":"submit","params":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "parse_error"),
+    (b'{"id":1,"method":"get","params":{"job":"' + b"x" * 1000 + b'"}}\n', "invalid_param"),
+]
+
+
+def test_bad_lines_get_their_error_and_the_connection_goes_on(zitd):
+    daemon = zitd("step 0")
+    for line, name in BAD_LINES:
+        connection = Connection(daemon.socket_path)
+        connection.send_raw(line)
+        reply = connection.read_line()
+        assert "error" in reply, (line[:60], reply)
+        assert isinstance(reply["error"]["code"], int) and reply["error"]["message"]
+        if name:
+            assert reply["error"]["data"]["name"] == name, (line[:60], reply)
+        assert connection.call("status")["state"] == "ready", line[:60]
+        connection.close()
+    assert daemon.records() == []
+
+
+def test_unknown_member_is_named_with_the_nearest_known(zitd):
+    with pytest.raises(RpcError) as e:
+        zitd("step 0").call("submit", prompt="x", widht=256)
+    assert e.value.data["param"] == "widht"
+    assert "width" in e.value.message
+
+
+def test_line_of_two_mebibytes_ends_the_connection(zitd):
+    daemon = zitd("step 0")
+    connection = daemon.connect()
+    try:
+        connection.send_raw(b'{"id":1,"method":"submit","params":{"prompt":"' + b"x" * (2 << 20) + b'"}}\n')
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    reply = connection.read_line()
+    assert reply["error"]["data"]["name"] == "frame_too_large"
+    with pytest.raises((EOFError, ConnectionResetError)):
+        connection.call("status")
+    assert daemon.generate()["state"] == "done"
+
+
+def test_half_a_line_then_gone(zitd):
+    daemon = zitd("step 0")
+    for _ in range(20):
+        connection = Connection(daemon.socket_path)
+        connection.send_raw(b'{"id":1,"method":"sub')
+        connection.close()
+    assert daemon.generate()["state"] == "done"
+    assert len(daemon.records()) == 1
+
+
+def test_half_close_is_not_gone(zitd):
+    daemon = zitd("step 0.05")
+    connection = daemon.connect()
+    connection.send("submit", prompt="a cat", wait=True, steps=5)
+    connection.socket.shutdown(socket.SHUT_WR)
+    reply = connection.read_line()
+    daemon.accepted.add(reply["result"]["job"])
+    assert reply["result"]["state"] == "done"
+    assert connection.read_line() is None
+
+
+def test_client_gone_while_waiting_cancels_its_job(zitd):
+    daemon = zitd("step 0.05")
+    connection = Connection(daemon.socket_path)
+    connection.send("submit", prompt="a cat", wait=True, steps=100)
+    job = until(daemon.records, 10.0, "job accepted")[0]["job"]
+    daemon.wait_running(job)
+    connection.close()
+    daemon.wait_state(job, "cancelled", timeout=10.0)
+
+
+def test_client_gone_with_keep_leaves_its_job(zitd):
+    daemon = zitd("step 0.05")
+    connection = Connection(daemon.socket_path)
+    connection.send("submit", prompt="a cat", wait=True, steps=10, on_disconnect="keep")
+    job = until(daemon.records, 10.0, "job accepted")[0]["job"]
+    connection.close()
+    assert daemon.wait(job)["state"] == "done"
+
+
+def test_silent_connection_is_closed_by_the_connect_clock(zitd):
+    daemon = zitd("step 0", zitd={"connect_timeout": 1})
+    connection = daemon.connect()
+    start = time.monotonic()
+    assert connection.read_line() is None
+    assert 0.9 <= time.monotonic() - start <= 4.0
+
+
+def test_half_a_line_is_closed_by_the_read_clock(zitd):
+    daemon = zitd("step 0", zitd={"connect_timeout": 1, "read_timeout": 1})
+    connection = daemon.connect()
+    connection.call("status")
+    connection.send_raw(b'{"id":1,')
+    start = time.monotonic()
+    while connection.read_line() is not None:
+        pass
+    assert 0.9 <= time.monotonic() - start <= 4.0
+
+
+def test_waiting_for_a_picture_is_no_stall(zitd):
+    daemon = zitd("step 0.1", zitd={"connect_timeout": 1, "read_timeout": 1})
+    connection = daemon.connect()
+    record = connection.call("submit", prompt="slow", wait=True, steps=30)
+    daemon.accepted.add(record["job"])
+    assert record["state"] == "done"
+
+
+def test_client_that_never_reads_does_not_disturb(zitd):
+    daemon = zitd("step 0", zitd={"read_timeout": 1})
+    deaf = daemon.connect()
+    deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.socket.settimeout(5)
+    line = json.dumps({"id": 1, "method": "status"}).encode() + b"\n"
+    try:
+        for _ in range(5000):
+            deaf.send_raw(line)
+    except (TimeoutError, BrokenPipeError, ConnectionResetError):
+        pass
+    assert daemon.generate()["state"] == "done"
+
+
+def test_full_queue(zitd):
+    daemon = zitd("step 0.05", queue={"max_size": 3})
+    daemon.wait_running(daemon.submit("running", steps=60))
+    for i in range(3):
+        daemon.submit(f"queued {i}", steps=1)
+    with pytest.raises(RpcError) as e:
+        daemon.call("submit", prompt="one too many")
+    assert e.value.name == "queue_full"
+    assert e.value.data["retry_after_s"] >= 1
+    assert "retry" in e.value.message or "again" in e.value.message
+
+
+def test_connections_dropped_by_the_hundred(zitd):
+    daemon = zitd("step 0")
+    for _ in range(300):
+        batch = [Connection(daemon.socket_path) for _ in range(5)]
+        for connection in batch:
+            connection.close()
+    assert daemon.generate()["state"] == "done"
+
+
+def test_out_of_descriptors_neither_spins_nor_stays(zitd):
+    import resource
+    daemon = zitd("step 0")
+    soft = daemon.fd_count() + 6
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (soft, 4096))
+    held = []
+    for _ in range(40):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(5)
+        connection.connect(str(daemon.socket_path))
+        held.append(connection)
+    before = cpu_seconds(daemon.process.pid)
+    time.sleep(1.0)
+    assert cpu_seconds(daemon.process.pid) - before < 0.2
+    for connection in held:
+        connection.close()
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (4096, 4096))
+    assert daemon.generate()["state"] == "done"
+
+
+def cpu_seconds(pid):
+    import os
+    fields = open(f"/proc/{pid}/stat", encoding="ascii").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
