@@ -21,7 +21,7 @@ ALL_LDFLAGS = $(SANFLAGS) $(LDFLAGS)
 
 # ---- what each program is made of
 
-IPC := ipc/err.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/api.o
+IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/api.o
 
 KERNELS := kernels/tensor.o kernels/device.o
 

@@ -27,27 +27,27 @@ enum api_method {
 };
 
 /* struct api_submit, api_wait, ... : strings and json_t are borrowed from the request's `json`. */
-#define STRING(name, need, min, max, help)                                                                  \
-	const char *name;                                                                                   \
+#define STRING(name, need, min, max, help) \
+	const char *name; \
 	bool has_##name;
-#define INTEGER(name, need, min, max, multiple, help)                                                       \
-	int64_t name;                                                                                       \
+#define INTEGER(name, need, min, max, multiple, help) \
+	int64_t name; \
 	bool has_##name;
-#define NUMBER(name, need, min, max, help)                                                                  \
-	double name;                                                                                        \
+#define NUMBER(name, need, min, max, help) \
+	double name; \
 	bool has_##name;
-#define BOOLEAN(name, need, help)                                                                           \
-	bool name;                                                                                          \
+#define BOOLEAN(name, need, help) \
+	bool name; \
 	bool has_##name;
-#define CHOICE(name, need, words, help)                                                                     \
-	int name;                                                                                           \
+#define CHOICE(name, need, words, help) \
+	int name; \
 	bool has_##name;
-#define IDS(name, need, max, help)                                                                          \
-	const json_t *name;                                                                                 \
+#define IDS(name, need, max, help) \
+	const json_t *name; \
 	bool has_##name;
-#define METHOD(name, role, fields, help)                                                                    \
-	struct api_##name {                                                                                 \
-		fields                                                                                      \
+#define METHOD(name, role, fields, help) \
+	struct api_##name { \
+		fields \
 	};
 #include "ipc/api.def"
 #undef METHOD
@@ -59,8 +59,9 @@ enum api_method {
 #undef IDS
 
 struct api_request {
-	json_t *json;	/* the whole request; owned; freed by api_request_clear */
-	json_t *id;	/* borrowed: string, integer or null; NULL: a notification, nobody wants an answer */
+	json_t *json; /* the whole request; owned; freed by api_request_clear */
+	json_t
+	    *id; /* the reference that api_parse gave in *id; NULL: a notification, nobody wants an answer */
 	enum api_method method;
 	union {
 #define METHOD(name, role, fields, help) struct api_##name name;
@@ -70,16 +71,18 @@ struct api_request {
 };
 
 /* Reads one line of `bytes` bytes (no newline). 0: *r is filled. Else -ERR_PARSE_ERROR, -ERR_INVALID_REQUEST,
- * -ERR_UNKNOWN_METHOD or -ERR_INVALID_PARAM with a sentence in *e that names the parameter, its range and what came,
- * the parameter's name in param[64] ("" when it is not about one), and *id (a new reference, or NULL) to answer to.
- * Nesting beyond API_MAX_DEPTH is refused before the JSON parser sees the line. */
-int api_parse(struct api_request *r, const char *line, size_t bytes, struct err *e, char param[64], json_t **id);
+ * -ERR_UNKNOWN_METHOD or -ERR_INVALID_PARAM with a sentence in *e that names the parameter, its range and
+ * what came, the parameter's name in param[64] ("" when it is not about one). Either way *id is a new
+ * reference, or NULL. Nesting beyond API_MAX_DEPTH is refused before the JSON parser sees the line. */
+int api_parse(
+    struct api_request *r, const char *line, size_t bytes, struct err *e, char param[64], json_t **id);
 void api_request_clear(struct api_request *r);
 
 /* Role needed, name and help of a method. */
 enum api_role api_role(enum api_method method);
 const char *api_method_name(enum api_method method);
-/* "normal" for (API_submit, "priority", 1); NULL when there is no such field or word. */
+/* "normal" for (API_submit, "priority", 1); NULL when there is no such field or word. Valid until the
+ * thread's next call. */
 const char *api_choice_word(enum api_method method, const char *field, int index);
 
 /* Reply objects; new references. `result` and `data` are stolen; id may be NULL (null is sent). */

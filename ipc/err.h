@@ -14,7 +14,8 @@ enum err_code {
 #undef ERR
 };
 
-/* What went wrong, as a result. Functions return 0 or -code and fill `text`, when they take one, on failure only. */
+/* What went wrong, as a result. Functions return 0 or -code and fill `text`, when they take one, on failure
+ * only. */
 struct err {
 	enum err_code code;
 	char text[240]; /* one sentence, no newline, valid UTF-8, what was found and what to do */
@@ -40,17 +41,17 @@ const struct err_row *err_row_at(size_t index);
 int err_set(struct err *e, enum err_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Exit codes of zit-runner (design.md section 5). EXIT_ROW(NAME, number, permanent, text) */
-#define RUNNER_EXITS(EXIT_ROW)                                                                              \
-	EXIT_ROW(OK, 0, no, "clean stop")                                                                   \
-	EXIT_ROW(USAGE, 64, yes, "wrong command line")                                                      \
-	EXIT_ROW(WEIGHTS, 65, yes, "damaged or missing weights")                                            \
-	EXIT_ROW(INTERNAL, 70, no, "internal error")                                                        \
-	EXIT_ROW(STICKY, 71, no, "sticky device error")                                                     \
-	EXIT_ROW(DEVICE_MEMORY, 72, no, "out of device memory")                                             \
-	EXIT_ROW(HOST_MEMORY, 73, no, "out of host memory")                                                 \
-	EXIT_ROW(BUSY, 75, no, "device busy, try again")                                                    \
-	EXIT_ROW(PROTOCOL, 76, no, "protocol error")                                                        \
-	EXIT_ROW(NO_DEVICE, 77, yes, "no usable device")                                                    \
+#define RUNNER_EXITS(EXIT_ROW) \
+	EXIT_ROW(OK, 0, no, "clean stop") \
+	EXIT_ROW(USAGE, 64, yes, "wrong command line") \
+	EXIT_ROW(WEIGHTS, 65, yes, "damaged or missing weights") \
+	EXIT_ROW(INTERNAL, 70, no, "internal error") \
+	EXIT_ROW(STICKY, 71, no, "sticky device error") \
+	EXIT_ROW(DEVICE_MEMORY, 72, no, "out of device memory") \
+	EXIT_ROW(HOST_MEMORY, 73, no, "out of host memory") \
+	EXIT_ROW(BUSY, 75, no, "device busy, try again") \
+	EXIT_ROW(PROTOCOL, 76, no, "protocol error") \
+	EXIT_ROW(NO_DEVICE, 77, yes, "no usable device") \
 	EXIT_ROW(CONFIG, 78, yes, "bad configuration")
 
 enum runner_exit {

@@ -1,8 +1,9 @@
 /*
  * One engine for all state machines: rows {states, event, next, action} and a row per state with its clock.
  *
- * The engine alone writes the state field. Entering a state arms the object's one timer with the state's clock and
- * leaving disarms it. An event without a row is refused, counted and reported, never dropped silently.
+ * The engine alone writes the state field. Entering a state arms the object's one timer with the state's
+ * clock and leaving disarms it. An event without a row is refused, counted and reported, never dropped
+ * silently.
  */
 #ifndef IPC_FSM_H
 #define IPC_FSM_H
@@ -11,13 +12,16 @@
 #include <stdint.h>
 
 #define FSM_BIT(state) (UINT32_C(1) << (state))
-enum { FSM_SAME = -1 }; /* `next` of a row that stays in the state without re-entering it (the timer goes on) */
+enum {
+	FSM_SAME = -1
+}; /* `next` of a row that stays in the state without re-entering it (the timer goes on) */
 
 struct fsm_row {
 	uint32_t states; /* set of FSM_BIT(state) */
 	int event;
-	int next;				   /* a state or FSM_SAME */
-	void (*action)(void *object, void *detail); /* after the move; may fire further events; NULL: nothing */
+	int next; /* a state or FSM_SAME */
+	void (*action)(
+	    void *object, void *detail); /* after the move; may fire further events; NULL: nothing */
 };
 
 struct fsm_state {
@@ -34,15 +38,17 @@ struct fsm_kind {
 	int event_count;
 	const struct fsm_row *rows;
 	size_t row_count;
-	void (*arm)(void *object, int64_t clock_us); /* <= 0 disarms; when it ends the owner calls fsm_clock */
-	void (*moved)(void *object, int from, int to, int event);   /* after each change of state; may be NULL */
-	void (*refused)(void *object, int state, int event);	    /* an event that no row allows */
+	void (*arm)(
+	    void *object, int64_t clock_us); /* <= 0 disarms; when it ends the owner calls fsm_clock */
+	void (*moved)(
+	    void *object, int from, int to, int event);	     /* after each change of state; may be NULL */
+	void (*refused)(void *object, int state, int event); /* an event that no row allows */
 };
 
 struct fsm {
 	const struct fsm_kind *kind;
 	void *object;
-	int state;	    /* read freely, written by the engine only */
+	int state; /* read freely, written by the engine only */
 	uint64_t refusals;
 };
 

@@ -11,7 +11,8 @@
 
 enum { PROTO_VERSION = 1, PROTO_MAX_BYTES = 160 * 1024, PROTO_MAX_FDS = 4 };
 
-/* The first 24 bytes of every packet: u16 type, u16 zero, u32 payload bytes, u64 job, u32 attempt, u32 generation. */
+/* The first 24 bytes of every packet: u16 type, u16 zero, u32 payload bytes, u64 job, u32 attempt, u32
+ * generation. */
 struct proto_header {
 	uint16_t type;
 	uint64_t job;	     /* zitd's number of the job; 0 when about NOBODY */
@@ -19,15 +20,16 @@ struct proto_header {
 	uint32_t generation; /* of the runner process; grows with each spawn */
 };
 
-/* struct proto_hello, proto_loading, ... : STR fields are `const char *` that point into the packet that was read
- * (valid until it is overwritten) or, when packing, into the caller's memory. Never NULL after reading. */
+/* struct proto_hello, proto_loading, ... : STR fields are `const char *` that point into the packet that was
+ * read (valid until it is overwritten) or, when packing, into the caller's memory. Never NULL after reading.
+ */
 #define U32(x) uint32_t x;
 #define U64(x) uint64_t x;
 #define F64(x) double x;
 #define STR(x, max) const char *x;
-#define MSG(NAME, number, sender, fds, about, fields)                                                       \
-	struct proto_##NAME {                                                                               \
-		fields                                                                                      \
+#define MSG(NAME, number, sender, fds, about, fields) \
+	struct proto_##NAME { \
+		fields \
 	};
 #include "ipc/proto.def"
 #undef MSG
@@ -61,9 +63,9 @@ int proto_fds(unsigned type);
 /* Writes m into out; returns the packet's bytes, or -ERR_PROTOCOL if a string is too long or does not fit. */
 int proto_pack(const struct proto_msg *m, uint8_t *out, size_t size);
 
-/* Reads one packet from `sender`. 0, or -ERR_PROTOCOL for anything but a row's exact shape: unknown type, wrong
- * side, a byte too few or too many, a string that is too long, not UTF-8 or holds a NUL inside. Strings of *m point
- * into `packet`: on the wire a string is u32 bytes, the bytes, and one NUL. */
+/* Reads one packet from `sender`. 0, or -ERR_PROTOCOL for anything but a row's exact shape: unknown type,
+ * wrong side, a byte too few or too many, a string that is too long, not UTF-8 or holds a NUL inside. Strings
+ * of *m point into `packet`: on the wire a string is u32 bytes, the bytes, and one NUL. */
 int proto_read(struct proto_msg *m, enum proto_sender sender, const uint8_t *packet, size_t bytes);
 
 #endif

@@ -1,8 +1,10 @@
 /*
- * The status page: one memfd per runner generation, made and sealed in size by zitd, written by the runner only.
+ * The status page: one memfd per runner generation, made and sealed in size by zitd, written by the runner
+ * only.
  *
- * zitd reads it without locks, copies what it reads, treats every value as hostile and never waits on it. It is how a
- * dead runner still says what it was doing. Checkpoints of held jobs will live behind this page (design section 4).
+ * zitd reads it without locks, copies what it reads, treats every value as hostile and never waits on it. It
+ * is how a dead runner still says what it was doing. Checkpoints of held jobs will live behind this page
+ * (design section 4).
  */
 #ifndef IPC_SHM_H
 #define IPC_SHM_H
@@ -12,19 +14,19 @@
 enum { SHM_MAGIC = 0x315a4954, SHM_VERSION = 1, SHM_BYTES = 4096, SHM_LAST_WORDS = 240 };
 
 /* STAGE(NAME, "name"): what a job is in. Order is the job's way; `stage` in messages and on the page. */
-#define SHM_STAGES(STAGE)                                                                                   \
-	STAGE(NONE, "none")                                                                                 \
-	STAGE(TOKENIZE, "tokenize")                                                                         \
-	STAGE(TEXT, "text_encode")                                                                          \
-	STAGE(DENOISE, "denoise")                                                                           \
-	STAGE(DECODE, "vae_decode")                                                                         \
+#define SHM_STAGES(STAGE) \
+	STAGE(NONE, "none") \
+	STAGE(TOKENIZE, "tokenize") \
+	STAGE(TEXT, "text_encode") \
+	STAGE(DENOISE, "denoise") \
+	STAGE(DECODE, "vae_decode") \
 	STAGE(ENCODE, "encode")
 
 enum stage {
 #define STAGE(name, text) STAGE_##name,
 	SHM_STAGES(STAGE)
 #undef STAGE
-	STAGE_COUNT
+	    STAGE_COUNT
 };
 
 /* "denoise"; "?" for a number out of range. */
@@ -32,15 +34,16 @@ const char *stage_name(uint32_t stage);
 
 struct status_page {
 	uint32_t magic, version;
-	uint32_t stage;		     /* enum stage */
-	uint32_t step;		     /* whole steps done of the current picture */
-	uint64_t job;		     /* 0 when idle */
-	uint64_t stamp_us;	     /* CLOCK_MONOTONIC of the last write */
-	uint64_t peak_memory_bytes;  /* of the device; host memory on a CPU */
+	uint32_t stage;			 /* enum stage */
+	uint32_t step;			 /* whole steps done of the current picture */
+	uint64_t job;			 /* 0 when idle */
+	uint64_t stamp_us;		 /* CLOCK_MONOTONIC of the last write */
+	uint64_t peak_memory_bytes;	 /* of the device; host memory on a CPU */
 	char last_words[SHM_LAST_WORDS]; /* the last error line; may lack its NUL if the writer died in it */
 };
 
-/* zitd: a new sealed memfd of SHM_BYTES (CLOEXEC), mapped read-only at *page. Returns the fd or -ERR_SYSTEM. */
+/* zitd: a new sealed memfd of SHM_BYTES (CLOEXEC), mapped read-only at *page. Returns the fd or -ERR_SYSTEM.
+ */
 int shm_create(const struct status_page **page);
 /* runner: maps fd read-write after checking seals and size. 0 or -ERR_PROTOCOL. */
 int shm_attach(int fd, struct status_page **page);

@@ -1,0 +1,241 @@
+/*
+ * One end of a supervisor-runner socket: whole messages with their descriptors, non-blocking, no event loop
+ * in it.
+ */
+#include "ipc/channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ipc/err.h"
+
+enum {
+	MAX_QUEUED = 1000,
+	KERNEL_MAX_FDS =
+	    253, /* SCM_MAX_FD: what a hostile peer can attach; we must receive all to close all */
+	SEND_BUFFER = 4 * PROTO_MAX_BYTES,
+};
+
+/* A packet that the socket did not take yet. */
+struct packet {
+	STAILQ_ENTRY(packet) link;
+	size_t bytes;
+	int fds[PROTO_MAX_FDS]; /* duplicates, ours */
+	int fd_count;
+	uint8_t data[];
+};
+
+struct channel {
+	int fd;
+	enum proto_sender self;
+	STAILQ_HEAD(, packet) output;
+	int queued;
+	uint8_t input[PROTO_MAX_BYTES]; /* the message that was received last */
+};
+
+struct channel *
+channel_new(int fd, enum proto_sender self)
+{
+	struct channel *c = calloc(1, sizeof(*c));
+	int flags = fcntl(fd, F_GETFL);
+
+	if (c == NULL)
+		return NULL;
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	c->fd = fd;
+	c->self = self;
+	STAILQ_INIT(&c->output);
+	return c;
+}
+
+static void
+close_all(int *fds, int count)
+{
+	for (int i = 0; i < count; i++)
+		close(fds[i]);
+}
+
+static void
+drop_first(struct channel *c)
+{
+	struct packet *p = STAILQ_FIRST(&c->output);
+
+	STAILQ_REMOVE_HEAD(&c->output, link);
+	c->queued--;
+	close_all(p->fds, p->fd_count);
+	free(p);
+}
+
+void
+channel_free(struct channel **c)
+{
+	if (*c == NULL)
+		return;
+	while (!STAILQ_EMPTY(&(*c)->output))
+		drop_first(*c);
+	close((*c)->fd);
+	free(*c);
+	*c = NULL;
+}
+
+int
+channel_fd(const struct channel *c)
+{
+	return c->fd;
+}
+
+bool
+channel_has_output(const struct channel *c)
+{
+	return !STAILQ_EMPTY(&c->output);
+}
+
+/* ---- sending */
+
+union control {
+	struct cmsghdr align;
+	char space[CMSG_SPACE(KERNEL_MAX_FDS * sizeof(int))];
+};
+
+/* 1: sent. 0: the socket is full. -ERR_UNREACHABLE. */
+static int
+send_packet(struct channel *c, const struct packet *p)
+{
+	union control control = {0};
+	struct iovec part = {(void *)p->data, p->bytes};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (p->fd_count > 0) {
+		size_t bytes = (size_t)p->fd_count * sizeof(int);
+		message.msg_control = &control;
+		message.msg_controllen = CMSG_SPACE(bytes);
+		*CMSG_FIRSTHDR(&message) = (struct cmsghdr){
+		    .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(bytes)};
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), p->fds, bytes);
+	}
+	do
+		n = sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n >= 0)
+		return 1;
+	return errno == EAGAIN || errno == ENOBUFS ? 0 : -ERR_UNREACHABLE;
+}
+
+int
+channel_flush(struct channel *c)
+{
+	while (!STAILQ_EMPTY(&c->output)) {
+		int status = send_packet(c, STAILQ_FIRST(&c->output));
+		if (status <= 0)
+			return status;
+		drop_first(c);
+	}
+	return 0;
+}
+
+/* Duplicates of fds into the packet. 0 or -ERR_SYSTEM; what was duplicated is in fd_count either way. */
+static int
+take_fds(struct packet *p, const int *fds, int count)
+{
+	for (p->fd_count = 0; p->fd_count < count; p->fd_count++) {
+		p->fds[p->fd_count] = fcntl(fds[p->fd_count], F_DUPFD_CLOEXEC, 0);
+		if (p->fds[p->fd_count] < 0)
+			return -ERR_SYSTEM;
+	}
+	return 0;
+}
+
+int
+channel_send(struct channel *c, const struct proto_msg *m, const int *fds)
+{
+	uint8_t bytes[PROTO_MAX_BYTES];
+	int count = proto_pack(m, bytes, sizeof(bytes));
+	struct packet *p;
+
+	if (count < 0)
+		return count;
+	if (c->queued >= MAX_QUEUED)
+		return -ERR_QUEUE_FULL;
+	p = malloc(sizeof(*p) + (size_t)count);
+	if (p == NULL)
+		return -ERR_SYSTEM;
+	p->bytes = (size_t)count;
+	memcpy(p->data, bytes, p->bytes);
+	if (take_fds(p, fds, proto_fds(m->head.type)) != 0) {
+		close_all(p->fds, p->fd_count);
+		free(p);
+		return -ERR_SYSTEM;
+	}
+	STAILQ_INSERT_TAIL(&c->output, p, link);
+	c->queued++;
+	return channel_flush(c);
+}
+
+/* ---- receiving */
+
+/* All descriptors of a message into fds (room for KERNEL_MAX_FDS); their number. */
+static int
+collect_fds(struct msghdr *message, int *fds)
+{
+	int total = 0;
+
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(message); h != NULL; h = CMSG_NXTHDR(message, h)) {
+		size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		memcpy(fds + total, CMSG_DATA(h), count * sizeof(int));
+		total += (int)count;
+	}
+	return total;
+}
+
+int
+channel_receive(struct channel *c, struct proto_msg *m, int fds[PROTO_MAX_FDS])
+{
+	enum proto_sender peer = c->self == PROTO_FROM_ZITD ? PROTO_FROM_RUNNER : PROTO_FROM_ZITD;
+	int got[KERNEL_MAX_FDS], count;
+	union control control;
+	struct iovec part = {c->input, sizeof(c->input)};
+	struct msghdr message = {
+	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	ssize_t n;
+
+	do
+		n = recvmsg(c->fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == EAGAIN ? 0 : -ERR_UNREACHABLE;
+	count = collect_fds(&message, got);
+	if (n == 0) { /* the end, or an empty packet, which nobody of ours sends */
+		close_all(got, count);
+		return -ERR_UNREACHABLE;
+	}
+	if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ||
+	    proto_read(m, peer, c->input, (size_t)n) != 0 || count != proto_fds(m->head.type)) {
+		close_all(got, count);
+		return -ERR_PROTOCOL;
+	}
+	memcpy(fds, got, (size_t)count * sizeof(int));
+	return 1;
+}
+
+int
+channel_pair(int ends[2])
+{
+	int size = SEND_BUFFER;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+		return -ERR_SYSTEM;
+	/* The kernel caps this at net.core.wmem_max, whose default (208 KiB) still takes one largest packet.
+	 */
+	setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	return 0;
+}

@@ -1,0 +1,110 @@
+/*
+ * The status page: made and sealed by zitd, written by a runner, read as hostile.
+ */
+#include "ipc/shm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ipc/clock.h"
+#include "ipc/err.h"
+#include "ipc/utf8.h"
+
+_Static_assert(sizeof(struct status_page) <= SHM_BYTES, "the page must hold the struct");
+
+/* With these no process can shrink the file under our mapping and make us read beyond its end. */
+enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
+
+static const char *const stage_names[] = {
+#define STAGE(name, text) text,
+    SHM_STAGES(STAGE)
+#undef STAGE
+};
+
+const char *
+stage_name(uint32_t stage)
+{
+	return stage < STAGE_COUNT ? stage_names[stage] : "?";
+}
+
+int
+shm_create(const struct status_page **page)
+{
+	struct status_page first = {.magic = SHM_MAGIC, .version = SHM_VERSION};
+	int fd = memfd_create("zit-status", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *memory;
+
+	if (fd < 0)
+		return -ERR_SYSTEM;
+	if (ftruncate(fd, SHM_BYTES) != 0 || pwrite(fd, &first, sizeof(first), 0) != (ssize_t)sizeof(first) ||
+	    fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
+		close(fd);
+		return -ERR_SYSTEM;
+	}
+	memory = mmap(NULL, SHM_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED) {
+		close(fd);
+		return -ERR_SYSTEM;
+	}
+	*page = memory;
+	return fd;
+}
+
+int
+shm_attach(int fd, struct status_page **page)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+	struct status_page *memory;
+
+	if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(fd, &st) != 0 || st.st_size != SHM_BYTES)
+		return -ERR_PROTOCOL;
+	memory = mmap(NULL, SHM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		return -ERR_SYSTEM;
+	if (memory->magic != SHM_MAGIC || memory->version != SHM_VERSION) {
+		munmap(memory, SHM_BYTES);
+		return -ERR_PROTOCOL;
+	}
+	*page = memory;
+	return 0;
+}
+
+void
+shm_detach(const struct status_page **page)
+{
+	if (*page != NULL)
+		munmap((void *)*page, SHM_BYTES);
+	*page = NULL;
+}
+
+void
+shm_read(const struct status_page *page, struct status_page *copy)
+{
+	memcpy(copy, page, sizeof(*copy));
+	copy->last_words[sizeof(copy->last_words) - 1] = '\0';
+	utf8_make_line(copy->last_words);
+}
+
+void
+shm_note(struct status_page *page, uint64_t job, enum stage stage, uint32_t step)
+{
+	page->job = job;
+	page->stage = stage;
+	page->step = step;
+	page->stamp_us = (uint64_t)clock_now_us();
+}
+
+void
+shm_last_words(struct status_page *page, const char *text)
+{
+	size_t count = strnlen(text, sizeof(page->last_words) - 1);
+
+	memcpy(page->last_words, text, count);
+	page->last_words[count] = '\0';
+	page->stamp_us = (uint64_t)clock_now_us();
+}

@@ -1,0 +1,94 @@
+/*
+ * UTF-8 as strangers send it: checked once, here. Unicode's table 3-7 of well-formed sequences.
+ */
+#include "ipc/utf8.h"
+
+#include <stdint.h>
+#include <string.h>
+
+/* Lead byte range, length, and the range of the second byte; the rest are 80..BF. */
+static const struct {
+	uint8_t lead_low, lead_high, length, low, high;
+} forms[] = {
+    {0x00, 0x7f, 1, 0, 0},
+    {0xc2, 0xdf, 2, 0x80, 0xbf},
+    {0xe0, 0xe0, 3, 0xa0, 0xbf},
+    {0xe1, 0xec, 3, 0x80, 0xbf},
+    {0xed, 0xed, 3, 0x80, 0x9f},
+    {0xee, 0xef, 3, 0x80, 0xbf},
+    {0xf0, 0xf0, 4, 0x90, 0xbf},
+    {0xf1, 0xf3, 4, 0x80, 0xbf},
+    {0xf4, 0xf4, 4, 0x80, 0x8f},
+};
+
+size_t
+utf8_length(const char *text, size_t count)
+{
+	const uint8_t *p = (const uint8_t *)text;
+
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		size_t length = forms[i].length;
+
+		if (p[0] < forms[i].lead_low || p[0] > forms[i].lead_high)
+			continue;
+		if (length > count || (length > 1 && (p[1] < forms[i].low || p[1] > forms[i].high)))
+			return 0;
+		for (size_t k = 2; k < length; k++) {
+			if ((p[k] & 0xc0) != 0x80)
+				return 0;
+		}
+		return length;
+	}
+	return 0;
+}
+
+bool
+utf8_valid(const char *text, size_t count)
+{
+	while (count > 0) {
+		size_t length = utf8_length(text, count);
+
+		if (length == 0)
+			return false;
+		text += length;
+		count -= length;
+	}
+	return true;
+}
+
+/* Whether the bytes up to the end are the beginning of a character that was cut off. */
+static bool
+is_cut_off(const char *text, size_t count)
+{
+	uint8_t lead = (uint8_t)text[0];
+	size_t wanted = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 1;
+
+	if (count >= wanted)
+		return false;
+	for (size_t k = 1; k < count; k++) {
+		if (((uint8_t)text[k] & 0xc0) != 0x80)
+			return false;
+	}
+	return true;
+}
+
+void
+utf8_make_line(char *text)
+{
+	size_t count = strlen(text);
+
+	while (count > 0) {
+		size_t length = utf8_length(text, count);
+
+		if (length == 0 && is_cut_off(text, count)) {
+			*text = '\0';
+			return;
+		}
+		if (length == 0 || (uint8_t)*text < ' ' || *text == 0x7f) {
+			*text = '?';
+			length = 1;
+		}
+		text += length;
+		count -= length;
+	}
+}

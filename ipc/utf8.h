@@ -1,0 +1,21 @@
+/*
+ * UTF-8 as strangers send it: checked once, here.
+ */
+#ifndef IPC_UTF8_H
+#define IPC_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Bytes of the well-formed character at text[0] (1 to 4), or 0: not well-formed (overlong, surrogate, beyond
+ * U+10FFFF, cut off). `count` is at least 1. */
+size_t utf8_length(const char *text, size_t count);
+
+/* Whether all of it is well-formed. */
+bool utf8_valid(const char *text, size_t count);
+
+/* Makes a NUL-terminated text fit for one line of a log: control characters and broken bytes become '?', a
+ * character cut off at the end is removed. In place; never grows. */
+void utf8_make_line(char *text);
+
+#endif
