@@ -23,7 +23,9 @@ ALL_LDFLAGS = $(SANFLAGS) $(LDFLAGS)
 
 IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/api.o
 
-KERNELS := kernels/tensor.o kernels/device.o
+KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
+	kernels/ref/backend.o kernels/ref/memory.o kernels/ref/linear.o kernels/ref/norm.o kernels/ref/attention.o \
+	kernels/ref/elementwise.o kernels/ref/patch.o kernels/ref/conv.o
 
 RUNNER_MODEL := runner/generation.o
 

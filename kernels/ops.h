@@ -1,17 +1,18 @@
 /*
  * The arithmetic of the model: tensor views and one table of operations.
  *
- * Every backend fills the same `struct ops`; `ref/` is the definition (plain loops, sums in double), `cpu/` and
- * `cuda/` are the fast twins, checked against it on tests/kernels/shapes. Formulas and shapes are stated here and
- * nowhere else. The model (runner/dit.c, text_encoder.c, vae.c) is written once, against this header.
+ * Every backend fills the same `struct ops`; `ref/` is the definition (plain loops, sums in double), `cpu/`
+ * and `cuda/` are the fast twins, checked against it on tests/kernels/shapes. Formulas and shapes are stated
+ * here and nowhere else. The model (runner/dit.c, text_encoder.c, vae.c) is written once, against this
+ * header.
  *
- * Errors: an operation returns nothing. A backend that fails remembers its first failure and makes every later
- * operation a no-op; `sync` returns it. The model looks once per stage and per step, not once per call.
+ * Errors: an operation returns nothing. A backend that fails remembers its first failure and makes every
+ * later operation a no-op; `sync` returns it. The model looks once per stage and per step, not once per call.
  *
- * Conventions: row-major, outermost dimension first, contiguous. L rows of a sequence, D model width, K/N input and
- * output width of a linear. Activations have the backend's `act` type; vectors that carry statistics or tables
- * (norm weights, modulation, rotation) are F32 on the device; accumulation is F32 or wider everywhere.
- * Outputs never overlap inputs unless the operation says "may be in place".
+ * Conventions: row-major, outermost dimension first, contiguous. L rows of a sequence, D model width, K/N
+ * input and output width of a linear. Activations have the backend's `act` type; vectors that carry
+ * statistics or tables (norm weights, modulation, rotation) are F32 on the device; accumulation is F32 or
+ * wider everywhere. Outputs never overlap inputs unless the operation says "may be in place".
  */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
@@ -24,7 +25,8 @@ enum dtype { DT_F32, DT_BF16, DT_F16, DT_U8, DT_I32 };
 
 enum { TENSOR_MAX_RANK = 4 };
 
-/* A view: owns nothing. `data` is a device address of the backend that made it (host memory for ref and cpu). */
+/* A view: owns nothing. `data` is a device address of the backend that made it (host memory for ref and cpu).
+ */
 struct tensor {
 	void *data;
 	enum dtype type;
@@ -32,12 +34,14 @@ struct tensor {
 	int64_t dim[TENSOR_MAX_RANK]; /* outermost first; unused ones are 1 */
 };
 
-size_t dtype_size(enum dtype type);			/* bytes of one element */
-int64_t tensor_count(const struct tensor *t);		/* elements */
+size_t dtype_size(enum dtype type);	      /* bytes of one element */
+int64_t tensor_count(const struct tensor *t); /* elements */
 size_t tensor_bytes(const struct tensor *t);
-struct tensor tensor_rows(const struct tensor *t, int64_t first, int64_t count); /* view of rows along dim[0] */
+struct tensor tensor_rows(
+    const struct tensor *t, int64_t first, int64_t count); /* view of rows along dim[0] */
 
-/* One stored tensor as the checkpoint has it: host memory, F32, BF16 or F16. Alignment of `data` is not promised. */
+/* One stored tensor as the checkpoint has it: host memory, F32, BF16 or F16. Alignment of `data` is not
+ * promised. */
 struct stored {
 	const void *data;
 	enum dtype type;
@@ -45,13 +49,14 @@ struct stored {
 	int64_t dim[TENSOR_MAX_RANK];
 };
 
-/* A weight in the layout and precision its backend likes best. Opaque, owned by the device, freed by device_close. */
+/* A weight in the layout and precision its backend likes best. Opaque, owned by the device, freed by
+ * device_close. */
 struct weight;
 
 enum weight_use {
-	WEIGHT_LINEAR,	/* parts (N_i, K) stacked to (sum N_i, K): packed QKV and w1+w3 */
-	WEIGHT_CONV,	/* one part (Cout, Cin, k, k); a rank-2 part is taken as 1x1 */
-	WEIGHT_TABLE,	/* one part (V, D), rows looked up by `embed` */
+	WEIGHT_LINEAR, /* parts (N_i, K) stacked to (sum N_i, K): packed QKV and w1+w3 */
+	WEIGHT_CONV,   /* one part (Cout, Cin, k, k); a rank-2 part is taken as 1x1 */
+	WEIGHT_TABLE,  /* one part (V, D), rows looked up by `embed` */
 };
 
 enum precision {
@@ -64,23 +69,23 @@ enum activation { ACT_SILU, ACT_TANH, ACT_ONE_PLUS }; /* x/(1+e^-x), tanh x, 1+x
 
 /* How pairs of channels of one head rotate together. */
 enum rope_pairs {
-	ROPE_HALVES,	/* (j, j + d/2): Qwen3, model-spec section 5 */
-	ROPE_ADJACENT,	/* (2j, 2j + 1): the transformer, section 6.4 */
+	ROPE_HALVES,   /* (j, j + d/2): Qwen3, model-spec section 5 */
+	ROPE_ADJACENT, /* (2j, 2j + 1): the transformer, section 6.4 */
 };
 
 struct attention_shape {
-	int heads;	/* query heads */
-	int kv_heads;	/* divides heads; query head n reads head n / (heads / kv_heads) */
+	int heads;    /* query heads */
+	int kv_heads; /* divides heads; query head n reads head n / (heads / kv_heads) */
 	int head_dim;
-	bool causal;	/* row i sees rows 0..i */
-	float scale;	/* on q.k, before the softmax */
+	bool causal; /* row i sees rows 0..i */
+	float scale; /* on q.k, before the softmax */
 };
 
 struct conv_shape {
-	int stride;	 /* 1 or 2 */
-	int pad_before;	 /* zero rows above and columns left */
-	int pad_after;	 /* zero rows below and columns right */
-	bool upsample2;	 /* nearest-neighbour x2 of the input first, then the convolution */
+	int stride;	/* 1 or 2 */
+	int pad_before; /* zero rows above and columns left */
+	int pad_after;	/* zero rows below and columns right */
+	bool upsample2; /* nearest-neighbour x2 of the input first, then the convolution */
 };
 
 struct device; /* one opened backend: its handles, weights, scratch memory and first failure */
@@ -88,7 +93,8 @@ struct device; /* one opened backend: its handles, weights, scratch memory and f
 struct ops {
 	const char *name;
 
-	/* ---- memory. reserve/release are for start-up: nothing is reserved after the first job (design section 5). */
+	/* ---- memory. reserve/release are for start-up: nothing is reserved after the first job (design
+	 * section 5). */
 
 	/* `bytes` of device memory, 256-byte aligned, contents undefined; NULL when there is none. */
 	void *(*reserve)(struct device *d, size_t bytes);
@@ -101,12 +107,14 @@ struct ops {
 	/* to (n, D): every row := row (D). */
 	void (*repeat_row)(struct device *d, struct tensor *to, const struct tensor *row);
 
-	/* Takes `parts` into the device's own layout; NULL on failure (out of memory). The parts' bytes are not needed
-	 * afterwards unless the device says so by `weights_borrow` (then they live as long as the device). */
+	/* Takes `parts` into the device's own layout; NULL on failure (out of memory). The parts' bytes are
+	 * not needed afterwards unless the device says so by `weights_borrow` (then they live as long as the
+	 * device). */
 	struct weight *(*weight_load)(
 	    struct device *d, enum weight_use use, const struct stored *parts, int part_count);
 
-	/* Waits for all work; 0, or the first failure as a positive enum device_fault (device_error has the text). */
+	/* Waits for all work; 0, or the first failure as a positive enum device_fault (device_error has the
+	 * text). */
 	int (*sync)(struct device *d);
 
 	/* ---- operations */
@@ -118,7 +126,8 @@ struct ops {
 	void (*linear)(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
 	    const struct tensor *bias);
 
-	/* y (L, D) := x / sqrt(mean(x^2) + eps) * w (D) * scale (D); scale may be NULL (ones). May be in place. */
+	/* y (L, D) := x / sqrt(mean(x^2) + eps) * w (D) * scale (D); scale may be NULL (ones). May be in
+	 * place. */
 	void (*rms_norm)(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
 	    const struct tensor *scale, float eps);
 
@@ -126,23 +135,24 @@ struct ops {
 	void (*layer_norm)(struct device *d, struct tensor *y, const struct tensor *x,
 	    const struct tensor *scale, float eps);
 
-	/* The tail of a branch: x (L, D) += gate (D) * RMS(branch (L, D); w (D), eps); gate may be NULL (ones). */
+	/* The tail of a branch: x (L, D) += gate (D) * RMS(branch (L, D); w (D), eps); gate may be NULL
+	 * (ones). */
 	void (*norm_gate_add)(struct device *d, struct tensor *x, const struct tensor *branch,
 	    const struct tensor *w, const struct tensor *gate, float eps);
 
 	/* x += y, elementwise, any equal shape. */
 	void (*add)(struct device *d, struct tensor *x, const struct tensor *y);
 
-	/* Splits qkv (L, (heads + 2 kv_heads) head_dim) into q (L, heads, head_dim), k and v (L, kv_heads, head_dim);
-	 * q and k get RMS over head_dim with norm_q / norm_k (head_dim) and eps, then the rotation by
-	 * cos/sin (L, head_dim / 2), F32: (a, b) -> (a cos - b sin, a sin + b cos). v is copied. */
+	/* Splits qkv (L, (heads + 2 kv_heads) head_dim) into q (L, heads, head_dim), k and v (L, kv_heads,
+	 * head_dim); q and k get RMS over head_dim with norm_q / norm_k (head_dim) and eps, then the rotation
+	 * by cos/sin (L, head_dim / 2), F32: (a, b) -> (a cos - b sin, a sin + b cos). v is copied. */
 	void (*qkv_norm_rope)(struct device *d, struct tensor *q, struct tensor *k, struct tensor *v,
 	    const struct tensor *qkv, const struct tensor *norm_q, const struct tensor *norm_k,
 	    const struct tensor *cos, const struct tensor *sin, const struct attention_shape *shape,
 	    enum rope_pairs pairs, float eps);
 
-	/* o (Lq, heads, head_dim) := softmax(scale q k^T [causal]) v. q (Lq, heads, hd), k and v (Lk, kv_heads, hd);
-	 * causal wants Lq == Lk. */
+	/* o (Lq, heads, head_dim) := softmax(scale q k^T [causal]) v. q (Lq, heads, hd), k and v (Lk,
+	 * kv_heads, hd); causal wants Lq == Lk. */
 	void (*attention)(struct device *d, struct tensor *o, const struct tensor *q, const struct tensor *k,
 	    const struct tensor *v, const struct attention_shape *shape);
 
@@ -172,8 +182,8 @@ struct ops {
 	void (*conv2d)(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
 	    const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape);
 
-	/* y (h, w, C) := GN(x) * w (C) + b (C) [then SiLU]; `groups` runs of consecutive channels, statistics over
-	 * (h, w, channels of the group), population variance. May be in place. */
+	/* y (h, w, C) := GN(x) * w (C) + b (C) [then SiLU]; `groups` runs of consecutive channels, statistics
+	 * over (h, w, channels of the group), population variance. May be in place. */
 	void (*group_norm)(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
 	    const struct tensor *b, int groups, float eps, bool silu);
 
@@ -194,17 +204,18 @@ struct device_options {
 	int index;   /* cuda:N */
 };
 
-/* Opens a backend by name: "ref", "cpu" or "cuda". 0, or -1 with a sentence in `why` (no such backend in this build,
- * no usable device). The device is freed by device_close, which nulls the pointer. */
-int device_open(struct device **d, const char *backend, const struct device_options *options, char *why,
-    size_t why_size);
+/* Opens a backend by name: "ref", "cpu" or "cuda". 0, or -1 with a sentence in `why` (no such backend in this
+ * build, no usable device). The device is freed by device_close, which nulls the pointer. */
+int device_open(
+    struct device **d, const char *backend, const struct device_options *options, char *why, size_t why_size);
 void device_close(struct device **d);
 
 const struct ops *device_ops(const struct device *d);
 enum dtype device_act_type(const struct device *d);	 /* what activations are stored in */
 enum precision device_precision(const struct device *d); /* what products are computed in: F32 or BF16 */
 bool device_weights_borrow(const struct device *d);	 /* see weight_load */
-const char *device_name(const struct device *d);	 /* for people: "cpu (2 threads, avx512_bf16, oneDNN 2.6.3)" */
-const char *device_error(const struct device *d);	 /* one sentence about the first failure, or "" */
+const char *device_name(
+    const struct device *d); /* for people: "cpu (2 threads, avx512_bf16, oneDNN 2.6.3)" */
+const char *device_error(const struct device *d); /* one sentence about the first failure, or "" */
 
 #endif

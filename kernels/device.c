@@ -1,0 +1,87 @@
+/*
+ * Opening a backend by name, and what can be asked of any of them.
+ */
+#include "kernels/device.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+	const char *name;
+	device_opener *open;
+} backends[] = {
+    {"ref", ref_open},
+    {"cpu", cpu_open},
+};
+
+enum { BACKEND_COUNT = sizeof(backends) / sizeof(backends[0]) };
+
+int
+device_open(
+    struct device **d, const char *backend, const struct device_options *options, char *why, size_t why_size)
+{
+	for (size_t i = 0; i < BACKEND_COUNT; i++) {
+		if (strcmp(backends[i].name, backend) == 0)
+			return backends[i].open(d, options, why, why_size);
+	}
+	snprintf(why, why_size, "this build has no backend '%s'", backend);
+	return -1;
+}
+
+void
+device_close(struct device **d)
+{
+	if (*d != NULL)
+		(*d)->close(*d);
+	*d = NULL;
+}
+
+void
+device_fail(struct device *d, enum device_fault fault, const char *format, ...)
+{
+	va_list arguments;
+
+	if (d->fault != DEVICE_OK)
+		return;
+	d->fault = fault;
+	va_start(arguments, format);
+	vsnprintf(d->error, sizeof(d->error), format, arguments);
+	va_end(arguments);
+}
+
+const struct ops *
+device_ops(const struct device *d)
+{
+	return d->ops;
+}
+
+enum dtype
+device_act_type(const struct device *d)
+{
+	return d->act_type;
+}
+
+enum precision
+device_precision(const struct device *d)
+{
+	return d->precision;
+}
+
+bool
+device_weights_borrow(const struct device *d)
+{
+	return d->weights_borrow;
+}
+
+const char *
+device_name(const struct device *d)
+{
+	return d->name;
+}
+
+const char *
+device_error(const struct device *d)
+{
+	return d->error;
+}

@@ -1,0 +1,33 @@
+/*
+ * What backends share inside kernels/: the device's head, and the table of backends. Not for model code.
+ */
+#ifndef KERNELS_DEVICE_H
+#define KERNELS_DEVICE_H
+
+#include "kernels/ops.h"
+
+enum { DEVICE_TEXT = 200 };
+
+/* The first member of every backend's own struct. */
+struct device {
+	const struct ops *ops;
+	enum dtype act_type;
+	enum precision precision; /* F32 or BF16 */
+	bool weights_borrow;
+	char name[DEVICE_TEXT];
+	enum device_fault fault; /* the first failure, or DEVICE_OK; later operations do nothing */
+	char error[DEVICE_TEXT];
+	void (*close)(struct device *d); /* frees everything, d itself too */
+};
+
+/* Remembers a failure unless there was one before. */
+void device_fail(struct device *d, enum device_fault fault, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* 0, or -1 with a sentence in `why`. */
+typedef int device_opener(
+    struct device **d, const struct device_options *options, char *why, size_t why_size);
+
+device_opener ref_open, cpu_open;
+
+#endif

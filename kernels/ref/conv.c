@@ -1,0 +1,59 @@
+/*
+ * conv2d, by definition.
+ */
+#include "kernels/ref/ref.h"
+
+/* The input as the convolution sees it: doubled by nearest neighbour when asked, zero outside. */
+struct source {
+	const float *data; /* (h, w, c) */
+	int64_t h, w, c;
+	int doubling; /* 1 or 2 */
+};
+
+static const float *
+source_pixel(const struct source *s, int64_t y, int64_t x)
+{
+	if (y < 0 || x < 0 || y >= s->h * s->doubling || x >= s->w * s->doubling)
+		return NULL;
+	return s->data + (y / s->doubling * s->w + x / s->doubling) * s->c;
+}
+
+/* One output number: the window at (top, left) against one filter (Cin, k, k). */
+static double
+window_product(const struct source *s, const float *filter, int64_t k, int64_t top, int64_t left)
+{
+	double sum = 0;
+
+	for (int64_t dy = 0; dy < k; dy++) {
+		for (int64_t dx = 0; dx < k; dx++) {
+			const float *pixel = source_pixel(s, top + dy, left + dx);
+			for (int64_t c = 0; pixel != NULL && c < s->c; c++)
+				sum += (double)pixel[c] * filter[(c * k + dy) * k + dx];
+		}
+	}
+	return sum;
+}
+
+void
+ref_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
+    const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape)
+{
+	struct source source = {x->data, x->dim[0], x->dim[1], x->dim[2], shape->upsample2 ? 2 : 1};
+	int64_t k = w->rank == 4 ? w->dim[2] : 1, outputs = w->dim[0];
+	const float *b = bias != NULL ? bias->data : NULL, *rest = add != NULL ? add->data : NULL;
+
+	(void)d;
+	for (int64_t row = 0; row < y->dim[0]; row++) {
+		for (int64_t column = 0; column < y->dim[1]; column++) {
+			int64_t top = row * shape->stride - shape->pad_before,
+				left = column * shape->stride - shape->pad_before;
+			for (int64_t o = 0; o < outputs; o++) {
+				int64_t at = (row * y->dim[1] + column) * outputs + o;
+				double sum =
+				    window_product(&source, w->data + o * source.c * k * k, k, top, left);
+				sum += (b != NULL ? b[o] : 0.0) + (rest != NULL ? rest[at] : 0.0);
+				((float *)y->data)[at] = (float)sum;
+			}
+		}
+	}
+}

@@ -1,0 +1,115 @@
+/*
+ * rms_norm, layer_norm, norm_gate_add and group_norm, by definition.
+ */
+#include <math.h>
+
+#include "kernels/ref/ref.h"
+
+/* 1 / sqrt(mean(x^2) + eps) over n numbers. */
+static double
+inverse_rms(const float *x, int64_t n, double eps)
+{
+	double sum = 0;
+
+	for (int64_t i = 0; i < n; i++)
+		sum += (double)x[i] * x[i];
+	return 1.0 / sqrt(sum / (double)n + eps);
+}
+
+void
+ref_rms_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
+    const struct tensor *scale, float eps)
+{
+	int64_t rows = x->dim[0], n = tensor_count(x) / rows;
+	const float *weight = w->data, *s = scale != NULL ? scale->data : NULL;
+
+	(void)d;
+	for (int64_t i = 0; i < rows; i++) {
+		const float *in = (const float *)x->data + i * n;
+		float *out = (float *)y->data + i * n;
+		double inverse = inverse_rms(in, n, eps);
+		for (int64_t j = 0; j < n; j++)
+			out[j] = (float)(in[j] * inverse * weight[j] * (s != NULL ? s[j] : 1.0));
+	}
+}
+
+void
+ref_layer_norm(
+    struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *scale, float eps)
+{
+	int64_t rows = x->dim[0], n = tensor_count(x) / rows;
+	const float *s = scale->data;
+
+	(void)d;
+	for (int64_t i = 0; i < rows; i++) {
+		const float *in = (const float *)x->data + i * n;
+		float *out = (float *)y->data + i * n;
+		double mean = 0, variance = 0;
+		for (int64_t j = 0; j < n; j++)
+			mean += in[j];
+		mean /= (double)n;
+		for (int64_t j = 0; j < n; j++)
+			variance += (in[j] - mean) * (in[j] - mean);
+		variance /= (double)n;
+		for (int64_t j = 0; j < n; j++)
+			out[j] = (float)((in[j] - mean) / sqrt(variance + eps) * s[j]);
+	}
+}
+
+void
+ref_norm_gate_add(struct device *d, struct tensor *x, const struct tensor *branch, const struct tensor *w,
+    const struct tensor *gate, float eps)
+{
+	int64_t rows = x->dim[0], n = tensor_count(x) / rows;
+	const float *weight = w->data, *g = gate != NULL ? gate->data : NULL;
+
+	(void)d;
+	for (int64_t i = 0; i < rows; i++) {
+		const float *in = (const float *)branch->data + i * n;
+		float *out = (float *)x->data + i * n;
+		double inverse = inverse_rms(in, n, eps);
+		for (int64_t j = 0; j < n; j++)
+			out[j] = (float)(out[j] + (g != NULL ? g[j] : 1.0) * (in[j] * inverse * weight[j]));
+	}
+}
+
+/* Mean and variance over the channels [first, first + width) of all pixels. */
+static void
+group_moments(const float *x, int64_t pixels, int64_t channels, int64_t first, int64_t width, double *mean,
+    double *variance)
+{
+	double sum = 0, squares = 0, count = (double)(pixels * width);
+
+	for (int64_t p = 0; p < pixels; p++) {
+		for (int64_t c = first; c < first + width; c++)
+			sum += x[p * channels + c];
+	}
+	*mean = sum / count;
+	for (int64_t p = 0; p < pixels; p++) {
+		for (int64_t c = first; c < first + width; c++)
+			squares += (x[p * channels + c] - *mean) * (x[p * channels + c] - *mean);
+	}
+	*variance = squares / count;
+}
+
+void
+ref_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
+    const struct tensor *b, int groups, float eps, bool silu)
+{
+	int64_t pixels = x->dim[0] * x->dim[1], channels = x->dim[2], width = channels / groups;
+	const float *in = x->data, *weight = w->data, *bias = b->data;
+	float *out = y->data;
+
+	(void)d;
+	for (int64_t first = 0; first < channels; first += width) {
+		double mean, variance;
+		group_moments(in, pixels, channels, first, width, &mean, &variance);
+		for (int64_t p = 0; p < pixels; p++) {
+			for (int64_t c = first; c < first + width; c++) {
+				double v = (in[p * channels + c] - mean) / sqrt(variance + eps) * weight[c] +
+					   bias[c];
+				out[p * channels + c] = (float)(silu ? v / (1.0 + exp(-v)) : v);
+			}
+		}
+	}
+}
