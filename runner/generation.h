@@ -1,8 +1,9 @@
 /*
- * From a prompt to pixels, one step at a time: what session.c drives and what benchmarks and reference tests call.
+ * From a prompt to pixels, one step at a time: what session.c drives and what benchmarks and reference tests
+ * call.
  *
- * A `model` is one loaded checkpoint on one device. A `generation` is one picture in the making: it holds its caption
- * rows, its latent and its step index, so several may be interleaved step by step.
+ * A `model` is one loaded checkpoint on one device. A `generation` is one picture in the making: it holds its
+ * caption rows, its latent and its step index, so several may be interleaved step by step.
  */
 #ifndef RUNNER_GENERATION_H
 #define RUNNER_GENERATION_H
@@ -17,20 +18,20 @@ struct model;
 struct generation;
 
 struct model_limits {
-	char name[64];	   /* base name of the directory */
-	char hash[65];	   /* hex SHA-256 over the checkpoint's headers and sizes: tells models apart */
-	int granule;	   /* sides are multiples of this: 16 for an 8x VAE with 2x2 patches */
-	int default_side;  /* pixels */
-	int max_side;	   /* pixels, from axes_lens and the VAE's scale */
+	char name[64];	    /* base name of the directory */
+	char hash[65];	    /* hex SHA-256 over the checkpoint's headers and sizes: tells models apart */
+	int granule;	    /* sides are multiples of this: 16 for an 8x VAE with 2x2 patches */
+	int default_side;   /* pixels */
+	int max_side;	    /* pixels, from axes_lens and the VAE's scale */
 	int64_t max_pixels; /* what the arena was planned for */
-	int max_tokens;	   /* 512 */
+	int max_tokens;	    /* 512 */
 };
 
 typedef void model_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 
-/* Loads the diffusers folder `dir`. max_pixels plans the arena (0: default_side squared). `progress` may be NULL.
- * 0; -ERR_BAD_CHECKPOINT naming file and tensor; -ERR_OUT_OF_MEMORY; -ERR_UNSUPPORTED for a config we cannot run. The
- * device stays the caller's and must outlive the model. */
+/* Loads the diffusers folder `dir`. max_pixels plans the arena (0: default_side squared). `progress` may be
+ * NULL. 0; -ERR_BAD_CHECKPOINT naming file and tensor; -ERR_OUT_OF_MEMORY; -ERR_UNSUPPORTED for a config we
+ * cannot run. The device stays the caller's and must outlive the model. */
 int model_open(struct model **m, const char *dir, struct device *device, int64_t max_pixels,
     model_progress *progress, void *arg, struct err *e);
 void model_close(struct model **m);
@@ -48,9 +49,11 @@ struct generation_times {
 	double text_s, denoise_s, decode_s; /* wall seconds so far */
 };
 
-/* Tokenises, encodes the text, refines the caption, draws the noise. 0; -ERR_PROMPT_TOO_LONG, -ERR_INVALID_PARAM (sides,
- * steps), -ERR_TOO_BIG, or a device failure as -ERR_OUT_OF_MEMORY / -ERR_INTERNAL / -ERR_POISONED. */
-int generation_start(struct generation **g, struct model *m, const struct generation_request *r, struct err *e);
+/* Tokenises, encodes the text, refines the caption, draws the noise. 0; -ERR_PROMPT_TOO_LONG,
+ * -ERR_INVALID_PARAM (sides, steps), -ERR_TOO_BIG, or a device failure as -ERR_OUT_OF_MEMORY / -ERR_INTERNAL
+ * / -ERR_POISONED. */
+int generation_start(
+    struct generation **g, struct model *m, const struct generation_request *r, struct err *e);
 /* One DiT forward and one Euler update. 0 or a device failure. Not to be called when generation_left is 0. */
 int generation_step(struct generation *g, struct err *e);
 int generation_left(const struct generation *g); /* steps still to do */

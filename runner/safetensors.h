@@ -1,0 +1,40 @@
+/*
+ * One safetensors file: its header checked, its data mapped (model-spec section 1.4).
+ */
+#ifndef RUNNER_SAFETENSORS_H
+#define RUNNER_SAFETENSORS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ipc/err.h"
+#include "kernels/ops.h"
+
+struct safetensors_entry {
+	char *name; /* owned by the file */
+	struct stored tensor;
+	uint64_t bytes;
+	const char *stored_type; /* "F32", as the header has it */
+	bool readable;		 /* one of the types of struct stored; tensor.type is meaningless otherwise */
+};
+
+struct safetensors {
+	char *path;
+	void *map; /* the whole file */
+	size_t map_bytes;
+	struct safetensors_entry *entries; /* sorted by name */
+	size_t count;
+	uint64_t data_bytes;
+};
+
+/* 0, or -ERR_BAD_CHECKPOINT naming the file and, where there is one, the tensor. The file's size is that of
+ * the moment of opening: a file that is cut while it is mapped ends the process with SIGBUS, which zitd
+ * survives. */
+int safetensors_open(struct safetensors **file, const char *path, struct err *e);
+void safetensors_close(struct safetensors **file);
+
+/* NULL when there is none. */
+const struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name);
+
+#endif
