@@ -74,9 +74,27 @@ FORCE:
 
 # (lists below name the objects of the product that each kind of test links)
 
+# The tiny checkpoints and their golden arrays, from formulas: bf16 and float32 of configuration B, bf16 of A. Always in
+# build/, the sanitized build reads the same ones.
+GOLDEN := build/golden
+GOLDEN_ALL := $(GOLDEN)/.done $(GOLDEN)-f32/.done $(GOLDEN)-a/.done
+
+$(GOLDEN)/.done: GOLDEN_FLAGS :=
+$(GOLDEN)-f32/.done: GOLDEN_FLAGS := --f32
+$(GOLDEN)-a/.done: GOLDEN_FLAGS := --config A
+
+$(GOLDEN_ALL): tests/golden/golden-tiny.py
+	@mkdir -p $(@D)
+	@echo "  GOLD  $(@D)"
+	$(Q)/usr/bin/python3 $< --write $(@D) $(GOLDEN_FLAGS) >$(@D)/values.txt
+	@touch $@
+
+golden: $(GOLDEN_ALL)
+demo-model: $(GOLDEN)/.done
+
 clean:
 	rm -rf build build-san
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all clean FORCE
+.PHONY: all golden demo-model clean FORCE
