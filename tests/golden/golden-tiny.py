@@ -326,6 +326,9 @@ def tiny_encode(text):
             ids += [v[s] for s in w]
     return ids
 def chat(p): return f"<|im_start|>user\n{p}<|im_end|>\n<|im_start|>assistant\n"
+# the same frame for the public pipeline, which renders it from tokenizer_config.json
+CHAT_TEMPLATE = ("{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+                 "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
 
 # ---------------------------------------------------------------- writing a checkpoint
 def safetensors(path, tensors, f32):
@@ -372,7 +375,8 @@ def write_model(d, cfg, PT, PE, PV, f32, shards):
                   "end_of_word_suffix": "", "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
                   "vocab": v, "merges": [s.split(" ") for s in MERGES]}})
     js("tokenizer/tokenizer_config.json", {"add_bos_token": False, "add_prefix_space": False, "eos_token": "<|im_end|>",
-        "pad_token": "<|endoftext|>", "model_max_length": 131072, "tokenizer_class": "Qwen2Tokenizer"})
+        "pad_token": "<|endoftext|>", "model_max_length": 131072, "tokenizer_class": "Qwen2Tokenizer",
+        "chat_template": CHAT_TEMPLATE})
     sharded(os.path.join(d, "transformer"), "diffusion_pytorch_model", PT, shards, f32)
     sharded(os.path.join(d, "text_encoder"), "model", PE, 2, f32)
     safetensors(os.path.join(d, "vae/diffusion_pytorch_model.safetensors"), PV, f32)
