@@ -68,12 +68,6 @@ device_precision(const struct device *d)
 	return d->precision;
 }
 
-bool
-device_weights_borrow(const struct device *d)
-{
-	return d->weights_borrow;
-}
-
 const char *
 device_name(const struct device *d)
 {

@@ -13,7 +13,6 @@ struct device {
 	const struct ops *ops;
 	enum dtype act_type;
 	enum precision precision; /* F32 or BF16 */
-	bool weights_borrow;
 	char name[DEVICE_TEXT];
 	enum device_fault fault; /* the first failure, or DEVICE_OK; later operations do nothing */
 	char error[DEVICE_TEXT];

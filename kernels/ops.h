@@ -107,9 +107,8 @@ struct ops {
 	/* to (n, D): every row := row (D). */
 	void (*repeat_row)(struct device *d, struct tensor *to, const struct tensor *row);
 
-	/* Takes `parts` into the device's own layout; NULL on failure (out of memory). The parts' bytes are
-	 * not needed afterwards unless the device says so by `weights_borrow` (then they live as long as the
-	 * device). */
+	/* Takes `parts` into the device's own layout; NULL on failure (out of memory). The parts' bytes are not needed
+	 * afterwards. */
 	struct weight *(*weight_load)(
 	    struct device *d, enum weight_use use, const struct stored *parts, int part_count);
 
@@ -213,7 +212,6 @@ void device_close(struct device **d);
 const struct ops *device_ops(const struct device *d);
 enum dtype device_act_type(const struct device *d);	 /* what activations are stored in */
 enum precision device_precision(const struct device *d); /* what products are computed in: F32 or BF16 */
-bool device_weights_borrow(const struct device *d);	 /* see weight_load */
 const char *device_name(
     const struct device *d); /* for people: "cpu (2 threads, avx512_bf16, oneDNN 2.6.3)" */
 const char *device_error(const struct device *d); /* one sentence about the first failure, or "" */

@@ -13,18 +13,20 @@
 
 #include "ipc/err.h"
 #include "kernels/ops.h"
+#include "runner/trace.h"
 
 struct model;
 struct generation;
 
 struct model_limits {
-	char name[64];	    /* base name of the directory */
-	char hash[65];	    /* hex SHA-256 over the checkpoint's headers and sizes: tells models apart */
-	int granule;	    /* sides are multiples of this: 16 for an 8x VAE with 2x2 patches */
+	char name[64]; /* base name of the directory */
+	char hash[33]; /* hex, over names, types and shapes of all tensors: tells models apart, not weights */
+	int granule;   /* sides are multiples of this: 16 for an 8x VAE with 2x2 patches */
 	int default_side;   /* pixels */
 	int max_side;	    /* pixels, from axes_lens and the VAE's scale */
 	int64_t max_pixels; /* what the arena was planned for */
 	int max_tokens;	    /* 512 */
+	float shift;	    /* of the schedule, for the metadata */
 };
 
 typedef void model_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes);
@@ -36,6 +38,8 @@ int model_open(struct model **m, const char *dir, struct device *device, int64_t
     model_progress *progress, void *arg, struct err *e);
 void model_close(struct model **m);
 const struct model_limits *model_limits(const struct model *m);
+/* Tests: every stage shows its result from here on; NULL ends it. */
+void model_trace(struct model *m, const struct trace *trace);
 
 struct generation_request {
 	const char *prompt; /* UTF-8 */

@@ -1,0 +1,486 @@
+/*
+ * The diffusion transformer of Z-Image: latent, time and caption to velocity (model-spec section 6).
+ *
+ * Shapes: D model width, hd head width, F feed-forward width, M modulation width; N image rows, Ni and Lc
+ * image and caption rows padded to a multiple of 32. Padding rows are learned and attended: no mask anywhere
+ * (section 6.7). Modulation is stored ready for use: 1 + scale and tanh(gate), so a block only multiplies.
+ */
+#include "runner/dit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SINUSOIDS = 256, MAX_PERIOD = 10000 };
+
+struct block {
+	struct weight *qkv;				/* (3D, D) */
+	struct weight *out;				/* (D, D) */
+	struct weight *w13;				/* (2F, D): gate, then up */
+	struct weight *w2;				/* (D, F) */
+	struct weight *adaln;				/* (4D, M); NULL in the context refiner */
+	struct tensor adaln_bias;			/* (4D) */
+	struct tensor norm_q, norm_k;			/* (hd) */
+	struct tensor attention_norm1, attention_norm2; /* (D) */
+	struct tensor ffn_norm1, ffn_norm2;		/* (D) */
+};
+
+struct dit {
+	struct transformer_config config;
+	struct device *device;
+	const struct ops *ops;
+
+	struct weight *x_embedder;   /* (D, 4C) */
+	struct weight *t_mlp[2];     /* (1024, 256), (M, 1024) */
+	struct weight *cap_embedder; /* (D, caption_dim) */
+	struct weight *final_adaln;  /* (D, M) */
+	struct weight *final_linear; /* (4C, D) */
+	struct tensor x_bias, t_bias[2], cap_norm, cap_bias, final_adaln_bias, final_bias;
+	struct tensor x_pad, cap_pad; /* (D) */
+
+	int modulated; /* blocks with adaLN: noise refiners, then layers */
+	struct block *noise_refiner, *context_refiner, *layers; /* into blocks */
+	struct block blocks[];
+};
+
+/* Modulation of one block, views of the step's table; all NULL data for the context refiner. */
+struct modulation {
+	struct tensor scale_attention, gate_attention, scale_ffn, gate_ffn; /* (D) */
+};
+
+/* ---- loading */
+
+static void
+load_block(struct loader *l, struct block *b, const struct transformer_config *c, bool modulated)
+{
+	static const char *const qkv[] = {
+	    "attention.to_q.weight", "attention.to_k.weight", "attention.to_v.weight"};
+	static const char *const w13[] = {"feed_forward.w1.weight", "feed_forward.w3.weight"};
+	int64_t d = c->dim, f = c->ffn_dim;
+
+	load_linear(l, &b->qkv, 3, qkv, (int64_t[]){d, d, d}, d);
+	load_matrix(l, &b->out, "attention.to_out.0.weight", d, d);
+	load_linear(l, &b->w13, 2, w13, (int64_t[]){f, f}, d);
+	load_matrix(l, &b->w2, "feed_forward.w2.weight", d, f);
+	load_vector(l, &b->norm_q, "attention.norm_q.weight", c->head_dim);
+	load_vector(l, &b->norm_k, "attention.norm_k.weight", c->head_dim);
+	load_vector(l, &b->attention_norm1, "attention_norm1.weight", d);
+	load_vector(l, &b->attention_norm2, "attention_norm2.weight", d);
+	load_vector(l, &b->ffn_norm1, "ffn_norm1.weight", d);
+	load_vector(l, &b->ffn_norm2, "ffn_norm2.weight", d);
+	if (!modulated)
+		return;
+	load_matrix(l, &b->adaln, "adaLN_modulation.0.weight", 4 * d, c->modulation_dim);
+	load_vector(l, &b->adaln_bias, "adaLN_modulation.0.bias", 4 * d);
+}
+
+static void
+load_stack(struct loader *l, struct block *blocks, int count, const char *name, bool modulated,
+    const struct transformer_config *c)
+{
+	for (int i = 0; i < count; i++) {
+		loader_prefix(l, "%s.%d.", name, i);
+		load_block(l, &blocks[i], c, modulated);
+	}
+}
+
+static void
+load_ends(struct loader *l, struct dit *d)
+{
+	const struct transformer_config *c = &d->config;
+	int64_t patch = 4 * (int64_t)c->in_channels;
+
+	loader_prefix(l, "%s", "");
+	load_row(l, &d->x_pad, "x_pad_token", c->dim);
+	load_row(l, &d->cap_pad, "cap_pad_token", c->dim);
+	load_matrix(l, &d->x_embedder, "all_x_embedder.2-1.weight", c->dim, patch);
+	load_vector(l, &d->x_bias, "all_x_embedder.2-1.bias", c->dim);
+	load_matrix(l, &d->t_mlp[0], "t_embedder.mlp.0.weight", c->timestep_hidden, SINUSOIDS);
+	load_vector(l, &d->t_bias[0], "t_embedder.mlp.0.bias", c->timestep_hidden);
+	load_matrix(l, &d->t_mlp[1], "t_embedder.mlp.2.weight", c->modulation_dim, c->timestep_hidden);
+	load_vector(l, &d->t_bias[1], "t_embedder.mlp.2.bias", c->modulation_dim);
+	load_vector(l, &d->cap_norm, "cap_embedder.0.weight", c->caption_dim);
+	load_matrix(l, &d->cap_embedder, "cap_embedder.1.weight", c->dim, c->caption_dim);
+	load_vector(l, &d->cap_bias, "cap_embedder.1.bias", c->dim);
+	load_matrix(
+	    l, &d->final_adaln, "all_final_layer.2-1.adaLN_modulation.1.weight", c->dim, c->modulation_dim);
+	load_vector(l, &d->final_adaln_bias, "all_final_layer.2-1.adaLN_modulation.1.bias", c->dim);
+	load_matrix(l, &d->final_linear, "all_final_layer.2-1.linear.weight", patch, c->dim);
+	load_vector(l, &d->final_bias, "all_final_layer.2-1.linear.bias", patch);
+}
+
+struct dit *
+dit_load(struct loader *l, const struct transformer_config *config)
+{
+	int refiners = config->refiner_layers, layers = config->layers;
+	struct dit *d = calloc(1, sizeof(*d) + (size_t)(2 * refiners + layers) * sizeof(d->blocks[0]));
+
+	if (d == NULL) {
+		l->status = err_set(l->e, ERR_OUT_OF_MEMORY, "out of memory");
+		return NULL;
+	}
+	d->config = *config;
+	d->device = l->device;
+	d->ops = l->ops;
+	d->modulated = refiners + layers;
+	d->noise_refiner = d->blocks;
+	d->layers = d->blocks + refiners;
+	d->context_refiner = d->layers + layers;
+	load_ends(l, d);
+	load_stack(l, d->noise_refiner, refiners, "noise_refiner", true, config);
+	load_stack(l, d->context_refiner, refiners, "context_refiner", false, config);
+	load_stack(l, d->layers, layers, "layers", true, config);
+	if (l->status != 0)
+		dit_free(&d);
+	return d;
+}
+
+void
+dit_free(struct dit **d)
+{
+	free(*d);
+	*d = NULL;
+}
+
+/* ---- positions */
+
+int64_t
+dit_padded(int64_t rows)
+{
+	return (rows + SEQUENCE_MULTIPLE - 1) / SEQUENCE_MULTIPLE * SEQUENCE_MULTIPLE;
+}
+
+/* Angles of one row at integer position (p0, p1, p2): float64, rounded to float32, as the reference does. */
+static void
+rope_row(
+    const struct transformer_config *c, const int64_t position[MAX_ROPE_AXES], float *cos_row, float *sin_row)
+{
+	int at = 0;
+
+	for (int axis = 0; axis < MAX_ROPE_AXES; axis++) {
+		for (int k = 0; k < c->axes_dims[axis] / 2; k++, at++) {
+			double frequency = pow(c->rope_theta, -2.0 * k / c->axes_dims[axis]);
+			float angle = (float)((double)position[axis] * frequency);
+			cos_row[at] = (float)cos(angle);
+			sin_row[at] = (float)sin(angle);
+		}
+	}
+}
+
+void
+dit_rope(const struct dit *d, int64_t h, int64_t w, int64_t tokens, float *cos, float *sin)
+{
+	int64_t rows = h / 2 * (w / 2), image = dit_padded(rows), caption = dit_padded(tokens);
+	int half = d->config.head_dim / 2;
+
+	for (int64_t r = 0; r < image + caption; r++) {
+		int64_t position[MAX_ROPE_AXES] = {0, 0, 0}; /* as image pads have it */
+		if (r < rows) {
+			position[0] = caption + 1;
+			position[1] = r / (w / 2);
+			position[2] = r % (w / 2);
+		} else if (r >= image)
+			position[0] = 1 + r - image;
+		rope_row(&d->config, position, cos + r * half, sin + r * half);
+	}
+}
+
+/* ---- one block */
+
+/* What a block over L rows needs. */
+struct buffers {
+	struct tensor u;       /* (L, D) */
+	struct tensor qkv;     /* (L, 3D) */
+	struct tensor q, k, v; /* (L, heads, hd) */
+	struct tensor o;       /* (L, heads, hd) */
+	struct tensor gate_up; /* (L, 2F) */
+	struct tensor f;       /* (L, F) */
+};
+
+static void
+make_buffers(const struct dit *d, struct arena *a, int64_t rows, struct buffers *b)
+{
+	const struct transformer_config *c = &d->config;
+	enum dtype act = device_act_type(d->device);
+	int64_t heads[] = {rows, c->heads, c->head_dim};
+
+	b->u = arena_matrix(a, act, rows, c->dim);
+	b->qkv = arena_matrix(a, act, rows, 3 * (int64_t)c->dim);
+	b->q = arena_tensor(a, act, 3, heads);
+	b->k = arena_tensor(a, act, 3, heads);
+	b->v = arena_tensor(a, act, 3, heads);
+	b->o = arena_tensor(a, act, 3, heads);
+	b->gate_up = arena_matrix(a, act, rows, 2 * (int64_t)c->ffn_dim);
+	b->f = arena_matrix(a, act, rows, c->ffn_dim);
+}
+
+/* The first `rows` rows of every buffer. */
+static struct buffers
+first_rows(const struct buffers *b, int64_t rows)
+{
+	return (struct buffers){
+	    .u = tensor_rows(&b->u, 0, rows),
+	    .qkv = tensor_rows(&b->qkv, 0, rows),
+	    .q = tensor_rows(&b->q, 0, rows),
+	    .k = tensor_rows(&b->k, 0, rows),
+	    .v = tensor_rows(&b->v, 0, rows),
+	    .o = tensor_rows(&b->o, 0, rows),
+	    .gate_up = tensor_rows(&b->gate_up, 0, rows),
+	    .f = tensor_rows(&b->f, 0, rows),
+	};
+}
+
+static const struct tensor *
+or_null(const struct tensor *t)
+{
+	return t->data != NULL ? t : NULL;
+}
+
+/* x (L, D) := one block of section 6.5; cos, sin (L, hd/2). */
+static void
+run_block(struct dit *d, const struct block *w, struct tensor *x, const struct tensor *cos,
+    const struct tensor *sin, const struct modulation *m, struct buffers *b)
+{
+	const struct transformer_config *c = &d->config;
+	const struct ops *ops = d->ops;
+	struct attention_shape shape = {
+	    c->heads, c->heads, c->head_dim, false, (float)(1.0 / sqrt(c->head_dim))};
+
+	ops->rms_norm(d->device, &b->u, x, &w->attention_norm1, or_null(&m->scale_attention), c->norm_eps);
+	ops->linear(d->device, &b->qkv, &b->u, w->qkv, NULL);
+	ops->qkv_norm_rope(d->device, &b->q, &b->k, &b->v, &b->qkv, &w->norm_q, &w->norm_k, cos, sin, &shape,
+	    ROPE_ADJACENT, c->qk_norm_eps);
+	ops->attention(d->device, &b->o, &b->q, &b->k, &b->v, &shape);
+	ops->linear(d->device, &b->u, &b->o, w->out, NULL);
+	ops->norm_gate_add(
+	    d->device, x, &b->u, &w->attention_norm2, or_null(&m->gate_attention), c->norm_eps);
+
+	ops->rms_norm(d->device, &b->u, x, &w->ffn_norm1, or_null(&m->scale_ffn), c->norm_eps);
+	ops->linear(d->device, &b->gate_up, &b->u, w->w13, NULL);
+	ops->swiglu(d->device, &b->f, &b->gate_up);
+	ops->linear(d->device, &b->u, &b->f, w->w2, NULL);
+	ops->norm_gate_add(d->device, x, &b->u, &w->ffn_norm2, or_null(&m->gate_ffn), c->norm_eps);
+}
+
+/* ---- the caption */
+
+void
+dit_caption(struct dit *d, struct arena *arena, struct tensor *refined, const struct tensor *caption,
+    const struct tensor *cos, const struct tensor *sin, const struct trace *trace)
+{
+	int64_t tokens = caption->dim[0], rows = refined->dim[0];
+	struct tensor normed = arena_matrix(arena, device_act_type(d->device), tokens, d->config.caption_dim);
+	struct tensor real = tensor_rows(refined, 0, tokens),
+		      pads = tensor_rows(refined, tokens, rows - tokens);
+	struct modulation none = {0};
+	struct buffers b;
+
+	make_buffers(d, arena, rows, &b);
+	if (arena->memory == NULL)
+		return;
+	d->ops->rms_norm(d->device, &normed, caption, &d->cap_norm, NULL, d->config.norm_eps);
+	d->ops->linear(d->device, &real, &normed, d->cap_embedder, &d->cap_bias);
+	if (rows > tokens)
+		d->ops->repeat_row(d->device, &pads, &d->cap_pad);
+	for (int i = 0; i < d->config.refiner_layers; i++)
+		run_block(d, &d->context_refiner[i], refined, cos, sin, &none, &b);
+	trace_see(trace, "context_refiner", refined);
+}
+
+/* ---- time */
+
+/* The table of one time, in order: for each modulated block 1 + s1, tanh g1, 1 + s2, tanh g2 (D each); 1 +
+ * final scale. */
+int64_t
+dit_modulation_count(const struct dit *d)
+{
+	return (4 * (int64_t)d->modulated + 1) * d->config.dim;
+}
+
+static void
+sinusoids(float t, float t_scale, float out[SINUSOIDS])
+{
+	float argument = t * t_scale;
+
+	for (int i = 0; i < SINUSOIDS / 2; i++) {
+		float frequency = (float)exp(-log(MAX_PERIOD) * i / (SINUSOIDS / 2));
+		out[i] = cosf(argument * frequency); /* cosines first */
+		out[i + SINUSOIDS / 2] = sinf(argument * frequency);
+	}
+}
+
+struct time_buffers {
+	struct tensor s; /* (1, 256) */
+	struct tensor h; /* (1, 1024) */
+	struct tensor c; /* (1, M) */
+	struct tensor m; /* (1, 4D) */
+};
+
+static void
+make_time_buffers(const struct dit *d, struct arena *a, struct time_buffers *b)
+{
+	enum dtype act = device_act_type(d->device);
+
+	b->s = arena_matrix(a, act, 1, SINUSOIDS);
+	b->h = arena_matrix(a, act, 1, d->config.timestep_hidden);
+	b->c = arena_matrix(a, act, 1, d->config.modulation_dim);
+	b->m = arena_matrix(a, act, 1, 4 * (int64_t)d->config.dim);
+}
+
+/* c (1, M) of section 6.1. */
+static void
+embed_time(struct dit *d, struct time_buffers *b, float t)
+{
+	float host[SINUSOIDS];
+
+	sinusoids(t, d->config.t_scale, host);
+	d->ops->copy_in(d->device, &b->s, host, DT_F32);
+	d->ops->linear(d->device, &b->h, &b->s, d->t_mlp[0], &d->t_bias[0]);
+	d->ops->activate(d->device, &b->h, &b->h, ACT_SILU);
+	d->ops->linear(d->device, &b->c, &b->h, d->t_mlp[1], &d->t_bias[1]);
+}
+
+/* m (1, 4D) into the block's place on the host: scales as 1 + s, gates as tanh g. */
+static void
+modulate_block(struct dit *d, const struct block *w, struct time_buffers *b, float *host)
+{
+	int64_t width = d->config.dim;
+
+	d->ops->linear(d->device, &b->m, &b->c, w->adaln, &w->adaln_bias);
+	for (int chunk = 0; chunk < 4; chunk++) {
+		struct tensor part = {(char *)b->m.data + (size_t)(chunk * width) * dtype_size(b->m.type),
+		    b->m.type, 1, {width, 1, 1, 1}};
+		d->ops->activate(d->device, &part, &part, chunk % 2 == 0 ? ACT_ONE_PLUS : ACT_TANH);
+	}
+	d->ops->copy_out(d->device, host, DT_F32, &b->m);
+}
+
+void
+dit_modulation(struct dit *d, struct arena *arena, float t, float *host, const struct trace *trace)
+{
+	struct time_buffers b;
+	struct tensor final;
+
+	make_time_buffers(d, arena, &b);
+	if (arena->memory == NULL)
+		return;
+	embed_time(d, &b, t);
+	trace_see(trace, "t_embed", &b.c);
+	for (int i = 0; i < d->modulated; i++)
+		modulate_block(d, &d->noise_refiner[i], &b, host + 4 * (int64_t)i * d->config.dim);
+
+	final = (struct tensor){b.m.data, b.m.type, 2, {1, d->config.dim, 1, 1}};
+	d->ops->activate(d->device, &b.c, &b.c, ACT_SILU); /* only the final layer has it */
+	d->ops->linear(d->device, &final, &b.c, d->final_adaln, &d->final_adaln_bias);
+	d->ops->activate(d->device, &final, &final, ACT_ONE_PLUS);
+	d->ops->copy_out(d->device, host + 4 * (int64_t)d->modulated * d->config.dim, DT_F32, &final);
+}
+
+/* Row `index` of the step's table (rows, D). */
+static struct tensor
+table_row(const struct tensor *table, int64_t index)
+{
+	struct tensor row = tensor_rows(table, index, 1);
+
+	row.rank = 1;
+	row.dim[0] = table->dim[1];
+	row.dim[1] = 1;
+	return row;
+}
+
+static struct modulation
+block_modulation(const struct tensor *table, int block)
+{
+	return (struct modulation){
+	    .scale_attention = table_row(table, 4 * block),
+	    .gate_attention = table_row(table, 4 * block + 1),
+	    .scale_ffn = table_row(table, 4 * block + 2),
+	    .gate_ffn = table_row(table, 4 * block + 3),
+	};
+}
+
+/* ---- the forward pass */
+
+struct step_buffers {
+	struct tensor table;   /* (4 modulated + 1, D) F32 */
+	struct tensor patches; /* (N, 4C), in and out */
+	struct tensor x;       /* (Ni + Lc, D): image rows, then caption rows */
+	struct buffers block;
+};
+
+static void
+make_step_buffers(const struct dit *d, struct arena *a, int64_t rows, int64_t caption, struct step_buffers *b)
+{
+	enum dtype act = device_act_type(d->device);
+	int64_t total = dit_padded(rows) + caption;
+
+	b->table = arena_matrix(a, DT_F32, 4 * (int64_t)d->modulated + 1, d->config.dim);
+	b->patches = arena_matrix(a, act, rows, 4 * (int64_t)d->config.in_channels);
+	b->x = arena_matrix(a, act, total, d->config.dim);
+	make_buffers(d, a, total, &b->block);
+}
+
+/* Image rows: patches embedded, padded, and refined among themselves. */
+static void
+run_noise_refiner(struct dit *d, struct step_buffers *b, const struct tensor *latent,
+    const struct tensor *cos, const struct tensor *sin, const struct trace *trace)
+{
+	int64_t rows = b->patches.dim[0], padded = dit_padded(rows);
+	struct tensor image = tensor_rows(&b->x, 0, padded), real = tensor_rows(&b->x, 0, rows);
+	struct tensor pads = tensor_rows(&b->x, rows, padded - rows);
+	struct tensor image_cos = tensor_rows(cos, 0, padded), image_sin = tensor_rows(sin, 0, padded);
+	struct buffers part = first_rows(&b->block, padded);
+
+	d->ops->patchify(d->device, &b->patches, latent);
+	d->ops->linear(d->device, &real, &b->patches, d->x_embedder, &d->x_bias);
+	trace_see(trace, "x_embed", &real);
+	if (padded > rows)
+		d->ops->repeat_row(d->device, &pads, &d->x_pad);
+	for (int i = 0; i < d->config.refiner_layers; i++) {
+		struct modulation m = block_modulation(&b->table, i);
+		run_block(d, &d->noise_refiner[i], &image, &image_cos, &image_sin, &m, &part);
+	}
+	trace_see(trace, "noise_refiner", &image);
+}
+
+/* Image and caption rows together. */
+static void
+run_layers(struct dit *d, struct step_buffers *b, const struct tensor *cos, const struct tensor *sin,
+    const struct trace *trace)
+{
+	for (int i = 0; i < d->config.layers; i++) {
+		struct modulation m = block_modulation(&b->table, d->config.refiner_layers + i);
+		char name[32];
+		run_block(d, &d->layers[i], &b->x, cos, sin, &m, &b->block);
+		snprintf(name, sizeof(name), "layer%d", i);
+		trace_see(trace, name, &b->x);
+	}
+}
+
+void
+dit_step(struct dit *d, struct arena *arena, struct tensor *velocity, const struct tensor *latent,
+    const struct tensor *refined, const struct tensor *cos, const struct tensor *sin, const float *modulation,
+    const struct trace *trace)
+{
+	int64_t rows = latent->dim[1] / 2 * (latent->dim[2] / 2), padded = dit_padded(rows);
+	struct tensor caption, real, u, final_scale;
+	struct step_buffers b;
+
+	make_step_buffers(d, arena, rows, refined->dim[0], &b);
+	if (arena->memory == NULL)
+		return;
+	d->ops->copy_in(d->device, &b.table, modulation, DT_F32);
+	run_noise_refiner(d, &b, latent, cos, sin, trace);
+	caption = tensor_rows(&b.x, padded, refined->dim[0]);
+	d->ops->copy(d->device, &caption, refined);
+	run_layers(d, &b, cos, sin, trace);
+
+	real = tensor_rows(&b.x, 0, rows);
+	u = tensor_rows(&b.block.u, 0, rows);
+	final_scale = table_row(&b.table, 4 * (int64_t)d->modulated);
+	d->ops->layer_norm(d->device, &u, &real, &final_scale, d->config.final_norm_eps);
+	d->ops->linear(d->device, &b.patches, &u, d->final_linear, &d->final_bias);
+	d->ops->unpatchify(
+	    d->device, velocity, &b.patches, -1.0f); /* the network predicts minus the velocity */
+	trace_see(trace, "velocity", velocity);
+}

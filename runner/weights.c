@@ -1,0 +1,152 @@
+/*
+ * From named tensors of a checkpoint to weights on a device.
+ */
+#include "runner/weights.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { CHUNK = 4 * 1024 * 1024, MAX_PARTS = 4, ALIGNMENT = 256 };
+
+void
+loader_prefix(struct loader *l, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(l->prefix, sizeof(l->prefix), format, arguments);
+	va_end(arguments);
+}
+
+/* The stored tensor prefix + name of exactly that shape; counts its bytes as read. false after a failure. */
+static bool
+fetch(struct loader *l, const char *name, int rank, const int64_t *dim, struct stored *out)
+{
+	char full[2 * WEIGHT_NAME];
+	uint64_t bytes;
+
+	if (l->status != 0)
+		return false;
+	snprintf(full, sizeof(full), "%s%s", l->prefix, name);
+	l->status = checkpoint_tensor(l->checkpoint, full, rank, dim, out, l->e);
+	if (l->status != 0)
+		return false;
+	bytes = dtype_size(out->type);
+	for (int i = 0; i < rank; i++)
+		bytes *= (uint64_t)dim[i];
+	l->done_bytes += bytes;
+	if (l->progress != NULL)
+		l->progress(l->progress_arg, l->done_bytes, l->total_bytes);
+	return true;
+}
+
+static void
+out_of_memory(struct loader *l, const char *name)
+{
+	l->status = err_set(l->e, ERR_OUT_OF_MEMORY, "no memory on the device for %s%s", l->prefix, name);
+}
+
+/* Pooled device memory; NULL after a failure. */
+static void *
+pooled(struct loader *l, const char *name, size_t bytes)
+{
+	size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+	char *memory;
+
+	if (l->chunk_count == 0 || rounded > CHUNK - l->chunk_used) {
+		memory = l->chunk_count < WEIGHT_MAX_CHUNKS && rounded <= CHUNK
+			     ? l->ops->reserve(l->device, CHUNK)
+			     : NULL;
+		if (memory == NULL) {
+			out_of_memory(l, name);
+			return NULL;
+		}
+		l->chunks[l->chunk_count++] = memory;
+		l->chunk_used = 0;
+	}
+	memory = (char *)l->chunks[l->chunk_count - 1] + l->chunk_used;
+	l->chunk_used += rounded;
+	return memory;
+}
+
+static void
+put_vector(struct loader *l, struct tensor *out, const char *name, int64_t n, const struct stored *stored)
+{
+	void *memory = pooled(l, name, (size_t)n * sizeof(float));
+
+	if (memory == NULL)
+		return;
+	*out = (struct tensor){.data = memory, .type = DT_F32, .rank = 1, .dim = {n, 1, 1, 1}};
+	l->ops->copy_in(l->device, out, stored->data, stored->type);
+}
+
+void
+load_vector(struct loader *l, struct tensor *out, const char *name, int64_t n)
+{
+	struct stored stored;
+
+	if (fetch(l, name, 1, &n, &stored))
+		put_vector(l, out, name, n, &stored);
+}
+
+void
+load_row(struct loader *l, struct tensor *out, const char *name, int64_t n)
+{
+	struct stored stored;
+
+	if (fetch(l, name, 2, (int64_t[]){1, n}, &stored))
+		put_vector(l, out, name, n, &stored);
+}
+
+/* Hands the parts to the backend. */
+static void
+put_weight(struct loader *l, struct weight **out, enum weight_use use, const char *name,
+    const struct stored *parts, int count)
+{
+	*out = l->ops->weight_load(l->device, use, parts, count);
+	if (*out == NULL)
+		out_of_memory(l, name);
+}
+
+void
+load_linear(struct loader *l, struct weight **out, int count, const char *const *names, const int64_t *rows,
+    int64_t columns)
+{
+	struct stored parts[MAX_PARTS];
+
+	for (int i = 0; i < count; i++) {
+		if (!fetch(l, names[i], 2, (int64_t[]){rows[i], columns}, &parts[i]))
+			return;
+	}
+	put_weight(l, out, WEIGHT_LINEAR, names[0], parts, count);
+}
+
+void
+load_matrix(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns)
+{
+	load_linear(l, out, 1, &name, &rows, columns);
+}
+
+void
+load_table(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns)
+{
+	struct stored stored;
+
+	if (fetch(l, name, 2, (int64_t[]){rows, columns}, &stored))
+		put_weight(l, out, WEIGHT_TABLE, name, &stored, 1);
+}
+
+void
+load_conv(struct loader *l, struct weight **out, struct tensor *bias, const char *name, int64_t outputs,
+    int64_t inputs, int64_t k)
+{
+	char weight_name[WEIGHT_NAME], bias_name[WEIGHT_NAME];
+	struct stored stored;
+
+	snprintf(weight_name, sizeof(weight_name), "%s.weight", name);
+	snprintf(bias_name, sizeof(bias_name), "%s.bias", name);
+	if (fetch(l, weight_name, 4, (int64_t[]){outputs, inputs, k, k}, &stored))
+		put_weight(l, out, WEIGHT_CONV, weight_name, &stored, 1);
+	load_vector(l, bias, bias_name, outputs);
+}

@@ -1,0 +1,50 @@
+/*
+ * From named tensors of a checkpoint to weights on a device. The networks say names and shapes; this file
+ * does the rest: small vectors go to F32 tensors in pooled memory, matrices and kernels to the backend's own
+ * layout.
+ */
+#ifndef RUNNER_WEIGHTS_H
+#define RUNNER_WEIGHTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ipc/err.h"
+#include "kernels/ops.h"
+#include "runner/checkpoint.h"
+
+enum { WEIGHT_NAME = 160, WEIGHT_MAX_CHUNKS = 64 };
+
+/* One loading. After a failure every call does nothing; `status` and *e keep the first one. */
+struct loader {
+	struct device *device;
+	const struct ops *ops;
+	const struct checkpoint *checkpoint; /* the part being read */
+	char prefix[WEIGHT_NAME];	     /* put before every name: "layers.3." */
+	int status;
+	struct err *e;
+
+	void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
+	void *progress_arg;
+	uint64_t done_bytes, total_bytes;
+
+	void *chunks[WEIGHT_MAX_CHUNKS]; /* pooled memory of vectors; the caller releases them after use */
+	int chunk_count;
+	size_t chunk_used;
+};
+
+void loader_prefix(struct loader *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* `name` (n), or (1, n) for load_row, as an F32 vector. */
+void load_vector(struct loader *l, struct tensor *out, const char *name, int64_t n);
+void load_row(struct loader *l, struct tensor *out, const char *name, int64_t n);
+/* One matrix (rows, columns) from `count` parts stacked by rows: names[i] is (rows[i], columns). */
+void load_linear(struct loader *l, struct weight **out, int count, const char *const *names,
+    const int64_t *rows, int64_t columns);
+void load_matrix(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns);
+void load_table(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns);
+/* `name`.weight (outputs, inputs, k, k) and `name`.bias (outputs). */
+void load_conv(struct loader *l, struct weight **out, struct tensor *bias, const char *name, int64_t outputs,
+    int64_t inputs, int64_t k);
+
+#endif
