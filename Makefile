@@ -31,7 +31,7 @@ RUNNER_MODEL := runner/generation.o runner/dit.o runner/text_encoder.o runner/va
 	runner/weights.o runner/arena.o runner/model_config.o runner/checkpoint.o runner/safetensors.o \
 	runner/json_file.o runner/tokenizer.o runner/bpe.o runner/pretokenize.o
 
-RUNNER := runner/main.o
+RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o
 
 SUPERVISOR := supervisor/main.o
 

@@ -254,6 +254,7 @@ reserve_memory(struct model *m, struct err *e)
 		    "%zu MiB of device memory are needed to draw %lld pixels; lower max_pixels or free some",
 		    (work + SLOTS * m->slot_bytes) >> 20, (long long)m->limits.max_pixels);
 	arena_use(&m->work, m->work_memory, work);
+	m->limits.memory_bytes = work + SLOTS * m->slot_bytes;
 	return 0;
 }
 

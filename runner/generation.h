@@ -22,11 +22,12 @@ struct model_limits {
 	char name[64]; /* base name of the directory */
 	char hash[33]; /* hex, over names, types and shapes of all tensors: tells models apart, not weights */
 	int granule;   /* sides are multiples of this: 16 for an 8x VAE with 2x2 patches */
-	int default_side;   /* pixels */
-	int max_side;	    /* pixels, from axes_lens and the VAE's scale */
-	int64_t max_pixels; /* what the arena was planned for */
-	int max_tokens;	    /* 512 */
-	float shift;	    /* of the schedule, for the metadata */
+	int default_side;      /* pixels */
+	int max_side;	       /* pixels, from axes_lens and the VAE's scale */
+	int64_t max_pixels;    /* what the arena was planned for */
+	int max_tokens;	       /* 512 */
+	float shift;	       /* of the schedule, for the metadata */
+	uint64_t memory_bytes; /* reserved on the device for stages and held pictures, without the weights */
 };
 
 typedef void model_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes);

@@ -1,0 +1,227 @@
+/*
+ * zit-runner: one model on one device. Says hello, loads, makes a first small picture, then serves jobs
+ * (session.c). It holds no policy: zitd decides what runs and when this process ends.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "build_id.h"
+#include "ipc/channel.h"
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "ipc/shm.h"
+#include "runner/options.h"
+#include "runner/session.h"
+
+enum { REPORT_EVERY_US = 100 * 1000, WARM_SIDES = 2 /* granules */ };
+
+struct runner {
+	struct runner_options options;
+	struct channel *channel;
+	struct status_page *page;
+	struct device *device;
+	struct model *model;
+	int64_t reported_us; /* when progress was last told */
+};
+
+static void
+tell(struct runner *r, struct proto_msg *m)
+{
+	m->head.generation = r->options.generation;
+	channel_send(r->channel, m, NULL); /* if zitd is gone, the session will notice */
+}
+
+/* Says why on every way there is; the exit status. */
+static int
+last_words(struct runner *r, int status, const struct err *e)
+{
+	struct proto_msg m = {.head.type = PROTO_FATAL, .FATAL = {(uint32_t)status, e->text}};
+
+	log_err("%s", e->text);
+	shm_last_words(r->page, e->text);
+	tell(r, &m);
+	return status;
+}
+
+/* ---- the device */
+
+/* "cuda:1" is backend cuda, index 1; "auto" is the first of cuda and cpu that there is. */
+static int
+open_device(struct runner *r, struct err *e)
+{
+	struct device_options options = {.precision = r->options.precision, .threads = r->options.threads};
+	char backend[16], why[200];
+	size_t length = strcspn(r->options.device, ":");
+	bool any = strcmp(r->options.device, "auto") == 0;
+
+	snprintf(backend, sizeof(backend), "%.*s", (int)length, any ? "cuda" : r->options.device);
+	if (!any && r->options.device[length] == ':')
+		options.index = atoi(r->options.device + length + 1);
+	if (device_open(&r->device, backend, &options, why, sizeof(why)) == 0)
+		return 0;
+	if (any && device_open(&r->device, "cpu", &options, why, sizeof(why)) == 0)
+		return 0;
+	return err_set(e, ERR_UNSUPPORTED, "device %s: %s", r->options.device, why);
+}
+
+/* ---- the model */
+
+static void
+on_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
+{
+	struct runner *r = arg;
+	struct proto_msg m = {.head.type = PROTO_LOADING, .LOADING = {done_bytes, total_bytes}};
+
+	if (clock_now_us() - r->reported_us < REPORT_EVERY_US)
+		return;
+	r->reported_us = clock_now_us();
+	tell(r, &m);
+}
+
+static int
+exit_status_of(enum err_code code)
+{
+	static const struct {
+		enum err_code code;
+		enum runner_exit status;
+	} rows[] = {
+	    {ERR_BAD_CHECKPOINT, RUNNER_EXIT_WEIGHTS},
+	    {ERR_UNSUPPORTED, RUNNER_EXIT_CONFIG},
+	    {ERR_OUT_OF_MEMORY, RUNNER_EXIT_DEVICE_MEMORY},
+	    {ERR_SYSTEM, RUNNER_EXIT_HOST_MEMORY},
+	    {ERR_POISONED, RUNNER_EXIT_STICKY},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (rows[i].code == code)
+			return (int)rows[i].status;
+	}
+	return RUNNER_EXIT_INTERNAL;
+}
+
+/* The smallest picture, one step: libraries load what they load late, and a broken device shows now. */
+static int
+warm_up(struct runner *r, struct err *e)
+{
+	int side = WARM_SIDES * model_limits(r->model)->granule;
+	struct generation_request request = {"", 0, side, side, 1, false};
+	struct proto_msg m = {.head.type = PROTO_WARMING};
+	uint8_t *rgb = malloc((size_t)side * (size_t)side * 3);
+	struct generation *g = NULL;
+	int status = rgb != NULL ? 0 : err_set(e, ERR_SYSTEM, "out of memory");
+
+	tell(r, &m);
+	if (status == 0)
+		status = generation_start(&g, r->model, &request, e);
+	if (status == 0)
+		status = generation_step(g, e);
+	if (status == 0)
+		status = generation_decode(g, rgb, e);
+	generation_free(&g);
+	free(rgb);
+	return status;
+}
+
+static void
+say_ready(struct runner *r)
+{
+	const struct model_limits *l = model_limits(r->model);
+	struct proto_msg m = {.head.type = PROTO_READY,
+	    .READY = {l->name, device_name(r->device), (uint32_t)l->default_side, (uint32_t)l->max_side,
+		(uint64_t)l->max_pixels, l->memory_bytes}};
+
+	tell(r, &m);
+}
+
+static int
+serve(struct runner *r, struct err *e)
+{
+	struct session *session =
+	    session_new(r->channel, r->page, r->options.generation, r->model, r->device);
+	int status;
+
+	if (session == NULL) {
+		err_set(e, ERR_SYSTEM, "out of memory, or no thread: %s", strerror(errno));
+		return RUNNER_EXIT_HOST_MEMORY;
+	}
+	say_ready(r);
+	status = session_run(session, e);
+	session_free(&session);
+	return status;
+}
+
+/* From nothing to the end of service; the exit status. */
+static int
+run(struct runner *r)
+{
+	struct proto_msg hello = {.head.type = PROTO_HELLO,
+	    .HELLO = {PROTO_VERSION, (uint32_t)getpid(), ZIT_BUILD, r->options.device}};
+	struct err e;
+	int status;
+
+	tell(r, &hello);
+	if (open_device(r, &e) != 0)
+		return last_words(r, RUNNER_EXIT_NO_DEVICE, &e);
+	status =
+	    model_open(&r->model, r->options.model, r->device, r->options.max_pixels, on_progress, r, &e);
+	if (status == 0)
+		status = warm_up(r, &e);
+	if (status != 0)
+		return last_words(r, exit_status_of(e.code), &e);
+	status = serve(r, &e);
+	return status != 0 ? last_words(r, status, &e) : 0;
+}
+
+static void
+on_signal(int number)
+{
+	(void)number;
+	session_interrupt();
+}
+
+static void
+set_signals(void)
+{
+	struct sigaction stop = {.sa_handler = on_signal}, ignore = {.sa_handler = SIG_IGN};
+
+	sigaction(SIGINT, &stop, NULL);
+	sigaction(SIGTERM, &stop, NULL);
+	sigaction(SIGPIPE, &ignore, NULL);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct runner r = {0};
+	bool done;
+	int status;
+
+	if (!runner_options_parse(&r.options, argc, argv, &done))
+		return RUNNER_EXIT_USAGE;
+	if (done)
+		return 0;
+	log_open("zit-runner", LOG_LEVEL_INFO);
+	set_signals();
+	if (shm_attach(r.options.status_fd, &r.page) != 0) {
+		log_err("--status %d is not zitd's status page", r.options.status_fd);
+		return RUNNER_EXIT_PROTOCOL;
+	}
+	r.channel = channel_new(r.options.channel_fd, PROTO_FROM_RUNNER);
+	if (r.channel == NULL) {
+		log_err("out of memory");
+		return RUNNER_EXIT_HOST_MEMORY;
+	}
+	status = run(&r);
+	channel_flush(r.channel);
+	if (status != 0)
+		_exit(status); /* the device may be past any further call */
+	model_close(&r.model);
+	device_close(&r.device);
+	channel_free(&r.channel);
+	shm_detach((const struct status_page **)&r.page);
+	return 0;
+}

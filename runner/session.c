@@ -1,0 +1,499 @@
+/*
+ * The runner's conversation with zitd: jobs in, steps made, pictures out.
+ *
+ * Jobs run one after another. Work is done in units (start, one step, one decode); between two units the
+ * socket is looked at, so a cancel waits for one unit at most. A finished picture goes to the encoder's
+ * thread and the next unit begins; the job ends when its last PNG has come back.
+ */
+#include "runner/session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "ipc/log.h"
+#include "runner/encoder.h"
+
+struct job {
+	STAILQ_ENTRY(job) link;
+	struct proto_header head;
+	struct proto_JOB request; /* strings point into `strings` */
+	char *strings;
+	uint32_t picture;	       /* the one being made: 0 .. count; count: all are with the encoder */
+	struct generation *generation; /* of that picture, or NULL before it has started */
+	uint32_t encoding;	       /* pictures with the encoder */
+	bool acknowledged, over;       /* over: ended early; freed when the encoder is done with it */
+	struct proto_DONE sums;
+};
+
+struct session {
+	struct channel *channel;
+	struct status_page *page;
+	uint32_t generation;
+	struct model *model;
+	struct device *device;
+	struct encoder *encoder;
+	STAILQ_HEAD(, job) jobs; /* in order of arrival */
+	bool finish;		 /* take no more, end when idle */
+	bool stop;		 /* end now */
+	int exit_status;
+	struct err error;
+};
+
+/* ---- interruption */
+
+static volatile sig_atomic_t interrupted;
+static int wake_fd = -1; /* an eventfd: ends the poll that a signal came just before */
+
+void
+session_interrupt(void)
+{
+	interrupted = 1;
+	if (wake_fd >= 0)
+		eventfd_write(wake_fd, 1);
+}
+
+/* ---- sending */
+
+/* Ends the session: the process exits with `status` and says why. */
+static void
+end_session(struct session *s, int status, const struct err *e)
+{
+	s->stop = true;
+	if (s->exit_status != 0)
+		return;
+	s->exit_status = status;
+	s->error = *e;
+}
+
+static void
+send_message(struct session *s, struct proto_msg *m, const int *fds)
+{
+	struct err e;
+	int status;
+
+	m->head.generation = s->generation;
+	status = channel_send(s->channel, m, fds);
+	if (status == -ERR_UNREACHABLE)
+		s->stop = true; /* zitd is gone, so are we */
+	else if (status != 0) {
+		err_set(&e, ERR_PROTOCOL, "%s cannot be sent to zitd", proto_name(m->head.type));
+		end_session(s, RUNNER_EXIT_PROTOCOL, &e);
+	}
+}
+
+static struct proto_msg
+about_job(const struct job *job, unsigned type)
+{
+	struct proto_msg m = {.head = job->head};
+
+	m.head.type = (uint16_t)type;
+	return m;
+}
+
+static void
+note(struct session *s, const struct job *job, enum stage stage, int step)
+{
+	struct proto_msg m = about_job(job, PROTO_PROGRESS);
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	s->page->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+	shm_note(s->page, job->head.job, stage, (uint32_t)step);
+	m.PROGRESS = (struct proto_PROGRESS){stage, job->picture, (uint32_t)step, job->request.steps};
+	send_message(s, &m, NULL);
+}
+
+/* ---- jobs */
+
+static void
+job_free(struct job *job)
+{
+	generation_free(&job->generation);
+	free(job->strings);
+	free(job);
+}
+
+/* Out of the list; freed now, or when the encoder has given back its pictures. */
+static void
+job_end(struct session *s, struct job *job)
+{
+	generation_free(&job->generation);
+	job->over = true;
+	if (job->encoding > 0)
+		return;
+	STAILQ_REMOVE(&s->jobs, job, job, link);
+	job_free(job);
+	if (STAILQ_EMPTY(&s->jobs))
+		shm_note(s->page, 0, STAGE_NONE, 0);
+}
+
+static void
+job_fail(struct session *s, struct job *job, const struct err *e)
+{
+	struct proto_msg m = about_job(job, PROTO_FAILED);
+
+	log_warning("job %llu: %s", (unsigned long long)job->head.job, e->text);
+	m.FAILED = (struct proto_FAILED){(uint32_t)e->code, e->text};
+	send_message(s, &m, NULL);
+	job_end(s, job);
+}
+
+/* What an error of the model means: the job's own fault, or the end of this process. */
+static void
+job_error(struct session *s, struct job *job, const struct err *e)
+{
+	static const struct {
+		enum err_code code;
+		enum runner_exit status;
+	} fatal[] = {
+	    {ERR_OUT_OF_MEMORY, RUNNER_EXIT_DEVICE_MEMORY},
+	    {ERR_POISONED, RUNNER_EXIT_STICKY},
+	    {ERR_SYSTEM, RUNNER_EXIT_HOST_MEMORY},
+	    {ERR_INTERNAL, RUNNER_EXIT_INTERNAL},
+	};
+	struct err full;
+
+	for (size_t i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++) {
+		if (fatal[i].code != e->code)
+			continue;
+		err_set(&full, e->code, "job %llu: picture %u: %s", (unsigned long long)job->head.job,
+		    job->picture, e->text);
+		end_session(s, (int)fatal[i].status, &full);
+		return;
+	}
+	job_fail(s, job, e);
+}
+
+/* The job whose next unit is due: the first that has a picture to make. */
+static struct job *
+runnable_job(struct session *s)
+{
+	struct job *job;
+
+	STAILQ_FOREACH(job, &s->jobs, link)
+	{
+		if (!job->over && job->picture < job->request.count)
+			return job;
+	}
+	return NULL;
+}
+
+/* ---- units of work */
+
+static void
+start_picture(struct session *s, struct job *job)
+{
+	struct generation_request r = {job->request.prompt, job->request.seed + job->picture,
+	    (int)job->request.width, (int)job->request.height, (int)job->request.steps,
+	    job->request.truncate != 0};
+	bool truncated;
+	struct err e;
+
+	note(s, job, STAGE_TEXT, 0);
+	if (generation_start(&job->generation, s->model, &r, &e) != 0) {
+		job_error(s, job, &e);
+		return;
+	}
+	job->sums.tokens = (uint32_t)generation_tokens(job->generation, &truncated);
+	job->sums.truncated = truncated;
+}
+
+static void
+make_step(struct session *s, struct job *job)
+{
+	struct err e;
+
+	if (generation_step(job->generation, &e) != 0)
+		job_error(s, job, &e);
+	else
+		note(s, job, STAGE_DENOISE, (int)job->request.steps - generation_left(job->generation));
+}
+
+static struct encode_task *
+make_task(struct session *s, struct job *job)
+{
+	const struct model_limits *limits = model_limits(s->model);
+	struct encode_task *task = calloc(1, sizeof(*task));
+	struct metadata_facts facts = {
+	    .job = job->request.id,
+	    .prompt = job->request.prompt,
+	    .negative_prompt = job->request.negative_prompt,
+	    .seed = job->request.seed + job->picture,
+	    .width = (int)job->request.width,
+	    .height = (int)job->request.height,
+	    .steps = (int)job->request.steps,
+	    .shift = limits->shift,
+	    .model = limits->name,
+	    .model_hash = limits->hash,
+	    .device = device_name(s->device),
+	    .precision = device_precision(s->device) == PRECISION_BF16 ? "bf16" : "f32",
+	};
+
+	if (task == NULL)
+		return NULL;
+	task->fd = -1;
+	task->width = facts.width;
+	task->height = facts.height;
+	task->owner = job;
+	task->picture = job->picture;
+	task->seed = facts.seed;
+	task->rgb = malloc((size_t)task->width * (size_t)task->height * 3);
+	if (task->rgb == NULL || !metadata_make(&task->metadata, &facts))
+		encode_task_free(&task);
+	return task;
+}
+
+/* Decodes the picture and hands it to the encoder, which must have room. */
+static void
+finish_picture(struct session *s, struct job *job)
+{
+	struct encode_task *task = make_task(s, job);
+	const struct generation_times *times = generation_times(job->generation);
+	struct err e;
+
+	note(s, job, STAGE_DECODE, (int)job->request.steps);
+	if (task == NULL) {
+		err_set(&e, ERR_SYSTEM, "no memory for a picture");
+		job_error(s, job, &e);
+		return;
+	}
+	if (generation_decode(job->generation, task->rgb, &e) != 0) {
+		encode_task_free(&task);
+		job_error(s, job, &e);
+		return;
+	}
+	job->sums.text_s += times->text_s;
+	job->sums.denoise_s += times->denoise_s;
+	job->sums.decode_s += times->decode_s;
+	generation_free(&job->generation);
+	encoder_put(s->encoder, task);
+	job->encoding++;
+	job->picture++;
+}
+
+/* One unit; false when nothing can be done now. */
+static bool
+work(struct session *s)
+{
+	struct job *job = runnable_job(s);
+
+	if (job == NULL)
+		return false;
+	if (job->generation == NULL)
+		start_picture(s, job);
+	else if (generation_left(job->generation) > 0)
+		make_step(s, job);
+	else if (!encoder_is_full(s->encoder))
+		finish_picture(s, job);
+	else
+		return false;
+	return true;
+}
+
+/* ---- finished pictures */
+
+static void
+send_picture(struct session *s, struct job *job, struct encode_task *task)
+{
+	struct proto_msg m = about_job(job, PROTO_PICTURE);
+
+	m.PICTURE = (struct proto_PICTURE){task->picture, task->bytes, task->seed};
+	send_message(s, &m, &task->fd);
+	job->sums.png_s += task->seconds;
+	if (job->picture < job->request.count || job->encoding > 0)
+		return;
+	m = about_job(job, PROTO_DONE);
+	m.DONE = job->sums;
+	send_message(s, &m, NULL);
+	job_end(s, job);
+}
+
+static void
+take_pictures(struct session *s)
+{
+	struct encode_task *task;
+
+	while (!s->stop && (task = encoder_take(s->encoder)) != NULL) {
+		struct job *job = task->owner;
+		job->encoding--;
+		if (job->over)
+			job_end(s, job);
+		else if (task->fd < 0)
+			job_error(s, job, &task->error);
+		else
+			send_picture(s, job, task);
+		encode_task_free(&task);
+	}
+}
+
+/* ---- messages */
+
+static void
+take_job(struct session *s, const struct proto_msg *m)
+{
+	const struct proto_JOB *r = &m->JOB;
+	size_t id = strlen(r->id) + 1, prompt = strlen(r->prompt) + 1,
+	       negative = strlen(r->negative_prompt) + 1;
+	struct job *job = calloc(1, sizeof(*job));
+	struct proto_msg ack = {.head = m->head};
+	struct err e;
+
+	if (job != NULL)
+		job->strings = malloc(id + prompt + negative);
+	if (job == NULL || job->strings == NULL) {
+		free(job);
+		err_set(&e, ERR_SYSTEM, "no memory for a job");
+		end_session(s, RUNNER_EXIT_HOST_MEMORY, &e);
+		return;
+	}
+	job->head = m->head;
+	job->request = *r;
+	job->request.id = memcpy(job->strings, r->id, id);
+	job->request.prompt = memcpy(job->strings + id, r->prompt, prompt);
+	job->request.negative_prompt = memcpy(job->strings + id + prompt, r->negative_prompt, negative);
+	STAILQ_INSERT_TAIL(&s->jobs, job, link);
+	ack.head.type = PROTO_ACK;
+	ack.ACK.unused = 0;
+	send_message(s, &ack, NULL);
+}
+
+/* A job that has ended meanwhile has sent its last message already; there is nothing to answer. */
+static void
+take_cancel(struct session *s, const struct proto_msg *m)
+{
+	struct job *job;
+
+	STAILQ_FOREACH(job, &s->jobs, link)
+	{
+		struct proto_msg answer;
+		if (job->over || job->head.job != m->head.job || job->head.attempt != m->head.attempt)
+			continue;
+		answer = about_job(job, PROTO_STOPPED);
+		answer.STOPPED.step = job->generation != NULL
+					  ? job->request.steps - (uint32_t)generation_left(job->generation)
+					  : 0;
+		send_message(s, &answer, NULL);
+		job_end(s, job);
+		return;
+	}
+}
+
+static void
+take_message(struct session *s, const struct proto_msg *m)
+{
+	switch (m->head.type) {
+	case PROTO_JOB:
+		take_job(s, m);
+		break;
+	case PROTO_CANCEL:
+		take_cancel(s, m);
+		break;
+	case PROTO_STOP:
+		s->finish = true;
+		s->stop |= m->STOP.finish_jobs == 0;
+		break;
+	}
+}
+
+static void
+take_messages(struct session *s)
+{
+	struct proto_msg m;
+	int fds[PROTO_MAX_FDS], status = 0;
+	struct err e;
+
+	while (!s->stop && (status = channel_receive(s->channel, &m, fds)) == 1)
+		take_message(s, &m);
+	if (status == -ERR_UNREACHABLE)
+		s->stop = true;
+	if (status == -ERR_PROTOCOL) {
+		err_set(&e, ERR_PROTOCOL, "zitd sent what is not a message");
+		end_session(s, RUNNER_EXIT_PROTOCOL, &e);
+	}
+}
+
+/* Looks at everything; waits for it when `idle`. */
+static void
+look_around(struct session *s, bool idle)
+{
+	struct pollfd fds[] = {
+	    {.fd = channel_fd(s->channel),
+		.events = (short)(POLLIN | (channel_has_output(s->channel) ? POLLOUT : 0))},
+	    {.fd = encoder_fd(s->encoder), .events = POLLIN},
+	    {.fd = wake_fd, .events = POLLIN},
+	};
+
+	if (poll(fds, 3, idle ? -1 : 0) < 0 && errno != EINTR)
+		s->stop = true;
+	if (interrupted)
+		s->stop = true;
+	if (s->stop)
+		return;
+	if (channel_has_output(s->channel) && channel_flush(s->channel) != 0)
+		s->stop = true;
+	take_messages(s);
+	take_pictures(s);
+}
+
+int
+session_run(struct session *s, struct err *e)
+{
+	bool idle = false;
+
+	while (!s->stop && !(s->finish && STAILQ_EMPTY(&s->jobs))) {
+		look_around(s, idle);
+		idle = s->stop || !work(s);
+		if (s->finish && STAILQ_EMPTY(&s->jobs))
+			break;
+	}
+	if (s->exit_status != 0)
+		*e = s->error;
+	return s->exit_status;
+}
+
+struct session *
+session_new(struct channel *channel, struct status_page *page, uint32_t generation, struct model *model,
+    struct device *device)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->channel = channel;
+	s->page = page;
+	s->generation = generation;
+	s->model = model;
+	s->device = device;
+	s->encoder = encoder_new();
+	STAILQ_INIT(&s->jobs);
+	if (wake_fd < 0 || s->encoder == NULL)
+		session_free(&s);
+	return s;
+}
+
+void
+session_free(struct session **s)
+{
+	struct job *job;
+
+	if (*s == NULL)
+		return;
+	encoder_free(&(*s)->encoder);
+	while ((job = STAILQ_FIRST(&(*s)->jobs)) != NULL) {
+		STAILQ_REMOVE_HEAD(&(*s)->jobs, link);
+		job_free(job);
+	}
+	if (wake_fd >= 0)
+		close(wake_fd);
+	wake_fd = -1;
+	free(*s);
+	*s = NULL;
+}
