@@ -94,9 +94,20 @@ $(GOLDEN_ALL): tests/golden/golden-tiny.py
 golden: $(GOLDEN_ALL)
 demo-model: $(GOLDEN)/.done
 
+# The model against the numpy model and the public implementation. Run from the root, where the vectors are.
+MODEL_TESTS := golden reference
+
+$(MODEL_TESTS:%=$(BUILD)/tests/model/test_%): $(BUILD)/tests/model/test_%: $(BUILD)/tests/model/test_%.o \
+		$(addprefix $(BUILD)/,tests/model/golden.o $(IPC) $(KERNELS) $(RUNNER_MODEL))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner) -lcmocka
+
+check-model: $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) $(GOLDEN_ALL)
+	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; $$t; done
+
 clean:
 	rm -rf build build-san
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all golden demo-model clean FORCE
+.PHONY: all golden demo-model check-model clean FORCE
