@@ -105,9 +105,17 @@ $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%): $(BUILD)/tests/model/test_%: $(BUI
 check-model: $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; $$t; done
 
+$(BUILD)/tests/bench/bench_pipeline: \
+		$(addprefix $(BUILD)/,tests/bench/bench_pipeline.o $(IPC) $(KERNELS) $(RUNNER_MODEL))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner)
+
+bench-pipeline: $(BUILD)/tests/bench/bench_pipeline $(GOLDEN)/.done
+	$(Q)$<
+
 clean:
 	rm -rf build build-san
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all golden demo-model check-model clean FORCE
+.PHONY: all golden demo-model check-model bench-pipeline clean FORCE
