@@ -1,0 +1,64 @@
+/*
+ * zitd as a whole: what the parts ask of it, and its start and end.
+ */
+#ifndef SUPERVISOR_DAEMON_H
+#define SUPERVISOR_DAEMON_H
+
+#include <ev.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "ipc/err.h"
+#include "supervisor/conf.h"
+#include "supervisor/job.h"
+
+struct daemon;
+struct client;
+
+struct daemon_options {
+	const char *config;
+	const char *runtime_dir, *state_dir; /* NULL: the configuration's */
+	const char *log_level;		     /* NULL: the configuration's */
+};
+
+/* Starts everything; the configuration is taken over. 0, or a negative code with its reason. */
+int daemon_start(
+    struct daemon **d, const struct daemon_options *options, const struct conf *conf, struct err *e);
+int daemon_run(struct daemon *d); /* until it has stopped; the exit status */
+void daemon_free(struct daemon **d);
+
+/* ---- for its parts */
+struct ev_loop *daemon_loop(const struct daemon *d);
+const struct conf *daemon_conf(const struct daemon *d);
+const char *daemon_results_dir(const struct daemon *d);
+const char *daemon_default_command(const struct daemon *d); /* the runner's program beside ours */
+/* (Re)arms a timer to fire once after clock_us; <= 0 stops it. */
+void daemon_arm_timer(struct daemon *d, struct ev_timer *timer, int64_t clock_us);
+void daemon_changed(struct daemon *d); /* something may be dispatched, or STATUS= is another */
+void daemon_runner_ready(struct daemon *d);
+void daemon_loading(struct daemon *d);		      /* a runner makes progress in loading */
+void daemon_store(struct daemon *d, struct job *job); /* its result to disk */
+
+/* ---- for methods.c */
+
+/* Admits a job: refuses what cannot be (NULL, *e, and data for the error's details), else queues it. */
+struct job *daemon_admit(
+    struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid, struct err *e, json_t **data);
+struct job *daemon_find_job(const struct daemon *d, const char *id); /* NULL: unknown */
+/* Oldest first, of all that are kept; NULL starts and ends. */
+struct job *daemon_next_job(const struct daemon *d, const struct job *job);
+/* In running order; NULL starts and ends. */
+struct job *daemon_next_queued(const struct daemon *d, const struct job *job);
+int daemon_position(const struct daemon *d, const struct job *job);
+bool daemon_is_admin(const struct daemon *d, uid_t uid, gid_t gid);
+json_t *daemon_status(struct daemon *d); /* new references */
+json_t *daemon_runners(struct daemon *d);
+/* Restarts the runner of that name, or all for NULL. The names (new reference); NULL: there is none. */
+json_t *daemon_restart(struct daemon *d, const char *name);
+/* {changed, need_restart}, or NULL with *e. */
+json_t *daemon_reload(struct daemon *d, struct err *e);
+/* A picture of a job that is done, to read: the caller's descriptor, or -1. */
+int daemon_open_picture(const struct daemon *d, const struct job *job, int index);
+
+#endif

@@ -1,0 +1,308 @@
+/*
+ * The one thread that touches the disk.
+ */
+#include "supervisor/disk.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ipc/err.h"
+
+enum { STACK_BYTES = 128 * 1024 };
+
+#define TEMPORARY ".tmp-"
+
+struct list {
+	struct disk_task *first, *last;
+};
+
+struct disk {
+	struct ev_loop *loop;
+	struct ev_async wake_loop;
+	pthread_t thread;
+	pthread_mutex_t lock; /* over all below */
+	pthread_cond_t wake_thread;
+	struct list waiting, finished;
+	int pending;
+	bool stop;
+	int dir_fd;
+	char dir[PATH_MAX];
+};
+
+static void
+list_append(struct list *l, struct disk_task *task)
+{
+	task->next = NULL;
+	if (l->first == NULL)
+		l->first = task;
+	else
+		l->last->next = task;
+	l->last = task;
+}
+
+static struct disk_task *
+list_take(struct list *l)
+{
+	struct disk_task *task = l->first;
+
+	if (task != NULL)
+		l->first = task->next;
+	return task;
+}
+
+/* ---- on the thread */
+
+/* All of `from` to `to`. 0 or errno. */
+static int
+copy_file(int from, int to)
+{
+	off_t at = 0;
+
+	for (;;) {
+		ssize_t n = sendfile(to, from, &at, 16 * 1024 * 1024);
+		if (n == 0)
+			return 0;
+		if (n < 0 && errno != EINTR)
+			return errno;
+	}
+}
+
+/* Temporary name, sync, rename, sync of the directory: after a crash the file is whole or not there. */
+static int
+write_file(const struct disk *d, struct disk_task *task)
+{
+	char temporary[80];
+	int to, error;
+
+	snprintf(temporary, sizeof(temporary), TEMPORARY "%s", task->name);
+	to = openat(d->dir_fd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+	if (to < 0)
+		return errno;
+	error = copy_file(task->fd, to);
+	if (error == 0 && fdatasync(to) != 0)
+		error = errno;
+	if (close(to) != 0 && error == 0)
+		error = errno;
+	if (error == 0 && renameat(d->dir_fd, temporary, d->dir_fd, task->name) != 0)
+		error = errno;
+	if (error == 0 && fsync(d->dir_fd) != 0)
+		error = errno;
+	if (error != 0)
+		unlinkat(d->dir_fd, temporary, 0);
+	return error;
+}
+
+static bool
+is_leftover(const struct disk *d, const char *name, double max_age_s)
+{
+	struct stat st;
+
+	if (strncmp(name, TEMPORARY, strlen(TEMPORARY)) == 0)
+		return true;
+	return strncmp(name, "job_", 4) == 0 && fstatat(d->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       difftime(time(NULL), st.st_mtime) > max_age_s;
+}
+
+static int
+sweep(const struct disk *d, const struct disk_task *task)
+{
+	int fd = openat(d->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *entry;
+
+	if (dir == NULL)
+		return errno;
+	while ((entry = readdir(dir)) != NULL) {
+		if (is_leftover(d, entry->d_name, task->max_age_s))
+			unlinkat(d->dir_fd, entry->d_name, 0);
+	}
+	closedir(dir);
+	return 0;
+}
+
+static int
+perform(const struct disk *d, struct disk_task *task)
+{
+	int error = 0;
+
+	switch (task->kind) {
+	case DISK_WRITE:
+		error = write_file(d, task);
+		close(task->fd);
+		break;
+	case DISK_REMOVE:
+		error = unlinkat(d->dir_fd, task->name, 0) != 0 && errno != ENOENT ? errno : 0;
+		break;
+	case DISK_SWEEP:
+		error = sweep(d, task);
+		break;
+	}
+	return error;
+}
+
+static void *
+run(void *arg)
+{
+	struct disk *d = arg;
+
+	pthread_mutex_lock(&d->lock);
+	for (;;) {
+		struct disk_task *task = list_take(&d->waiting);
+		if (task == NULL && d->stop)
+			break;
+		if (task == NULL) {
+			pthread_cond_wait(&d->wake_thread, &d->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&d->lock);
+		task->error = perform(d, task);
+		pthread_mutex_lock(&d->lock);
+		list_append(&d->finished, task);
+		ev_async_send(d->loop, &d->wake_loop);
+	}
+	pthread_mutex_unlock(&d->lock);
+	return NULL;
+}
+
+/* ---- on the loop */
+
+static struct disk_task *
+take_finished(struct disk *d)
+{
+	struct disk_task *task;
+
+	pthread_mutex_lock(&d->lock);
+	task = list_take(&d->finished);
+	if (task != NULL)
+		d->pending--;
+	pthread_mutex_unlock(&d->lock);
+	return task;
+}
+
+static void
+on_finished(struct ev_loop *loop, struct ev_async *w, int events)
+{
+	struct disk *d = w->data;
+	struct disk_task *task;
+
+	(void)loop;
+	(void)events;
+	while ((task = take_finished(d)) != NULL) {
+		if (task->done != NULL)
+			task->done(task);
+		free(task);
+	}
+}
+
+/* A small stack: the thread counts against the daemon's size. Signals stay with the loop. */
+static int
+start_thread(struct disk *d)
+{
+	sigset_t all, before;
+	pthread_attr_t attributes;
+	int status;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, STACK_BYTES);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	status = pthread_create(&d->thread, &attributes, run, d);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attributes);
+	return status;
+}
+
+struct disk *
+disk_new(struct ev_loop *loop, const char *dir)
+{
+	struct disk *d = calloc(1, sizeof(*d));
+
+	if (d == NULL)
+		return NULL;
+	snprintf(d->dir, sizeof(d->dir), "%s", dir);
+	d->loop = loop;
+	if (mkdir(dir, 0750) != 0 && errno != EEXIST)
+		goto out;
+	d->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->dir_fd < 0)
+		goto out;
+	pthread_mutex_init(&d->lock, NULL);
+	pthread_cond_init(&d->wake_thread, NULL);
+	errno = start_thread(d);
+	if (errno != 0) {
+		close(d->dir_fd);
+		goto out;
+	}
+	ev_async_init(&d->wake_loop, on_finished);
+	d->wake_loop.data = d;
+	ev_async_start(loop, &d->wake_loop);
+	return d;
+out:
+	free(d);
+	return NULL;
+}
+
+void
+disk_free(struct disk **out)
+{
+	struct disk *d = *out;
+	struct disk_task *task;
+
+	if (d == NULL)
+		return;
+	pthread_mutex_lock(&d->lock);
+	d->stop = true;
+	pthread_cond_signal(&d->wake_thread);
+	pthread_mutex_unlock(&d->lock);
+	pthread_join(d->thread, NULL);
+	ev_async_stop(d->loop, &d->wake_loop);
+	while ((task = list_take(&d->finished)) != NULL)
+		free(task);
+	close(d->dir_fd);
+	free(d);
+	*out = NULL;
+}
+
+int
+disk_put(struct disk *d, const struct disk_task *given)
+{
+	struct disk_task *task = malloc(sizeof(*task));
+
+	if (task == NULL)
+		return -ERR_SYSTEM;
+	*task = *given;
+	pthread_mutex_lock(&d->lock);
+	list_append(&d->waiting, task);
+	d->pending++;
+	pthread_cond_signal(&d->wake_thread);
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+const char *
+disk_dir(const struct disk *d)
+{
+	return d->dir;
+}
+
+int
+disk_pending(struct disk *d)
+{
+	int pending;
+
+	pthread_mutex_lock(&d->lock);
+	pending = d->pending;
+	pthread_mutex_unlock(&d->lock);
+	return pending;
+}

@@ -1,0 +1,493 @@
+/*
+ * A job's life: the state machine, its clocks, and its record.
+ */
+#include "supervisor/job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "supervisor/daemon.h"
+#include "supervisor/runner.h"
+
+enum { DEFAULT_STEPS = 8 };
+
+/* The runner must answer a JOB message within 2 s; the disk thread must write a result within a minute. */
+#define ACK_CLOCK_US (2 * INT64_C(1000000))
+#define WRITE_CLOCK_US (60 * INT64_C(1000000))
+
+static struct job_hooks hooks;
+
+void
+job_set_hooks(const struct job_hooks *given)
+{
+	hooks = *given;
+}
+
+/* ---- clocks of states */
+
+/* Retries do not restart it: it counts from the first time in the queue. */
+static int64_t
+queue_clock_us(const void *object)
+{
+	const struct job *job = object;
+	int64_t left_us = job->submitted_us + (int64_t)(job->queue_timeout_s * 1e6) - clock_now_us();
+
+	return left_us > 0 ? left_us : 1;
+}
+
+static int64_t
+ack_clock_us(const void *object)
+{
+	(void)object;
+	return ACK_CLOCK_US;
+}
+
+static double
+exec_timeout_s(const struct job *job)
+{
+	double ceiling = runner_conf(job->runner)->exec_timeout;
+
+	return job->exec_timeout_s > 0 && job->exec_timeout_s < ceiling ? job->exec_timeout_s : ceiling;
+}
+
+static int64_t
+exec_clock_us(const void *object)
+{
+	return (int64_t)(exec_timeout_s(object) * 1e6);
+}
+
+static int64_t
+write_clock_us(const void *object)
+{
+	(void)object;
+	return WRITE_CLOCK_US;
+}
+
+static const struct fsm_state states[JOB_STATE_COUNT] = {
+    [JOB_QUEUED] = {"queued", JOB_EVENT_QUEUE_CLOCK, queue_clock_us},
+    [JOB_DISPATCHED] = {"dispatched", JOB_EVENT_ACK_CLOCK, ack_clock_us},
+    [JOB_RUNNING] = {"running", JOB_EVENT_EXEC_CLOCK, exec_clock_us},
+    [JOB_STORED] = {"stored", JOB_EVENT_WRITE_CLOCK, write_clock_us},
+    [JOB_DONE] = {"done", -1, NULL},
+    [JOB_EXPIRED] = {"expired", -1, NULL},
+    [JOB_CANCELLED] = {"cancelled", -1, NULL},
+    [JOB_FAILED] = {"failed", -1, NULL},
+    [JOB_TIMED_OUT] = {"timed_out", -1, NULL},
+    [JOB_DEAD] = {"dead", -1, NULL},
+};
+
+static const char *const event_names[JOB_EVENT_COUNT] = {
+#define JOB_EVENT(name) #name,
+    JOB_EVENTS(JOB_EVENT)
+#undef JOB_EVENT
+};
+
+/* ---- actions */
+
+static void
+do_start(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	job->started_us = clock_now_us();
+	hooks.advanced(job);
+}
+
+static void
+do_advance(void *object, void *detail)
+{
+	(void)detail;
+	hooks.advanced(object);
+}
+
+static void
+end(struct job *job, const struct err *e)
+{
+	job->ended_us = clock_now_us();
+	if (e != NULL)
+		job->error = *e;
+	log_notice(
+	    "job %s: %s%s%s", job->id, job_state_name(job), e != NULL ? ": " : "", e != NULL ? e->text : "");
+	hooks.ended(job);
+}
+
+static void
+do_done(void *object, void *detail)
+{
+	(void)detail;
+	end(object, NULL);
+}
+
+static void
+do_fault(void *object, void *detail)
+{
+	end(object, detail);
+}
+
+static void
+do_cancel(void *object, void *detail)
+{
+	struct job *job = object;
+	struct err e;
+
+	(void)detail;
+	err_set(&e, ERR_CANCELLED, "%s", err_row(ERR_CANCELLED)->text);
+	if (job->runner != NULL)
+		hooks.overdue(job);
+	end(job, &e);
+}
+
+static void
+do_expire(void *object, void *detail)
+{
+	struct job *job = object;
+	struct err e;
+
+	(void)detail;
+	err_set(&e, ERR_QUEUE_TIMEOUT,
+	    "The job waited %g s in the queue and no runner was free; try again, or allow more.",
+	    job->queue_timeout_s);
+	end(job, &e);
+}
+
+static void
+do_time_out(void *object, void *detail)
+{
+	struct job *job = object;
+	struct err e;
+
+	(void)detail;
+	err_set(&e, ERR_EXECUTION_TIMEOUT,
+	    "The job ran for %g s, in stage %s, step %u of %d, and was stopped.", exec_timeout_s(job),
+	    stage_name(job->stage), job->step, job->steps);
+	hooks.overdue(job);
+	end(job, &e);
+}
+
+static void
+do_write_failed(void *object, void *detail)
+{
+	struct err e;
+
+	(void)detail;
+	err_set(&e, ERR_DISK_FULL, "The result could not be written within %d s.",
+	    (int)(WRITE_CLOCK_US / 1000000));
+	end(object, &e);
+}
+
+/* The runner did not acknowledge: it is at fault, the job goes back. */
+static void
+do_no_answer(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	hooks.overdue(job);
+	hooks.requeued(job);
+}
+
+static void
+do_requeue(void *object, void *detail)
+{
+	(void)detail;
+	hooks.requeued(object);
+}
+
+/* ---- the table of design.md section 6 */
+
+#define IN(state) FSM_BIT(JOB_##state)
+#define HELD (IN(DISPATCHED) | IN(RUNNING))
+
+static const struct fsm_row rows[] = {
+    {IN(QUEUED), JOB_EVENT_PICKED, JOB_DISPATCHED, NULL},
+    {IN(QUEUED), JOB_EVENT_QUEUE_CLOCK, JOB_EXPIRED, do_expire},
+    {IN(QUEUED), JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel},
+    {IN(QUEUED), JOB_EVENT_FAULT, JOB_FAILED, do_fault},
+    {IN(DISPATCHED), JOB_EVENT_ACKNOWLEDGED, JOB_RUNNING, do_start},
+    {IN(DISPATCHED), JOB_EVENT_ACK_CLOCK, JOB_QUEUED, do_no_answer},
+    {HELD, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {HELD, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
+    {HELD, JOB_EVENT_RETRY, JOB_QUEUED, do_requeue}, {HELD, JOB_EVENT_GIVE_UP, JOB_DEAD, do_fault},
+    {IN(RUNNING), JOB_EVENT_ADVANCED, FSM_SAME, do_advance},
+    {IN(RUNNING), JOB_EVENT_EXEC_CLOCK, JOB_TIMED_OUT, do_time_out},
+    {IN(RUNNING), JOB_EVENT_RESULT, JOB_STORED, NULL}, {IN(STORED), JOB_EVENT_WRITTEN, JOB_DONE, do_done},
+    {IN(STORED), JOB_EVENT_FAULT, JOB_FAILED, do_fault},
+    {IN(STORED), JOB_EVENT_WRITE_CLOCK, JOB_FAILED, do_write_failed},
+    {IN(STORED), JOB_EVENT_CANCEL, FSM_SAME, NULL}, /* the picture is made; it comes */
+};
+
+static void
+on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct job *job = w->data;
+
+	(void)loop;
+	(void)events;
+	fsm_clock(&job->fsm);
+}
+
+static void
+arm(void *object, int64_t clock_us)
+{
+	struct job *job = object;
+
+	daemon_arm_timer(job->daemon, &job->timer, clock_us);
+}
+
+static void
+moved(void *object, int from, int to, int event)
+{
+	struct job *job = object;
+
+	log_debug("job %s: %s -> %s (%s)", job->id, states[from].name, states[to].name, event_names[event]);
+}
+
+static void
+refused(void *object, int state, int event)
+{
+	struct job *job = object;
+
+	log_warning("job %s: %s: %s is not taken here", job->id, states[state].name, event_names[event]);
+}
+
+const struct fsm_kind job_kind = {
+    .what = "job",
+    .states = states,
+    .state_count = JOB_STATE_COUNT,
+    .event_names = event_names,
+    .event_count = JOB_EVENT_COUNT,
+    .rows = rows,
+    .row_count = sizeof(rows) / sizeof(rows[0]),
+    .arm = arm,
+    .moved = moved,
+    .refused = refused,
+};
+
+int
+job_event(struct job *job, enum job_event event)
+{
+	return fsm_event(&job->fsm, event, NULL);
+}
+
+int
+job_event_error(struct job *job, enum job_event event, const struct err *e)
+{
+	return fsm_event(&job->fsm, event, (void *)e);
+}
+
+bool
+job_is_final(const struct job *job)
+{
+	return job->fsm.state >= JOB_FIRST_FINAL;
+}
+
+enum job_state
+job_state(const struct job *job)
+{
+	return (enum job_state)job->fsm.state;
+}
+
+const char *
+job_state_name(const struct job *job)
+{
+	return fsm_state_name(&job->fsm);
+}
+
+const char *job_class_name(enum job_class class)
+{
+	return api_choice_word(API_submit, "priority", (int)class);
+}
+
+/* ---- making and freeing */
+
+static uint64_t
+random_seed(void)
+{
+	uint64_t seed = 0;
+
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		seed = (uint64_t)clock_wall_us();
+	return seed & UINT32_MAX; /* short enough to type again */
+}
+
+static void
+add_warnings(struct job *job, const struct api_submit *p)
+{
+	int n = 0;
+
+	if (p->has_negative_prompt && p->negative_prompt[0] != '\0')
+		job->warnings[n++] = "negative_prompt has no effect: this model runs without guidance";
+	if (p->has_guidance && p->guidance != 0)
+		job->warnings[n++] = "guidance has no effect: this model runs without it";
+}
+
+static void
+take_params(struct job *job, const struct api_submit *p, const struct conf *conf)
+{
+	job->width = p->has_width ? (int)p->width : 0;
+	job->height = p->has_height ? (int)p->height : 0;
+	job->steps = p->has_steps ? (int)p->steps : DEFAULT_STEPS;
+	job->count = p->has_n ? (int)p->n : 1;
+	job->seed = p->has_seed ? (uint64_t)p->seed : random_seed();
+	job->truncate = p->truncate;
+	job->class = p->has_priority ? (enum job_class)p->priority : CLASS_NORMAL;
+	job->queue_timeout_s = p->has_queue_timeout ? p->queue_timeout : conf->queue.queue_timeout;
+	job->exec_timeout_s = p->has_exec_timeout ? p->exec_timeout : 0;
+	job->keep = p->has_on_disconnect ? p->on_disconnect == 1 : !p->wait;
+	job->was_waited_for = p->wait;
+	add_warnings(job, p);
+}
+
+struct job *
+job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
+{
+	static uint64_t last_number;
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (job == NULL)
+		return NULL;
+	job->daemon = d;
+	job->prompt = strdup(p->prompt);
+	job->negative_prompt = strdup(p->has_negative_prompt ? p->negative_prompt : "");
+	if (job->prompt == NULL || job->negative_prompt == NULL) {
+		free(job->prompt);
+		free(job->negative_prompt);
+		free(job);
+		return NULL;
+	}
+	for (int i = 0; i < JOB_MAX_PICTURES; i++)
+		job->pictures[i].fd = -1;
+	job->number = ++last_number;
+	job->uid = uid;
+	job->pid = pid;
+	job->exit_status = -1;
+	job->submitted_us = clock_now_us();
+	job->submitted_wall_us = clock_wall_us();
+	id_make(job->id);
+	take_params(job, p, daemon_conf(d));
+	ev_init(&job->timer, on_timer);
+	job->timer.data = job;
+	fsm_init(&job->fsm, &job_kind, job, JOB_QUEUED);
+	return job;
+}
+
+void
+job_free(struct job **out)
+{
+	struct job *job = *out;
+
+	if (job == NULL)
+		return;
+	daemon_arm_timer(job->daemon, &job->timer, 0);
+	for (int i = 0; i < job->picture_count; i++) {
+		if (job->pictures[i].fd >= 0)
+			close(job->pictures[i].fd);
+	}
+	free(job->prompt);
+	free(job->negative_prompt);
+	free(job);
+	*out = NULL;
+}
+
+/* ---- the record */
+
+static double
+seconds_between(int64_t from_us, int64_t to_us)
+{
+	return (double)(to_us - from_us) * 1e-6;
+}
+
+static void
+put_times(const struct job *job, json_t *record)
+{
+	int64_t end_us = job->ended_us != 0 ? job->ended_us : clock_now_us();
+	int64_t queue_end_us = job->started_us != 0 ? job->started_us : end_us;
+
+	json_object_set_new(record, "submitted_at", json_real((double)job->submitted_wall_us * 1e-6));
+	json_object_set_new(record, "queued_s", json_real(seconds_between(job->submitted_us, queue_end_us)));
+	if (job->started_us != 0)
+		json_object_set_new(record, "run_s", json_real(seconds_between(job->started_us, end_us)));
+	json_object_set_new(record, "total_s", json_real(seconds_between(job->submitted_us, end_us)));
+	if (job_state(job) != JOB_DONE)
+		return;
+	json_object_set_new(record, "text_s", json_real(job->sums.text_s));
+	json_object_set_new(record, "denoise_s", json_real(job->sums.denoise_s));
+	json_object_set_new(record, "decode_s", json_real(job->sums.decode_s));
+	json_object_set_new(record, "png_s", json_real(job->sums.png_s));
+	json_object_set_new(record, "tokens", json_integer(job->sums.tokens));
+	json_object_set_new(record, "truncated", json_boolean(job->sums.truncated));
+}
+
+static void
+put_error(const struct job *job, json_t *record)
+{
+	if (job->error.code == ERR_NONE)
+		return;
+	json_object_set_new(record, "error",
+	    json_pack("{s:s, s:i, s:s}", "name", err_row(job->error.code)->name, "code",
+		-(int)job->error.code, "message", job->error.text));
+	if (job->exit_status < 0)
+		return;
+	json_object_set_new(record, "last_words", json_string(job->last_words));
+	if (WIFSIGNALED(job->exit_status))
+		json_object_set_new(record, "signal", json_integer(WTERMSIG(job->exit_status)));
+	else
+		json_object_set_new(record, "exit_status", json_integer(WEXITSTATUS(job->exit_status)));
+}
+
+static void
+put_result(const struct job *job, json_t *record)
+{
+	json_t *pictures = json_array(), *result;
+	const char *dir = daemon_results_dir(job->daemon);
+
+	for (int i = 0; i < job->picture_count; i++) {
+		const struct picture *p = &job->pictures[i];
+		json_array_append_new(
+		    pictures, json_pack("{s:s+++, s:I, s:I}", "path", dir, "/", p->name, "", "bytes",
+				  (json_int_t)p->bytes, "seed", (json_int_t)p->seed));
+	}
+	result = json_pack("{s:s++, s:I, s:o}", "path", dir, "/", job->pictures[0].name, "bytes",
+	    (json_int_t)job->pictures[0].bytes, "pictures", pictures);
+	json_object_set_new(record, "result", result);
+}
+
+static void
+put_progress(const struct job *job, json_t *record)
+{
+	json_object_set_new(record, "progress",
+	    json_pack("{s:s, s:i, s:i, s:i}", "stage", stage_name(job->stage), "picture", (int)job->picture,
+		"step", (int)job->step, "steps", job->steps));
+}
+
+json_t *
+job_record(const struct job *job, int position)
+{
+	json_t *record = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:{s:i, s:i}}", "job",
+	    job->id, "state", job_state_name(job), "priority", job_class_name(job->class), "prompt",
+	    job->prompt, "width", job->width, "height", job->height, "steps", job->steps, "seed",
+	    (json_int_t)job->seed, "n", job->count, "attempts", (int)job->attempt, "client", "uid",
+	    (int)job->uid, "pid", (int)job->pid);
+	json_t *warnings = json_array();
+
+	for (int i = 0; i < JOB_MAX_WARNINGS && job->warnings[i] != NULL; i++)
+		json_array_append_new(warnings, json_string(job->warnings[i]));
+	json_object_set_new(record, "warnings", warnings);
+	if (position > 0)
+		json_object_set_new(record, "position", json_integer(position));
+	put_times(job, record);
+	put_error(job, record);
+	if (job->runner != NULL) {
+		json_object_set_new(record, "runner", json_string(runner_conf(job->runner)->section_name));
+		put_progress(job, record);
+	}
+	if (job_state(job) == JOB_DONE && !job->expired)
+		put_result(job, record);
+	return record;
+}

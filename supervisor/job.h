@@ -1,0 +1,151 @@
+/*
+ * A job: what was asked for, where it stands, and the one final record it ends with. The state machine of
+ * design.md section 6; the state is written by the engine only.
+ *
+ * A job ends for its client at the moment its outcome is known. If a runner still works on it then, that is
+ * the runner's matter (its state CANCELLING): whatever it still says about the job is fenced off.
+ */
+#ifndef SUPERVISOR_JOB_H
+#define SUPERVISOR_JOB_H
+
+#include <ev.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "ipc/api.h"
+#include "ipc/err.h"
+#include "ipc/fsm.h"
+#include "ipc/proto.h"
+#include "ipc/shm.h"
+#include "supervisor/id.h"
+
+struct daemon;
+struct runner;
+
+enum job_class { CLASS_HIGH, CLASS_NORMAL, CLASS_LOW, CLASS_COUNT };
+
+/* JOB_STATE(NAME, "name"); the order of api.def's filter words does not matter. Final ones come last. */
+#define JOB_STATES(JOB_STATE) \
+	JOB_STATE(QUEUED, "queued") \
+	JOB_STATE(DISPATCHED, "dispatched") \
+	JOB_STATE(RUNNING, "running") \
+	JOB_STATE(STORED, "stored") \
+	JOB_STATE(DONE, "done") \
+	JOB_STATE(EXPIRED, "expired") \
+	JOB_STATE(CANCELLED, "cancelled") \
+	JOB_STATE(FAILED, "failed") \
+	JOB_STATE(TIMED_OUT, "timed_out") \
+	JOB_STATE(DEAD, "dead")
+
+enum job_state {
+#define JOB_STATE(name, text) JOB_##name,
+	JOB_STATES(JOB_STATE)
+#undef JOB_STATE
+	    JOB_STATE_COUNT,
+	JOB_FIRST_FINAL = JOB_DONE,
+};
+
+#define JOB_EVENTS(JOB_EVENT) \
+	JOB_EVENT(PICKED) /* a runner takes it */ \
+	JOB_EVENT(ACKNOWLEDGED) \
+	JOB_EVENT(ADVANCED) /* a step or a stage */ \
+	JOB_EVENT(RESULT)   /* all pictures are here */ \
+	JOB_EVENT(WRITTEN)  /* and on disk */ \
+	JOB_EVENT(FAULT)    /* an error that the job owns */ \
+	JOB_EVENT(CANCEL) \
+	JOB_EVENT(QUEUE_CLOCK) \
+	JOB_EVENT(ACK_CLOCK) \
+	JOB_EVENT(EXEC_CLOCK) \
+	JOB_EVENT(WRITE_CLOCK) \
+	JOB_EVENT(RETRY)   /* its runner died, once more is allowed */ \
+	JOB_EVENT(GIVE_UP) /* its runner died, and it is to blame */
+
+enum job_event {
+#define JOB_EVENT(name) JOB_EVENT_##name,
+	JOB_EVENTS(JOB_EVENT)
+#undef JOB_EVENT
+	    JOB_EVENT_COUNT
+};
+
+enum { JOB_MAX_PICTURES = 16, JOB_MAX_WARNINGS = 4 };
+
+struct picture {
+	int fd; /* the sealed memfd until it is on disk and delivered; else -1 */
+	uint64_t bytes, seed;
+	char name[64]; /* file in the results directory; "" before it is written */
+};
+
+struct job {
+	TAILQ_ENTRY(job) queue_link; /* of its class's line */
+	bool in_queue;		     /* queue.c's: it is in one */
+	TAILQ_ENTRY(job) all_link;   /* of all jobs that are kept, oldest first */
+	struct daemon *daemon;
+	uint64_t number; /* for runners; never used again */
+	char id[ID_SIZE];
+
+	/* what was asked for */
+	char *prompt, *negative_prompt;
+	int width, height; /* 0: the model's own, resolved when it is dispatched */
+	int steps, count;
+	uint64_t seed;
+	bool truncate, keep; /* keep: goes on when its client goes away */
+	enum job_class class;
+	uid_t uid;
+	pid_t pid;				/* of the client */
+	double queue_timeout_s, exec_timeout_s; /* exec 0: the runner's */
+	const char *warnings[JOB_MAX_WARNINGS];
+
+	/* where it stands */
+	struct fsm fsm;
+	struct ev_timer timer;
+	struct runner *runner;	      /* while DISPATCHED or RUNNING */
+	uint32_t attempt, generation; /* with its number, the fence */
+	int blamed_deaths, memory_deaths;
+	enum stage stage;
+	uint32_t picture, step;
+	int64_t submitted_us, submitted_wall_us, started_us, ended_us; /* started 0: never ran */
+	struct picture pictures[JOB_MAX_PICTURES];
+	int picture_count, unwritten;
+	bool was_waited_for, expired; /* expired: its pictures are removed */
+
+	/* how it ended */
+	struct proto_DONE sums;
+	struct err error;
+	int exit_status; /* of the runner that it died with, as waitpid has it; -1: none did */
+	char last_words[SHM_LAST_WORDS];
+};
+
+/* What the daemon wants to hear of jobs; set once. */
+struct job_hooks {
+	void (*advanced)(struct job *job); /* progress worth telling */
+	void (*ended)(struct job *job);	   /* reached a final state: exactly once a job */
+	void (*requeued)(struct job *job); /* back to the front of its line */
+	void (*overdue)(
+	    struct job *job); /* its runner does not answer or overran: it no longer holds the job */
+};
+void job_set_hooks(const struct job_hooks *hooks);
+
+/* From a submit's parameters; defaults from the daemon's configuration; QUEUED, its clock running. NULL: no
+ * memory. */
+struct job *job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid);
+void job_free(struct job **job); /* closes what it holds; it must be in no line */
+
+/* Fires an event; 0 or -ERR_INVALID_REQUEST when the state does not take it (which was logged). */
+int job_event(struct job *job, enum job_event event);
+/* FAULT and GIVE_UP with their error. */
+int job_event_error(struct job *job, enum job_event event, const struct err *e);
+
+bool job_is_final(const struct job *job);
+enum job_state job_state(const struct job *job);
+const char *job_state_name(const struct job *job);
+const char *job_class_name(enum job_class class);
+
+/* The record as clients see it; a new reference. position: 1.. in the queue, or 0. */
+json_t *job_record(const struct job *job, int position);
+
+extern const struct fsm_kind job_kind; /* for its test */
+
+#endif

@@ -1,0 +1,306 @@
+/*
+ * What a runner says: each message becomes an event of its own machine or of its job's. A message that its
+ * state does not allow is a lie, and a liar is killed. A message about a job that is not current is dropped.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "build_id.h"
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "supervisor/daemon.h"
+#include "supervisor/runner_inside.h"
+
+enum { MAX_PICTURE_BYTES = 64 * 1024 * 1024 };
+
+void
+runner_send(struct runner *r, struct proto_msg *m)
+{
+	struct ev_loop *loop = daemon_loop(r->daemon);
+	int status = channel_send(r->channel, m, NULL);
+
+	if (status != 0 && status != -ERR_UNREACHABLE) { /* gone is gone: its death comes by the pidfd */
+		log_err("runner %s: %s cannot be sent: %s", r->conf.section_name, proto_name(m->head.type),
+		    err_row(status)->name);
+		fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
+		return;
+	}
+	if (channel_has_output(r->channel)) {
+		ev_io_stop(loop, &r->channel_io);
+		ev_io_set(&r->channel_io, channel_fd(r->channel), EV_READ | EV_WRITE);
+		ev_io_start(loop, &r->channel_io);
+	}
+}
+
+static void
+lie(struct runner *r, const char *what)
+{
+	snprintf(r->last_error, sizeof(r->last_error), "it broke the protocol: %s", what);
+	log_err("runner %s: %s", r->conf.section_name, r->last_error);
+	fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
+}
+
+/* An event that the peer caused: one that its state does not take is a lie. */
+static void
+peer_event(struct runner *r, enum runner_event event, const char *message)
+{
+	if (fsm_event(&r->fsm, (int)event, NULL) != 0)
+		lie(r, message);
+}
+
+/* ---- its life */
+
+static void
+on_hello(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	(void)fds;
+	if (m->HELLO.version != PROTO_VERSION || strcmp(m->HELLO.build, ZIT_BUILD) != 0) {
+		snprintf(r->last_error, sizeof(r->last_error),
+		    "it is of build %.60s, zitd of %s; install both from one build", m->HELLO.build,
+		    ZIT_BUILD);
+		log_err("runner %s: %s", r->conf.section_name, r->last_error);
+		r->permanent = true;
+		fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
+		return;
+	}
+	r->loaded_bytes = 0;
+	peer_event(r, RUNNER_EVENT_HELLO, "HELLO");
+}
+
+static void
+on_loading(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	(void)fds;
+	if (m->LOADING.done_bytes <= r->loaded_bytes)
+		return; /* no progress: the clock goes on */
+	r->loaded_bytes = m->LOADING.done_bytes;
+	peer_event(r, RUNNER_EVENT_LOADING, "LOADING");
+	daemon_loading(r->daemon);
+}
+
+static void
+on_warming(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	(void)m;
+	(void)fds;
+	peer_event(r, RUNNER_EVENT_WARMING, "WARMING");
+}
+
+static void
+on_ready(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	const struct proto_READY *f = &m->READY;
+
+	(void)fds;
+	if (f->default_side == 0 || f->default_side > 65536 || f->max_side > 65536 ||
+	    f->max_pixels > UINT32_MAX) {
+		lie(r, "READY with sizes that cannot be");
+		return;
+	}
+	snprintf(r->device, sizeof(r->device), "%s", f->device);
+	snprintf(r->model, sizeof(r->model), "%s", f->model);
+	r->default_side = (int)f->default_side;
+	r->max_side = (int)f->max_side;
+	r->max_pixels = (int64_t)f->max_pixels;
+	r->slowest_step_us = 0;
+	peer_event(r, RUNNER_EVENT_READY, "READY");
+}
+
+static void
+on_fatal(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	(void)fds;
+	snprintf(r->fatal_text, sizeof(r->fatal_text), "%s", m->FATAL.text);
+}
+
+/* ---- its job. The fence has let the message through: r->job is the one it is about. */
+
+static void
+on_ack(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	(void)m;
+	(void)fds;
+	r->advanced_us = clock_now_us();
+	if (job_event(r->job, JOB_EVENT_ACKNOWLEDGED) != 0)
+		lie(r, "ACK twice");
+}
+
+static void
+on_progress(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	const struct proto_PROGRESS *f = &m->PROGRESS;
+	struct job *job = r->job;
+	int64_t now_us = clock_now_us();
+
+	(void)fds;
+	if (f->stage >= STAGE_COUNT || f->step > (uint32_t)job->steps || f->picture >= (uint32_t)job->count ||
+	    job_state(job) != JOB_RUNNING) {
+		lie(r, "PROGRESS that cannot be");
+		return;
+	}
+	if (now_us - r->advanced_us > r->slowest_step_us)
+		r->slowest_step_us = now_us - r->advanced_us;
+	r->advanced_us = now_us;
+	job->stage = (enum stage)f->stage;
+	job->picture = f->picture;
+	job->step = f->step;
+	job_event(job, JOB_EVENT_ADVANCED);
+	peer_event(r, RUNNER_EVENT_ADVANCED, "PROGRESS");
+}
+
+/* Sealed against every change, and of the size it says. */
+static bool
+is_sound_picture(int fd, uint64_t bytes)
+{
+	const int wanted = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK;
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	return seals >= 0 && (seals & wanted) == wanted && fstat(fd, &st) == 0 && bytes > 0 &&
+	       bytes <= MAX_PICTURE_BYTES && (uint64_t)st.st_size == bytes;
+}
+
+static void
+on_picture(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	struct job *job = r->job;
+
+	if (job_state(job) != JOB_RUNNING || m->PICTURE.picture != (uint32_t)job->picture_count ||
+	    job->picture_count == job->count || m->PICTURE.seed != job->seed + m->PICTURE.picture ||
+	    !is_sound_picture(fds[0], m->PICTURE.bytes)) {
+		lie(r, "PICTURE out of turn, not sealed, or of another size");
+		return;
+	}
+	job->pictures[job->picture_count++] = (struct picture){fds[0], m->PICTURE.bytes, m->PICTURE.seed, ""};
+	fds[0] = -1; /* the job's now */
+}
+
+static void
+on_done(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	struct job *job = r->job;
+
+	(void)fds;
+	if (job_state(job) != JOB_RUNNING || job->picture_count != job->count) {
+		lie(r, "DONE without its pictures");
+		return;
+	}
+	job->sums = m->DONE;
+	job->runner = NULL;
+	r->job = NULL;
+	job_event(job, JOB_EVENT_RESULT);
+	daemon_store(r->daemon, job);
+	peer_event(r, RUNNER_EVENT_JOB_OVER, "DONE");
+}
+
+static void
+on_failed(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	struct err e;
+
+	(void)fds;
+	err_set(&e, err_row((int)m->FAILED.code)->code, "%s", m->FAILED.text);
+	runner_release_job(r, JOB_EVENT_FAULT, &e);
+	peer_event(r, RUNNER_EVENT_JOB_OVER, "FAILED");
+}
+
+/* ---- all of them */
+
+enum about { ABOUT_LIFE, ABOUT_JOB };
+
+static const struct {
+	unsigned type;
+	enum about about;
+	void (*take)(struct runner *r, const struct proto_msg *m, int *fds);
+} rows[] = {
+    {PROTO_HELLO, ABOUT_LIFE, on_hello},
+    {PROTO_LOADING, ABOUT_LIFE, on_loading},
+    {PROTO_WARMING, ABOUT_LIFE, on_warming},
+    {PROTO_READY, ABOUT_LIFE, on_ready},
+    {PROTO_FATAL, ABOUT_LIFE, on_fatal},
+    {PROTO_ACK, ABOUT_JOB, on_ack},
+    {PROTO_PROGRESS, ABOUT_JOB, on_progress},
+    {PROTO_PICTURE, ABOUT_JOB, on_picture},
+    {PROTO_DONE, ABOUT_JOB, on_done},
+    {PROTO_FAILED, ABOUT_JOB, on_failed},
+};
+
+static bool
+is_triple(const struct proto_header *a, const struct proto_header *b)
+{
+	return a->job == b->job && a->attempt == b->attempt && a->generation == b->generation;
+}
+
+/* A message about a job that is not this runner's any more: dropped, but one that ends the job ends a
+ * cancellation. */
+static void
+fence(struct runner *r, const struct proto_msg *m)
+{
+	bool ends =
+	    m->head.type == PROTO_STOPPED || m->head.type == PROTO_DONE || m->head.type == PROTO_FAILED;
+
+	if (ends && is_triple(&m->head, &r->current) && r->fsm.state == RUNNER_CANCELLING) {
+		fsm_event(&r->fsm, RUNNER_EVENT_JOB_OVER, NULL);
+		return;
+	}
+	log_info("runner %s: %s of job number %llu, attempt %u, generation %u is not current: dropped",
+	    r->conf.section_name, proto_name(m->head.type), (unsigned long long)m->head.job, m->head.attempt,
+	    m->head.generation);
+}
+
+static void
+take(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	bool current = r->job != NULL && is_triple(&m->head, &r->current);
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (rows[i].type != m->head.type)
+			continue;
+		if (rows[i].about == ABOUT_JOB && !current)
+			break;
+		rows[i].take(r, m, fds);
+		return;
+	}
+	fence(r, m);
+}
+
+static void
+read_messages(struct runner *r)
+{
+	struct proto_msg m;
+	int fds[PROTO_MAX_FDS], status = 0;
+
+	while (r->fsm.state != RUNNER_REAPING && (status = channel_receive(r->channel, &m, fds)) == 1) {
+		int count = proto_fds(m.head.type);
+		take(r, &m, fds);
+		for (int i = 0; i < count; i++) {
+			if (fds[i] >= 0)
+				close(fds[i]);
+		}
+	}
+	if (status == -ERR_PROTOCOL)
+		lie(r, "a packet that is no message");
+	else if (status < 0)
+		ev_io_stop(daemon_loop(r->daemon),
+		    &r->channel_io); /* closed: its death comes by the pidfd, or its clocks end */
+}
+
+void
+runner_talk(struct runner *r, int events)
+{
+	struct ev_loop *loop = daemon_loop(r->daemon);
+
+	if ((events & EV_WRITE) != 0 && channel_flush(r->channel) == 0 && !channel_has_output(r->channel)) {
+		ev_io_stop(loop, &r->channel_io);
+		ev_io_set(&r->channel_io, channel_fd(r->channel), EV_READ);
+		ev_io_start(loop, &r->channel_io);
+	}
+	if ((events & EV_READ) != 0)
+		read_messages(r);
+	if (r->fsm.state == RUNNER_REAPING)
+		ev_io_stop(loop, &r->channel_io); /* nothing it says counts any more */
+}
