@@ -27,9 +27,10 @@ KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/ref/backend.o kernels/ref/memory.o kernels/ref/linear.o kernels/ref/norm.o kernels/ref/attention.o \
 	kernels/ref/elementwise.o kernels/ref/patch.o kernels/ref/conv.o
 
-RUNNER_MODEL := runner/generation.o runner/dit.o runner/text_encoder.o runner/vae.o runner/sampler.o runner/noise.o \
-	runner/weights.o runner/arena.o runner/model_config.o runner/checkpoint.o runner/safetensors.o \
-	runner/json_file.o runner/tokenizer.o runner/bpe.o runner/pretokenize.o
+RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/sampler.o runner/noise.o runner/dit.o \
+	runner/text_encoder.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o runner/sha256.o \
+	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
+	runner/bpe.o runner/pretokenize.o
 
 RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o
 

@@ -15,18 +15,21 @@
 #include "kernels/ops.h"
 #include "runner/trace.h"
 
+enum { MAX_GENERATIONS = 3 /* held at once: two jobs and one that preempts (design section 5) */ };
+
 struct model;
 struct generation;
 
 struct model_limits {
-	char name[64]; /* base name of the directory */
-	char hash[33]; /* hex, over names, types and shapes of all tensors: tells models apart, not weights */
-	int granule;   /* sides are multiples of this: 16 for an 8x VAE with 2x2 patches */
-	int default_side;      /* pixels */
-	int max_side;	       /* pixels, from axes_lens and the VAE's scale */
-	int64_t max_pixels;    /* what the arena was planned for */
-	int max_tokens;	       /* 512 */
-	float shift;	       /* of the schedule, for the metadata */
+	char name[64];	    /* base name of the directory */
+	char hash[33];	    /* SHA-256, cut, over names, types, shapes and first bytes of all tensors: tells
+			     * fine-tunes apart, does not prove that weights are undamaged */
+	int granule;	    /* sides are multiples of this: 16 for an 8x VAE with 2x2 patches */
+	int default_side;   /* pixels */
+	int max_side;	    /* pixels, from axes_lens and the VAE's scale */
+	int64_t max_pixels; /* what the arena was planned for */
+	int max_tokens;	    /* 512 */
+	float shift;	    /* of the schedule, for the metadata */
 	uint64_t memory_bytes; /* reserved on the device for stages and held pictures, without the weights */
 };
 
@@ -55,8 +58,9 @@ struct generation_times {
 };
 
 /* Tokenises, encodes the text, refines the caption, draws the noise. 0; -ERR_PROMPT_TOO_LONG,
- * -ERR_INVALID_PARAM (sides, steps), -ERR_TOO_BIG, or a device failure as -ERR_OUT_OF_MEMORY / -ERR_INTERNAL
- * / -ERR_POISONED. */
+ * -ERR_INVALID_PARAM (sides, steps), -ERR_TOO_BIG, -ERR_INTERNAL when MAX_GENERATIONS are held already (the
+ * caller's bug), -ERR_SYSTEM (no host memory), or a device failure as -ERR_OUT_OF_MEMORY / -ERR_INTERNAL /
+ * -ERR_POISONED. */
 int generation_start(
     struct generation **g, struct model *m, const struct generation_request *r, struct err *e);
 /* One DiT forward and one Euler update. 0 or a device failure. Not to be called when generation_left is 0. */

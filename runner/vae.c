@@ -280,8 +280,10 @@ run_upsampler(struct canvas *c, const struct conv *conv)
 static int64_t
 largest_picture(const struct vae_config *c, int64_t h, int64_t w)
 {
-	int64_t largest =
-	    h * w * (c->latent_channels > block_width(c, 0) ? c->latent_channels : block_width(c, 0));
+	/* the scaled latent is F32 even where buffers are bf16: it counts twice */
+	int64_t deepest =
+	    2 * c->latent_channels > block_width(c, 0) ? 2 * c->latent_channels : block_width(c, 0);
+	int64_t largest = h * w * deepest;
 
 	for (int i = 0; i < c->blocks; i++) {
 		int64_t pixels = h * w << 2 * i, incoming = block_width(c, i > 0 ? i - 1 : 0);

@@ -3,11 +3,14 @@
  */
 #include "runner/weights.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { CHUNK = 4 * 1024 * 1024, MAX_PARTS = 4, ALIGNMENT = 256 };
+#include "runner/fault.h"
+
+enum { CHUNK = 4 * 1024 * 1024, MAX_PARTS = 4, ALIGNMENT = 256, IDENTITY_BYTES = 256 };
 
 void
 loader_prefix(struct loader *l, const char *format, ...)
@@ -36,15 +39,21 @@ fetch(struct loader *l, const char *name, int rank, const int64_t *dim, struct s
 	for (int i = 0; i < rank; i++)
 		bytes *= (uint64_t)dim[i];
 	l->done_bytes += bytes;
+	if (l->identity != NULL)
+		sha256_feed(l->identity, out->data, bytes < IDENTITY_BYTES ? bytes : IDENTITY_BYTES);
 	if (l->progress != NULL)
 		l->progress(l->progress_arg, l->done_bytes, l->total_bytes);
 	return true;
 }
 
+/* Says why the device did not take the tensor: its own failure, or else that there is no room. */
 static void
-out_of_memory(struct loader *l, const char *name)
+not_taken(struct loader *l, const char *name)
 {
-	l->status = err_set(l->e, ERR_OUT_OF_MEMORY, "no memory on the device for %s%s", l->prefix, name);
+	l->status = fault_check(l->device, l->e);
+	if (l->status == 0)
+		l->status =
+		    err_set(l->e, ERR_OUT_OF_MEMORY, "no memory on the device for %s%s", l->prefix, name);
 }
 
 /* Pooled device memory; NULL after a failure. */
@@ -59,7 +68,7 @@ pooled(struct loader *l, const char *name, size_t bytes)
 			     ? l->ops->reserve(l->device, CHUNK)
 			     : NULL;
 		if (memory == NULL) {
-			out_of_memory(l, name);
+			not_taken(l, name);
 			return NULL;
 		}
 		l->chunks[l->chunk_count++] = memory;
@@ -106,7 +115,7 @@ put_weight(struct loader *l, struct weight **out, enum weight_use use, const cha
 {
 	*out = l->ops->weight_load(l->device, use, parts, count);
 	if (*out == NULL)
-		out_of_memory(l, name);
+		not_taken(l, name);
 }
 
 void
@@ -115,6 +124,7 @@ load_linear(struct loader *l, struct weight **out, int count, const char *const 
 {
 	struct stored parts[MAX_PARTS];
 
+	assert(count <= MAX_PARTS);
 	for (int i = 0; i < count; i++) {
 		if (!fetch(l, names[i], 2, (int64_t[]){rows[i], columns}, &parts[i]))
 			return;

@@ -12,6 +12,7 @@
 #include "ipc/err.h"
 #include "kernels/ops.h"
 #include "runner/checkpoint.h"
+#include "runner/sha256.h"
 
 enum { WEIGHT_NAME = 160, WEIGHT_MAX_CHUNKS = 64 };
 
@@ -27,6 +28,7 @@ struct loader {
 	void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
 	void *progress_arg;
 	uint64_t done_bytes, total_bytes;
+	struct sha256 *identity; /* fed with the first bytes of every tensor; may be NULL */
 
 	void *chunks[WEIGHT_MAX_CHUNKS]; /* pooled memory of vectors; the caller releases them after use */
 	int chunk_count;

@@ -1,0 +1,267 @@
+/*
+ * A loaded model: opening a checkpoint on a device, its limits, and the memory for drawing with it.
+ *
+ * Device memory is reserved when the model is opened and never after: a work arena for the stage that is
+ * running, and a slot for each picture that may be held at once.
+ */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runner/checkpoint.h"
+#include "runner/fault.h"
+#include "runner/model_inside.h"
+#include "runner/sha256.h"
+
+/* ---- loading */
+
+enum { PARTS = 3 };
+
+static const struct {
+	const char *dir, *stem;
+} parts[PARTS] = {{"text_encoder", "model"}, {"transformer", "diffusion_pytorch_model"},
+    {"vae", "diffusion_pytorch_model"}};
+
+static int
+load_part(struct model *m, int part)
+{
+	struct loader *l = &m->loader;
+
+	if (part == 0)
+		m->text_encoder = text_encoder_load(l, &m->config.text);
+	else if (part == 1)
+		m->dit = dit_load(l, &m->config.transformer);
+	else
+		m->vae = vae_load(l, &m->config.vae);
+	return l->status;
+}
+
+static void
+feed_identity(void *arg, const void *bytes, size_t count)
+{
+	sha256_feed(arg, bytes, count);
+}
+
+/* As many digits of the digest as the limits have room for. */
+static void
+put_hash(struct model_limits *l, struct sha256 *identity)
+{
+	uint8_t digest[SHA256_BYTES];
+
+	sha256_end(identity, digest);
+	for (size_t i = 0; i < sizeof(l->hash) / 2; i++)
+		snprintf(l->hash + 2 * i, 3, "%02x", digest[i]);
+}
+
+/* Loads all three networks; the files are unmapped afterwards. */
+static int
+load_networks(struct model *m, struct checkpoint *files[PARTS], struct err *e)
+{
+	struct loader *l = &m->loader;
+	struct sha256 identity;
+
+	sha256_init(&identity);
+	for (int i = 0; i < PARTS; i++) {
+		checkpoint_identity(files[i], feed_identity, &identity);
+		l->total_bytes += checkpoint_bytes(files[i]);
+	}
+	l->identity = &identity;
+	for (int i = 0; i < PARTS; i++) {
+		l->checkpoint = files[i];
+		if (load_part(m, i) != 0)
+			return l->status;
+	}
+	l->identity = NULL;
+	put_hash(&m->limits, &identity);
+	if (l->progress != NULL) /* what is left are tensors that nobody needs */
+		l->progress(l->progress_arg, l->total_bytes, l->total_bytes);
+	return fault_check(m->device, e);
+}
+
+static int
+open_networks(struct model *m, const char *dir, struct err *e)
+{
+	struct checkpoint *files[PARTS] = {NULL};
+	char path[PATH_MAX];
+	int status = 0;
+
+	for (int i = 0; i < PARTS && status == 0; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, parts[i].dir);
+		status = checkpoint_open(&files[i], path, parts[i].stem, e);
+	}
+	if (status == 0)
+		status = load_networks(m, files, e);
+	for (int i = 0; i < PARTS; i++)
+		checkpoint_close(&files[i]);
+	return status;
+}
+
+/* ---- limits and memory */
+
+static void
+set_limits(struct model *m, const char *dir, int64_t max_pixels)
+{
+	const struct transformer_config *t = &m->config.transformer;
+	struct model_limits *l = &m->limits;
+	char copy[PATH_MAX];
+	int axis = t->axes_lens[1] < t->axes_lens[2] ? t->axes_lens[1] : t->axes_lens[2];
+	size_t end = (size_t)snprintf(copy, sizeof(copy), "%s", dir);
+
+	while (end > 1 && end < sizeof(copy) && copy[end - 1] == '/')
+		copy[--end] = '\0';
+	snprintf(
+	    l->name, sizeof(l->name), "%.60s", strrchr(copy, '/') != NULL ? strrchr(copy, '/') + 1 : copy);
+	l->granule = m->config.vae.scale * t->patch;
+	l->default_side = m->config.vae.sample_size / l->granule * l->granule;
+	l->max_side = axis * l->granule;
+	l->max_pixels = max_pixels > 0 ? max_pixels : (int64_t)l->default_side * l->default_side;
+	if (l->max_pixels > (int64_t)l->max_side * l->max_side)
+		l->max_pixels = (int64_t)l->max_side * l->max_side;
+	l->max_tokens = MAX_PROMPT_TOKENS;
+	l->shift = m->config.shift;
+}
+
+void
+model_slot_tensors(
+    const struct model *m, struct arena *slot, int64_t h, int64_t w, int64_t tokens, struct slot_tensors *t)
+{
+	const struct transformer_config *c = &m->config.transformer;
+	int64_t caption = dit_padded(tokens), rows = dit_padded(h / 2 * (w / 2)) + caption;
+	int64_t latent[] = {c->in_channels, h, w};
+
+	t->latent = arena_tensor(slot, DT_F32, 3, latent);
+	t->velocity = arena_tensor(slot, DT_F32, 3, latent);
+	t->caption = arena_matrix(slot, device_act_type(m->device), caption, c->dim);
+	t->cos = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
+	t->sin = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
+}
+
+/* Runs every stage without memory at the largest size. Returns the bytes that the hungriest stage needs; the
+ * slot's are set. A picture of any shape needs at most what a flat one of max_pixels does, plus one padding
+ * of rows. */
+static size_t
+plan_memory(struct model *m)
+{
+	int64_t cells = m->limits.max_pixels / (m->limits.granule * m->limits.granule) + SEQUENCE_MULTIPLE;
+	int64_t h = 2, w = 2 * cells, tokens = MAX_PROMPT_TOKENS;
+	struct slot_tensors t;
+	struct tensor hidden;
+	struct arena slot, work;
+
+	arena_plan(&slot);
+	model_slot_tensors(m, &slot, h, w, tokens, &t);
+	m->slot_bytes = slot.peak;
+	arena_plan(&work);
+	hidden = text_encoder_run(m->text_encoder, &work, NULL, tokens, NULL);
+	dit_caption(m->dit, &work, &t.caption, &hidden, &t.cos, &t.sin, NULL);
+	arena_reset(&work);
+	dit_modulation(m->dit, &work, 0, NULL, NULL);
+	arena_reset(&work);
+	dit_step(m->dit, &work, &t.velocity, &t.latent, &t.caption, &t.cos, &t.sin, NULL, NULL);
+	arena_reset(&work);
+	vae_decode(m->vae, &work, &t.latent, NULL);
+	return work.peak;
+}
+
+static int
+reserve_memory(struct model *m, struct err *e)
+{
+	size_t work = plan_memory(m);
+	bool failed = false;
+
+	m->work_memory = m->ops->reserve(m->device, work);
+	for (int i = 0; i < MAX_GENERATIONS; i++) {
+		m->slots[i].memory = m->ops->reserve(m->device, m->slot_bytes);
+		failed |= m->slots[i].memory == NULL;
+	}
+	if (failed || m->work_memory == NULL)
+		return err_set(e, ERR_OUT_OF_MEMORY,
+		    "%zu MiB of device memory are needed to draw %lld pixels; lower max_pixels or free some",
+		    (work + MAX_GENERATIONS * m->slot_bytes) >> 20, (long long)m->limits.max_pixels);
+	arena_use(&m->work, m->work_memory, work);
+	m->limits.memory_bytes = work + MAX_GENERATIONS * m->slot_bytes;
+	return 0;
+}
+
+static int
+open_tokenizer(struct model *m, const char *dir, struct err *e)
+{
+	char path[PATH_MAX];
+	int status;
+
+	snprintf(path, sizeof(path), "%s/tokenizer", dir);
+	status = tokenizer_open(&m->tokenizer, path, e);
+	if (status != 0)
+		return status;
+	if (tokenizer_vocab(m->tokenizer) > (size_t)m->config.text.vocab)
+		return err_set(e, ERR_BAD_CHECKPOINT,
+		    "%s/tokenizer.json: gives ids up to %zu, the text encoder knows %d", path,
+		    tokenizer_vocab(m->tokenizer) - 1, m->config.text.vocab);
+	return 0;
+}
+
+int
+model_open(struct model **out, const char *dir, struct device *device, int64_t max_pixels,
+    model_progress *progress, void *arg, struct err *e)
+{
+	struct model *m = calloc(1, sizeof(*m));
+	struct err local;
+	int status;
+
+	e = e != NULL ? e : &local;
+	if (m == NULL)
+		return err_set(e, ERR_OUT_OF_MEMORY, "out of memory");
+	m->device = device;
+	m->ops = device_ops(device);
+	m->loader = (struct loader){
+	    .device = device, .ops = m->ops, .e = e, .progress = progress, .progress_arg = arg};
+	status = model_config_read(&m->config, dir, e);
+	if (status == 0) {
+		set_limits(m, dir, max_pixels);
+		status = open_tokenizer(m, dir, e);
+	}
+	if (status == 0)
+		status = open_networks(m, dir, e);
+	if (status == 0)
+		status = reserve_memory(m, e);
+	if (status != 0)
+		model_close(&m);
+	else
+		*out = m;
+	return status;
+}
+
+void
+model_close(struct model **out)
+{
+	struct model *m = *out;
+
+	if (m == NULL)
+		return;
+	for (int i = 0; i < SCHEDULES; i++)
+		schedule_clear(&m->schedules[i]);
+	for (int i = 0; i < MAX_GENERATIONS; i++)
+		m->ops->release(m->device, m->slots[i].memory);
+	m->ops->release(m->device, m->work_memory);
+	text_encoder_free(&m->text_encoder);
+	dit_free(&m->dit);
+	vae_free(&m->vae);
+	for (int i = 0; i < m->loader.chunk_count; i++)
+		m->ops->release(m->device, m->loader.chunks[i]);
+	tokenizer_close(&m->tokenizer);
+	free(m);
+	*out = NULL;
+}
+
+const struct model_limits *
+model_limits(const struct model *m)
+{
+	return &m->limits;
+}
+
+void
+model_trace(struct model *m, const struct trace *trace)
+{
+	m->trace = trace;
+}

@@ -1,0 +1,55 @@
+/*
+ * What a loaded model is made of: for model.c, schedule.c and generation.c only.
+ */
+#ifndef RUNNER_MODEL_INSIDE_H
+#define RUNNER_MODEL_INSIDE_H
+
+#include "runner/arena.h"
+#include "runner/dit.h"
+#include "runner/generation.h"
+#include "runner/model_config.h"
+#include "runner/schedule.h"
+#include "runner/text_encoder.h"
+#include "runner/tokenizer.h"
+#include "runner/vae.h"
+#include "runner/weights.h"
+
+/* What a held picture keeps on the device, at the largest size that was planned. */
+struct slot {
+	bool taken;
+	void *memory;
+};
+
+/* The tensors of a held picture, in its slot. */
+struct slot_tensors {
+	struct tensor latent;	/* (C, h, w) F32 */
+	struct tensor velocity; /* (C, h, w) F32 */
+	struct tensor caption;	/* (Lc, D), refined */
+	struct tensor cos, sin; /* (Ni + Lc, hd / 2) F32 */
+};
+
+struct model {
+	struct model_config config;
+	struct model_limits limits;
+	struct device *device;
+	const struct ops *ops;
+	struct tokenizer *tokenizer;
+	struct text_encoder *text_encoder;
+	struct dit *dit;
+	struct vae *vae;
+	struct loader loader; /* its pooled memory */
+
+	void *work_memory;
+	struct arena work; /* of the running stage: reset by whoever begins one */
+	size_t slot_bytes;
+	struct slot slots[MAX_GENERATIONS];
+	struct schedule schedules[SCHEDULES];
+	uint64_t schedule_uses;
+	const struct trace *trace;
+};
+
+/* Lays out a picture of latent sides h, w and `tokens` caption rows in `slot`. */
+void model_slot_tensors(
+    const struct model *m, struct arena *slot, int64_t h, int64_t w, int64_t tokens, struct slot_tensors *t);
+
+#endif
