@@ -77,14 +77,15 @@ FORCE:
 
 # (lists below name the objects of the product that each kind of test links)
 
-# The tiny checkpoints and their golden arrays, from formulas: bf16 and float32 of configuration B, bf16 of A. Always in
+# The tiny checkpoints and their golden arrays, from formulas: bf16 and float32 of configuration B, bf16 of A and C. Always in
 # build/, the sanitized build reads the same ones.
 GOLDEN := build/golden
-GOLDEN_ALL := $(GOLDEN)/.done $(GOLDEN)-f32/.done $(GOLDEN)-a/.done
+GOLDEN_ALL := $(GOLDEN)/.done $(GOLDEN)-f32/.done $(GOLDEN)-a/.done $(GOLDEN)-c/.done
 
 $(GOLDEN)/.done: GOLDEN_FLAGS :=
 $(GOLDEN)-f32/.done: GOLDEN_FLAGS := --f32
 $(GOLDEN)-a/.done: GOLDEN_FLAGS := --config A
+$(GOLDEN)-c/.done: GOLDEN_FLAGS := --config C
 
 $(GOLDEN_ALL): tests/golden/golden-tiny.py
 	@mkdir -p $(@D)
@@ -96,7 +97,7 @@ golden: $(GOLDEN_ALL)
 demo-model: $(GOLDEN)/.done
 
 # The model against the numpy model and the public implementation. Run from the root, where the vectors are.
-MODEL_TESTS := golden reference
+MODEL_TESTS := stages golden reference
 
 $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%): $(BUILD)/tests/model/test_%: $(BUILD)/tests/model/test_%.o \
 		$(addprefix $(BUILD)/,tests/model/golden.o $(IPC) $(KERNELS) $(RUNNER_MODEL))

@@ -6,6 +6,7 @@
                                  (bf16 safetensors; --f32 for float32, --shards N for N transformer shards)
                                  and the golden arrays to DIR/golden/*.f32 (raw float32, row-major) + golden.json
   golden-tiny.py --config A      the shape of the diffusers unit test (head_dim 16); default is B
+  golden-tiny.py --config C      A with a post-quant convolution and no attention in the VAE
 
 Weights come from a hash of the tensor name and the element index (see fill), so a C test can make
 them without any file. All weights are rounded to bf16, so bf16 and f32 checkpoints hold the same values.
@@ -34,6 +35,8 @@ A = dict(
     vae=dict(B["vae"], block_out_channels=[32, 64], layers_per_block=1, sample_size=32,
              down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2),
     scheduler=B["scheduler"])
+# A with what a VAE's configuration may add or leave out
+C = dict(A, vae=dict(A["vae"], use_post_quant_conv=True, mid_block_add_attention=False))
 
 # ---------------------------------------------------------------- deterministic values
 def bf16(x):
@@ -105,9 +108,12 @@ def vae_shapes(c):
         norm(p + ".norm1", i); conv(p + ".conv1", o, i, 3); norm(p + ".norm2", o); conv(p + ".conv2", o, o, 3)
         if i != o: conv(p + ".conv_shortcut", o, i, 1)
     def mid(p, w):
-        res(p + ".resnets.0", w, w); res(p + ".resnets.1", w, w); norm(p + ".attentions.0.group_norm", w)
+        res(p + ".resnets.0", w, w); res(p + ".resnets.1", w, w)
+        if not c["mid_block_add_attention"]: return
+        norm(p + ".attentions.0.group_norm", w)
         for k in ("to_q", "to_k", "to_v", "to_out.0"):
             s[f"{p}.attentions.0.{k}.weight"] = (w, w); s[f"{p}.attentions.0.{k}.bias"] = (w,)
+    if c["use_post_quant_conv"]: conv("post_quant_conv", lat, lat, 1)
     conv("decoder.conv_in", ch[-1], lat, 3); mid("decoder.mid_block", ch[-1]); w = ch[-1]
     for i, o in enumerate(reversed(ch)):
         for j in range(n + 1): res(f"decoder.up_blocks.{i}.resnets.{j}", w, o); w = o
@@ -224,6 +230,7 @@ def vres(x, P, p, g):
 
 def vmid(x, P, p, g):
     x = vres(x, P, p + ".resnets.0", g); C, H, W = x.shape; a = p + ".attentions.0."
+    if a + "to_q.weight" not in P: return vres(x, P, p + ".resnets.1", g)
     y = gnorm(x, P, a + "group_norm", g).reshape(C, -1).T
     q, k, v = (lin(y, P[a + n + ".weight"], P[a + n + ".bias"]) for n in ("to_q", "to_k", "to_v"))
     o = lin(softmax(q @ k.T / math.sqrt(C)) @ v, P[a + "to_out.0.weight"], P[a + "to_out.0.bias"])
@@ -232,7 +239,9 @@ def vmid(x, P, p, g):
 def vae_decode(P, c, lat):
     """scaled latent (16,h,w) -> image (3,H,W), nominally in [-1,1]"""
     g, nb = c["norm_num_groups"], len(c["block_out_channels"])
-    x = vmid(conv2d(lat / c["scaling_factor"] + c["shift_factor"], P, "decoder.conv_in"), P, "decoder.mid_block", g)
+    z = lat / c["scaling_factor"] + c["shift_factor"]
+    if c["use_post_quant_conv"]: z = conv2d(z, P, "post_quant_conv", 0)
+    x = vmid(conv2d(z, P, "decoder.conv_in"), P, "decoder.mid_block", g)
     for i in range(nb):
         for j in range(c["layers_per_block"] + 1): x = vres(x, P, f"decoder.up_blocks.{i}.resnets.{j}", g)
         if i < nb - 1: x = conv2d(x.repeat(2, 1).repeat(2, 2), P, f"decoder.up_blocks.{i}.upsamplers.0.conv")
@@ -383,9 +392,9 @@ def write_model(d, cfg, PT, PE, PV, f32, shards):
 
 # ---------------------------------------------------------------- main
 def main():
-    ap = argparse.ArgumentParser(); ap.add_argument("--config", choices="AB", default="B"); ap.add_argument("--write")
+    ap = argparse.ArgumentParser(); ap.add_argument("--config", choices="ABC", default="B"); ap.add_argument("--write")
     ap.add_argument("--f32", action="store_true"); ap.add_argument("--shards", type=int, default=2); a = ap.parse_args()
-    cfg = {"A": A, "B": B}[a.config]; ct, ce, cv = cfg["transformer"], cfg["text_encoder"], cfg["vae"]; G = {}
+    cfg = {"A": A, "B": B, "C": C}[a.config]; ct, ce, cv = cfg["transformer"], cfg["text_encoder"], cfg["vae"]; G = {}
     PT, PE, PV = (weights(f(c), p) for f, c, p in ((transformer_shapes, ct, "transformer."), (text_shapes, ce, "text_encoder."),
                                                    (vae_shapes, cv, "vae.")))
     print(f"config {a.config}: tensors {len(PT)} / {len(PE)} / {len(PV)}, parameters",

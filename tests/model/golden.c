@@ -4,8 +4,48 @@
 #include "tests/model/golden.h"
 
 #include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <cmocka.h>
+
+const struct golden_setting golden_settings[] = {
+    {"ref", PRECISION_F32, 1e-4, 1e-4, 1},
+    {"cpu", PRECISION_F32, 1e-4, 1e-4, 1},
+    {"cpu", PRECISION_BF16, 2e-2, 1e-2, 16},
+};
+
+const size_t golden_setting_count = sizeof(golden_settings) / sizeof(golden_settings[0]);
+
+bool
+golden_is_bf16(const struct golden_setting *s)
+{
+	return s->precision == PRECISION_BF16;
+}
+
+const char *
+golden_setting_name(const struct golden_setting *s)
+{
+	static char name[32];
+
+	snprintf(name, sizeof(name), "%s %s", s->backend, golden_is_bf16(s) ? "bf16" : "f32");
+	return name;
+}
+
+struct device *
+golden_device(const struct golden_setting *s)
+{
+	struct device_options options = {.precision = s->precision, .threads = 2};
+	struct device *d = NULL;
+	char why[200];
+
+	if (device_open(&d, s->backend, &options, why, sizeof(why)) != 0)
+		fail_msg("%s: %s", golden_setting_name(s), why);
+	return d;
+}
 
 const char *
 golden_dir(const char *which)
@@ -57,4 +97,55 @@ golden_compare(const float *got, const float *want, size_t count)
 		scale = fabs(want[i]) > scale ? fabs(want[i]) : scale;
 	}
 	return (struct golden_error){sqrt(squares / reference), largest / scale};
+}
+
+float *
+golden_unit(const char *name, double factor, size_t count)
+{
+	float *out = malloc(count * sizeof(float));
+	uint32_t hash = 0x811c9dc5;
+
+	assert_non_null(out);
+	for (; *name != '\0'; name++)
+		hash = (hash ^ (uint8_t)*name) * 0x01000193;
+	for (size_t i = 0; i < count; i++) {
+		uint32_t x = hash + (uint32_t)i * 0x9e3779b9;
+		x = (x ^ x >> 16) * 0x7feb352d;
+		x = (x ^ x >> 15) * 0x846ca68b;
+		x ^= x >> 16;
+		out[i] = (float)(factor * (x / 2147483648.0 - 1.0));
+	}
+	return out;
+}
+
+void
+golden_check(const struct golden_setting *s, const char *dir, const char *name, const float *got,
+    size_t count, double tolerance)
+{
+	size_t wanted;
+	float *want = golden_read(dir, name, &wanted);
+	struct golden_error error = {INFINITY, INFINITY};
+	double seen;
+
+	if (count == wanted)
+		error = golden_compare(got, want, count);
+	free(want);
+	seen = golden_is_bf16(s) ? error.relative_rms : error.relative_max;
+	printf("%-8s %-18s %-18s max %.1e  rms %.1e  of %.0e\n", golden_setting_name(s), dir, name,
+	    error.relative_max, error.relative_rms, tolerance);
+	if (!(seen <= tolerance))
+		fail_msg("%s is off by %.2e (%zu values, %zu wanted)", name, seen, count, wanted);
+}
+
+void
+golden_check_tensor(const struct golden_setting *s, struct device *d, const char *dir, const char *name,
+    const struct tensor *t, double tolerance)
+{
+	size_t count = (size_t)tensor_count(t);
+	float *host = malloc(count * sizeof(float));
+
+	assert_non_null(host);
+	device_ops(d)->copy_out(d, host, DT_F32, t);
+	golden_check(s, dir, name, host, count, tolerance);
+	free(host);
 }
