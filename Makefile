@@ -34,14 +34,17 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/samp
 
 RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o
 
-SUPERVISOR := supervisor/main.o
+SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
+	supervisor/outbox.o supervisor/methods.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/sched.o \
+	supervisor/runner.o supervisor/runner_messages.o supervisor/runner_death.o supervisor/spawn.o supervisor/disk.o \
+	supervisor/notify.o
 
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/admin.o ctl/output.o \
 	ctl/progress.o ctl/picture.o
 
 PROGRAMS := zitd zit-runner zitctl
 
-LIBS_zitd       := -lev -ljansson -lsystemd -linih -lpthread
+LIBS_zitd       := -lev -ljansson -lsystemd -linih -lpthread -lm
 LIBS_zit-runner := -ljansson -lutf8proc -lpng -ldnnl -lgomp -lm -lpthread
 LIBS_zitctl     := -ljansson
 
@@ -115,9 +118,27 @@ $(BUILD)/tests/bench/bench_pipeline: \
 bench-pipeline: $(BUILD)/tests/bench/bench_pipeline $(GOLDEN)/.done
 	$(Q)$<
 
+# The runner's process side; test_session runs the real program on a tiny checkpoint.
+RUNNER_TESTS := png metadata session
+
+$(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
+		$(addprefix $(BUILD)/,$(IPC) runner/png_writer.o runner/metadata.o runner/result.o)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lpng -lz -lpthread
+
+$(BUILD)/tests/unit/test_session: $(BUILD)/zit-runner
+
+# A runner without a model, for tests of zitd.
+$(BUILD)/tests/fake_runner: $(addprefix $(BUILD)/,tests/system/fake_runner.o $(IPC) runner/result.o)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -ljansson
+
+check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
+	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; $$t; done
+
 clean:
 	rm -rf build build-san
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all golden demo-model check-model bench-pipeline clean FORCE
+.PHONY: all golden demo-model check-model check-runner bench-pipeline clean FORCE

@@ -1,0 +1,545 @@
+/*
+ * Connections to the public socket: whole lines in, answers out, clocks on both.
+ *
+ * One timer a connection. Until the first whole line it is the connect clock; after that it is the stall
+ * clock, pushed on by every byte that moves. When it ends, the connection ends with it, unless it merely
+ * waits for a job.
+ */
+#include "supervisor/client.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "ipc/api.h"
+#include "ipc/buf.h"
+#include "ipc/log.h"
+#include "supervisor/daemon.h"
+#include "supervisor/methods.h"
+#include "supervisor/outbox.h"
+
+enum {
+	READ_CHUNK = 16 * 1024,
+	BACKLOG = 512,
+	OUT_ENOUGH =
+	    256 * 1024,	       /* bytes waiting to leave: no further requests are read until they are fewer */
+	MAX_PENDING = 1000,    /* waits of one connection: likewise */
+	PAUSE_US = 200 * 1000, /* of accepting when there are no descriptors */
+};
+
+struct client {
+	TAILQ_ENTRY(client) link;
+	struct clients *all;
+	int fd;
+	struct ev_io read_io, write_io;
+	struct ev_timer clock;
+	struct buf in;
+	struct outbox out;
+	struct ucred peer;
+	int pending;
+	bool introduced; /* has sent a whole line */
+	bool half_closed;
+	bool closing; /* ends when its output has left */
+	bool dead;    /* freed at the end of the callback that found it so */
+	int depth;    /* callbacks that hold it */
+};
+
+struct clients {
+	struct daemon *daemon;
+	int fd;
+	struct ev_io accept_io;
+	struct ev_timer pause;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" when the socket was inherited */
+	TAILQ_HEAD(, client) list;
+	int count;
+};
+
+static struct ev_loop *
+loop_of(const struct client *c)
+{
+	return daemon_loop(c->all->daemon);
+}
+
+/* ---- ending */
+
+static void
+free_client(struct client *c)
+{
+	TAILQ_REMOVE(&c->all->list, c, link);
+	c->all->count--;
+	ev_io_stop(loop_of(c), &c->read_io);
+	ev_io_stop(loop_of(c), &c->write_io);
+	ev_timer_stop(loop_of(c), &c->clock);
+	buf_clear(&c->in);
+	outbox_clear(&c->out);
+	close(c->fd);
+	free(c);
+}
+
+static void
+enter(struct client *c)
+{
+	c->depth++;
+}
+
+static void
+leave(struct client *c)
+{
+	c->depth--;
+	if (c->depth == 0 && c->dead)
+		free_client(c);
+}
+
+/* From here on it takes part in nothing; the caller holds it. */
+static void
+condemn(struct client *c)
+{
+	if (c->dead)
+		return;
+	c->dead = true;
+	methods_client_gone(c);
+}
+
+/* Ends the connection; freed now, or when the callbacks that hold it are done. */
+static void
+drop(struct client *c)
+{
+	enter(c);
+	condemn(c);
+	leave(c);
+}
+
+/* ---- clocks */
+
+static void
+push_clock(struct client *c)
+{
+	const struct conf_zitd *conf = &daemon_conf(c->all->daemon)->zitd;
+
+	daemon_arm_timer(c->all->daemon, &c->clock, (int64_t)(conf->read_timeout * 1e6));
+}
+
+static void
+on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct client *c = w->data;
+	bool only_waits = c->pending > 0 && outbox_is_empty(&c->out) && buf_length(&c->in) == 0;
+
+	(void)loop;
+	(void)events;
+	if (only_waits) {
+		push_clock(c);
+		return;
+	}
+	log_debug("client %d: nothing moved in time, closed", (int)c->peer.pid);
+	drop(c);
+}
+
+/* ---- sending */
+
+/* Reads only from a client that takes its answers. */
+static void
+set_reading(struct client *c)
+{
+	bool enough = c->out.bytes > OUT_ENOUGH || c->pending >= MAX_PENDING;
+
+	if (c->half_closed || c->closing || enough)
+		ev_io_stop(loop_of(c), &c->read_io);
+	else
+		ev_io_start(loop_of(c), &c->read_io);
+}
+
+/* A connection with nothing more to come: half-closed and all answered, or cut off and all said. */
+static bool
+is_finished(const struct client *c)
+{
+	return outbox_is_empty(&c->out) && (c->closing || (c->half_closed && c->pending == 0));
+}
+
+static void
+flush(struct client *c)
+{
+	long sent = outbox_send(&c->out, c->fd);
+
+	if (sent < 0) {
+		drop(c);
+		return;
+	}
+	if (sent > 0 && c->introduced)
+		push_clock(c);
+	if (outbox_is_empty(&c->out))
+		ev_io_stop(loop_of(c), &c->write_io);
+	else
+		ev_io_start(loop_of(c), &c->write_io);
+	if (is_finished(c))
+		drop(c);
+}
+
+/* Known to this process only, so that no prompt can hold it. */
+void
+client_placeholder(int i, char out[48])
+{
+	static uint64_t secret[2];
+
+	if (secret[0] == 0 && getrandom(secret, sizeof(secret), 0) != sizeof(secret))
+		secret[0] = (uint64_t)getpid();
+	snprintf(out, 48, "<%016llx%016llx:%02d>", (unsigned long long)secret[0],
+	    (unsigned long long)secret[1], i);
+}
+
+/* The text in pieces, each placeholder replaced by its file; takes the files. false: no memory. */
+static bool
+queue_inline(struct client *c, const char *text, struct attachment *a)
+{
+	bool good = true;
+
+	for (int i = 0; i < a->count; i++) {
+		char mark[48];
+		const char *at;
+
+		client_placeholder(i, mark);
+		at = strstr(text, mark);
+		good = good && at != NULL && outbox_text(&c->out, text, (size_t)(at - text), NULL, 0) == 0 &&
+		       outbox_base64(&c->out, a->fds[i]) == 0;
+		if (good)
+			text = at + strlen(mark);
+		else
+			close(a->fds[i]);
+	}
+	return good && outbox_text(&c->out, text, strlen(text), NULL, 0) == 0;
+}
+
+/* Queues text and attachment, which is taken either way. false: no memory. */
+static bool
+queue_message(struct client *c, const char *text, struct attachment *a)
+{
+	bool good;
+
+	if (a != NULL && a->inline_base64)
+		return queue_inline(c, text, a) && outbox_text(&c->out, "\n", 1, NULL, 0) == 0;
+	good = outbox_text(
+		   &c->out, text, strlen(text), a != NULL ? a->fds : NULL, a != NULL ? a->count : 0) == 0;
+	for (int i = 0; a != NULL && !good && i < a->count; i++)
+		close(a->fds[i]);
+	return good && outbox_text(&c->out, "\n", 1, NULL, 0) == 0;
+}
+
+void
+client_send(struct client *c, json_t *message, struct attachment *a)
+{
+	char *text = json_dumps(message, JSON_COMPACT);
+
+	json_decref(message);
+	enter(c);
+	if (text == NULL || !queue_message(c, text, a))
+		condemn(c); /* half an answer is worse than none */
+	free(text);
+	if (!c->dead)
+		flush(c);
+	if (!c->dead)
+		set_reading(c);
+	leave(c);
+}
+
+static void
+on_writable(struct ev_loop *loop, struct ev_io *w, int events)
+{
+	struct client *c = w->data;
+
+	(void)loop;
+	(void)events;
+	enter(c);
+	flush(c);
+	if (!c->dead)
+		set_reading(c);
+	leave(c);
+}
+
+/* ---- reading */
+
+static void
+refuse_long_line(struct client *c)
+{
+	struct err e;
+
+	err_set(&e, ERR_FRAME_TOO_LARGE, "%s", err_row(ERR_FRAME_TOO_LARGE)->text);
+	c->closing = true;
+	client_send(c, api_error(NULL, &e, NULL, NULL), NULL);
+}
+
+/* Every whole line there is. A blank one is nothing. */
+static void
+take_lines(struct client *c)
+{
+	const char *newline;
+
+	while (!c->dead && !c->closing && buf_length(&c->in) > 0 && c->pending < MAX_PENDING &&
+	       (newline = memchr(buf_bytes(&c->in), '\n', buf_length(&c->in))) != NULL) {
+		size_t bytes = (size_t)(newline - buf_bytes(&c->in));
+		c->introduced = true;
+		if (bytes > 0)
+			methods_line(c, buf_bytes(&c->in), bytes);
+		buf_drain(&c->in, bytes + 1);
+	}
+	if (!c->dead && !c->closing && buf_length(&c->in) > API_MAX_LINE)
+		refuse_long_line(c);
+}
+
+/* The peer sends no more: its ids are finished and answered first. */
+static void
+half_close(struct client *c)
+{
+	c->half_closed = true;
+	buf_clear(&c->in); /* half a line is no request */
+	if (is_finished(c))
+		drop(c);
+	else
+		set_reading(c);
+}
+
+static void
+on_readable(struct ev_loop *loop, struct ev_io *w, int events)
+{
+	struct client *c = w->data;
+	char *room;
+	ssize_t n = -1;
+
+	(void)loop;
+	(void)events;
+	enter(c);
+	if (buf_reserve(&c->in, READ_CHUNK, &room) != 0)
+		drop(c);
+	else if ((n = recv(c->fd, room, READ_CHUNK, MSG_DONTWAIT)) > 0) {
+		buf_commit(&c->in, (size_t)n);
+		if (c->introduced)
+			push_clock(c);
+		take_lines(c);
+		if (!c->dead && c->introduced)
+			push_clock(c);
+	} else if (n == 0)
+		half_close(c);
+	else if (errno != EAGAIN && errno != EINTR)
+		drop(c);
+	if (!c->dead)
+		set_reading(c);
+	leave(c);
+}
+
+/* ---- holding */
+
+void
+client_hold(struct client *c)
+{
+	c->pending++;
+}
+
+void
+client_release(struct client *c)
+{
+	bool outermost = c->depth == 0; /* else the callback that holds it goes on with its lines */
+
+	c->pending--;
+	enter(c);
+	if (!c->dead)
+		push_clock(c);
+	if (!c->dead && outermost)
+		take_lines(c);
+	if (!c->dead && is_finished(c))
+		drop(c);
+	leave(c);
+}
+
+uid_t
+client_uid(const struct client *c)
+{
+	return c->peer.uid;
+}
+
+gid_t
+client_gid(const struct client *c)
+{
+	return c->peer.gid;
+}
+
+pid_t
+client_pid(const struct client *c)
+{
+	return c->peer.pid;
+}
+
+struct daemon *
+client_daemon(const struct client *c)
+{
+	return c->all->daemon;
+}
+
+/* ---- accepting */
+
+static void
+add_client(struct clients *all, int fd)
+{
+	struct client *c = calloc(1, sizeof(*c));
+	socklen_t size = sizeof(c->peer);
+
+	if (c == NULL || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &size) != 0) {
+		free(c);
+		close(fd);
+		return;
+	}
+	c->all = all;
+	c->fd = fd;
+	buf_init(&c->in, API_MAX_LINE + 2 * READ_CHUNK);
+	outbox_init(&c->out);
+	ev_io_init(&c->read_io, on_readable, fd, EV_READ);
+	ev_io_init(&c->write_io, on_writable, fd, EV_WRITE);
+	ev_init(&c->clock, on_clock);
+	c->read_io.data = c->write_io.data = c->clock.data = c;
+	TAILQ_INSERT_TAIL(&all->list, c, link);
+	all->count++;
+	ev_io_start(loop_of(c), &c->read_io);
+	daemon_arm_timer(
+	    all->daemon, &c->clock, (int64_t)(daemon_conf(all->daemon)->zitd.connect_timeout * 1e6));
+}
+
+static void
+on_pause_over(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct clients *all = w->data;
+
+	(void)events;
+	ev_io_start(loop, &all->accept_io);
+}
+
+/* Too many clients or no descriptors: those who come wait in the backlog, and we do not spin. */
+static void
+pause_accepting(struct clients *all)
+{
+	ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
+	daemon_arm_timer(all->daemon, &all->pause, PAUSE_US);
+}
+
+static void
+on_connection(struct ev_loop *loop, struct ev_io *w, int events)
+{
+	struct clients *all = w->data;
+	int fd;
+
+	(void)loop;
+	(void)events;
+	if (all->count >= daemon_conf(all->daemon)->zitd.max_clients) {
+		pause_accepting(all);
+		return;
+	}
+	fd = accept4(all->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0)
+		add_client(all, fd);
+	else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+		log_warning("no client can be accepted for now: %s", strerror(errno));
+		pause_accepting(all);
+	}
+}
+
+/* ---- the socket. The state directory's lock is ours, so a socket that stands at the path is a dead one's.
+ */
+
+static int
+bind_socket(struct clients *all, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	mode_t mask;
+	int status;
+
+	if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >=
+	    sizeof(address.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	all->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (all->fd < 0)
+		return -1;
+	unlink(path);
+	mask = umask(0117); /* 0660 from the first moment on */
+	status = bind(all->fd, (struct sockaddr *)&address, sizeof(address));
+	umask(mask);
+	if (status != 0 || listen(all->fd, BACKLOG) != 0) {
+		close(all->fd);
+		return -1;
+	}
+	strcpy(all->path, address.sun_path);
+	return 0;
+}
+
+struct clients *
+clients_new(struct daemon *d, const char *path, int inherited)
+{
+	struct clients *all = calloc(1, sizeof(*all));
+
+	if (all == NULL)
+		return NULL;
+	all->daemon = d;
+	all->fd = inherited;
+	TAILQ_INIT(&all->list);
+	if (inherited < 0 && bind_socket(all, path) != 0) {
+		free(all);
+		return NULL;
+	}
+	ev_io_init(&all->accept_io, on_connection, all->fd, EV_READ);
+	ev_init(&all->pause, on_pause_over);
+	all->accept_io.data = all->pause.data = all;
+	ev_io_start(daemon_loop(d), &all->accept_io);
+	return all;
+}
+
+void
+clients_close_listener(struct clients *all)
+{
+	if (all->fd < 0)
+		return;
+	ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
+	daemon_arm_timer(all->daemon, &all->pause, 0);
+	close(all->fd);
+	all->fd = -1;
+	if (all->path[0] != '\0')
+		unlink(all->path);
+}
+
+void
+clients_free(struct clients **all)
+{
+	struct client *c;
+
+	if (*all == NULL)
+		return;
+	clients_close_listener(*all);
+	while ((c = TAILQ_FIRST(&(*all)->list)) != NULL)
+		drop(c);
+	free(*all);
+	*all = NULL;
+}
+
+int
+clients_count(const struct clients *all)
+{
+	return all->count;
+}
+
+bool
+clients_are_flushed(const struct clients *all)
+{
+	const struct client *c;
+
+	TAILQ_FOREACH(c, &all->list, link)
+	{
+		if (!outbox_is_empty(&c->out))
+			return false;
+	}
+	return true;
+}

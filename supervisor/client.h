@@ -1,0 +1,49 @@
+/*
+ * Connections to the public socket: whole lines in, answers out, clocks on both. What lines mean is
+ * methods.c's.
+ */
+#ifndef SUPERVISOR_CLIENT_H
+#define SUPERVISOR_CLIENT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct client;
+struct clients;
+struct daemon;
+
+enum { CLIENT_MAX_FDS = 16 };
+
+/* What comes with an answer besides its text. */
+struct attachment {
+	int fds[CLIENT_MAX_FDS]; /* taken over */
+	int count;
+	bool inline_base64; /* each fd's bytes stand in the text where client_placeholder(i) is; else they are
+			       passed */
+};
+
+/* Listens at `path`, or on `inherited` when that is not -1. NULL with errno. */
+struct clients *clients_new(struct daemon *d, const char *path, int inherited);
+void clients_free(struct clients **c); /* drops all; removes the socket's path if it made it */
+int clients_count(const struct clients *c);
+/* No new ones from here on. */
+void clients_close_listener(struct clients *c);
+/* Whether everything that was said to clients has left. */
+bool clients_are_flushed(const struct clients *c);
+
+uid_t client_uid(const struct client *c);
+gid_t client_gid(const struct client *c);
+pid_t client_pid(const struct client *c);
+struct daemon *client_daemon(const struct client *c);
+
+/* Sends one line; `message` is stolen. `attachment` may be NULL. */
+void client_send(struct client *c, json_t *message, struct attachment *attachment);
+/* The text that stands for attachment `i` until its bytes take its place. */
+void client_placeholder(int i, char out[48]);
+
+/* Something of it is pending: it is not idle, and half-closing does not end it. */
+void client_hold(struct client *c);
+void client_release(struct client *c);
+
+#endif

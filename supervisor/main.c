@@ -1,0 +1,113 @@
+/*
+ * zitd: the command line.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "build_id.h"
+#include "ipc/log.h"
+#include "supervisor/daemon.h"
+
+enum { EXIT_BAD_USAGE = 64, EXIT_BAD_CONFIG = 78 };
+
+enum option_code {
+	OPTION_CONFIG = 1,
+	OPTION_RUNTIME_DIR,
+	OPTION_STATE_DIR,
+	OPTION_LOG_LEVEL,
+	OPTION_CHECK,
+	OPTION_VERSION,
+	OPTION_HELP
+};
+
+static const struct option table[] = {
+    {"config", required_argument, NULL, OPTION_CONFIG},
+    {"runtime-dir", required_argument, NULL, OPTION_RUNTIME_DIR},
+    {"state-dir", required_argument, NULL, OPTION_STATE_DIR},
+    {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"check-config", no_argument, NULL, OPTION_CHECK},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static const char usage[] = "usage: zitd --config FILE [--runtime-dir DIR] [--state-dir DIR] [--log-level "
+			    "err|warning|notice|info|debug]\n"
+			    "            [--check-config] [--version]\n";
+
+struct command_line {
+	struct daemon_options options;
+	bool check, version, help;
+};
+
+/* false after saying what is wrong. */
+static bool
+parse(struct command_line *c, int argc, char **argv)
+{
+	const char **const texts[] = {[OPTION_CONFIG] = &c->options.config,
+	    [OPTION_RUNTIME_DIR] = &c->options.runtime_dir,
+	    [OPTION_STATE_DIR] = &c->options.state_dir,
+	    [OPTION_LOG_LEVEL] = &c->options.log_level};
+	bool *const flags[] = {
+	    [OPTION_CHECK] = &c->check, [OPTION_VERSION] = &c->version, [OPTION_HELP] = &c->help};
+	enum log_level level;
+	int code;
+
+	while ((code = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		if (code == '?')
+			return false;
+		if (code <= OPTION_LOG_LEVEL)
+			*texts[code] = optarg;
+		else
+			*flags[code] = true;
+	}
+	if (c->version || c->help)
+		return true;
+	if (c->options.config == NULL || optind < argc)
+		fputs(usage, stderr);
+	else if (c->options.log_level != NULL && !log_level_parse(c->options.log_level, &level))
+		fprintf(stderr, "zitd: there is no log level '%s'\n%s", c->options.log_level, usage);
+	else
+		return true;
+	return false;
+}
+
+static int
+serve(const struct daemon_options *options, const struct conf *conf)
+{
+	struct daemon *d = NULL;
+	struct err e;
+	int status;
+
+	if (daemon_start(&d, options, conf, &e) != 0) {
+		log_err("%s", e.text);
+		return EXIT_FAILURE;
+	}
+	status = daemon_run(d);
+	daemon_free(&d);
+	return status;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct command_line line = {0};
+	static struct conf conf; /* too large for a stack that should stay small */
+	struct err e;
+
+	if (!parse(&line, argc, argv))
+		return EXIT_BAD_USAGE;
+	if (line.version || line.help) {
+		printf("%s", line.help ? usage : "zitd " ZIT_BUILD "\n");
+		return 0;
+	}
+	log_open("zitd", LOG_LEVEL_INFO);
+	umask(0027);
+	if (conf_read(&conf, line.options.config, &e) != 0) {
+		fprintf(stderr, "zitd: %s\n", e.text);
+		return EXIT_BAD_CONFIG;
+	}
+	return line.check ? 0 : serve(&line.options, &conf);
+}

@@ -1,0 +1,199 @@
+/*
+ * What a connection still has to send.
+ */
+#include "supervisor/outbox.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ipc/err.h"
+
+enum { FILE_CHUNK = 24 * 1024, BASE64_CHUNK = FILE_CHUNK / 3 * 4, TURN = 1024 * 1024 };
+
+struct piece {
+	STAILQ_ENTRY(piece) link;
+	size_t start, end, size; /* of data; size is what the text counts in the outbox */
+	int fds[OUTBOX_MAX_FDS];
+	int fd_count;
+	int file; /* read for more base64 when data is sent; -1: none */
+	off_t file_at;
+	char data[];
+};
+
+void
+outbox_init(struct outbox *o)
+{
+	STAILQ_INIT(&o->pieces);
+	o->bytes = 0;
+}
+
+static void
+drop_fds(struct piece *p)
+{
+	for (int i = 0; i < p->fd_count; i++)
+		close(p->fds[i]);
+	p->fd_count = 0;
+}
+
+static void
+drop_first(struct outbox *o)
+{
+	struct piece *p = STAILQ_FIRST(&o->pieces);
+
+	STAILQ_REMOVE_HEAD(&o->pieces, link);
+	o->bytes -= p->size;
+	drop_fds(p);
+	if (p->file >= 0)
+		close(p->file);
+	free(p);
+}
+
+void
+outbox_clear(struct outbox *o)
+{
+	while (!STAILQ_EMPTY(&o->pieces))
+		drop_first(o);
+}
+
+bool
+outbox_is_empty(const struct outbox *o)
+{
+	return STAILQ_EMPTY(&o->pieces);
+}
+
+static struct piece *
+add_piece(struct outbox *o, size_t room)
+{
+	struct piece *p = calloc(1, sizeof(*p) + room);
+
+	if (p == NULL)
+		return NULL;
+	p->file = -1;
+	STAILQ_INSERT_TAIL(&o->pieces, p, link);
+	return p;
+}
+
+int
+outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, int fd_count)
+{
+	struct piece *p = add_piece(o, bytes);
+
+	if (p == NULL)
+		return -ERR_SYSTEM;
+	memcpy(p->data, text, bytes);
+	p->end = p->size = bytes;
+	o->bytes += bytes;
+	if (fd_count > 0)
+		memcpy(p->fds, fds, (size_t)fd_count * sizeof(int));
+	p->fd_count = fd_count;
+	return 0;
+}
+
+int
+outbox_base64(struct outbox *o, int fd)
+{
+	struct piece *p = add_piece(o, BASE64_CHUNK);
+
+	if (p == NULL)
+		return -ERR_SYSTEM;
+	p->file = fd;
+	return 0;
+}
+
+/* ---- base64 */
+
+/* RFC 4648; returns the characters written, 4 for every 3 bytes begun. */
+static size_t
+encode(char *out, const uint8_t *in, size_t count)
+{
+	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t n = 0;
+
+	for (size_t i = 0; i < count; i += 3) {
+		size_t left = count - i;
+		uint32_t bits = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) |
+				(left > 2 ? in[i + 2] : 0);
+		out[n++] = alphabet[bits >> 18];
+		out[n++] = alphabet[bits >> 12 & 63];
+		out[n++] = left > 1 ? alphabet[bits >> 6 & 63] : '=';
+		out[n++] = left > 2 ? alphabet[bits & 63] : '=';
+	}
+	return n;
+}
+
+/* The next chunk of the file into data; false at its end. Chunks are whole threes, so no padding falls in
+ * between. */
+static bool
+refill(struct piece *p)
+{
+	uint8_t chunk[FILE_CHUNK];
+	size_t got = 0;
+
+	while (got < sizeof(chunk)) {
+		ssize_t n = pread(p->file, chunk + got, sizeof(chunk) - got, p->file_at + (off_t)got);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		got += (size_t)n;
+	}
+	p->file_at += (off_t)got;
+	p->start = 0;
+	p->end = encode(p->data, chunk, got);
+	return got > 0;
+}
+
+/* ---- sending */
+
+static ssize_t
+send_piece(struct piece *p, int socket)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(OUTBOX_MAX_FDS * sizeof(int))];
+	} control = {0};
+	struct iovec part = {p->data + p->start, p->end - p->start};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (p->fd_count > 0) {
+		size_t bytes = (size_t)p->fd_count * sizeof(int);
+		message.msg_control = &control;
+		message.msg_controllen = CMSG_SPACE(bytes);
+		*CMSG_FIRSTHDR(&message) = (struct cmsghdr){
+		    .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(bytes)};
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), p->fds, bytes);
+	}
+	do
+		n = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n > 0)
+		drop_fds(p);
+	return n;
+}
+
+long
+outbox_send(struct outbox *o, int socket)
+{
+	long sent = 0;
+
+	while (!STAILQ_EMPTY(&o->pieces) && sent < TURN) {
+		struct piece *p = STAILQ_FIRST(&o->pieces);
+		ssize_t n;
+
+		if (p->start == p->end && (p->file < 0 || !refill(p))) {
+			drop_first(o);
+			continue;
+		}
+		n = send_piece(p, socket);
+		if (n < 0)
+			return errno == EAGAIN || errno == ENOBUFS ? sent : -ERR_UNREACHABLE;
+		p->start += (size_t)n;
+		sent += n;
+	}
+	return sent;
+}

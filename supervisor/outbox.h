@@ -1,0 +1,35 @@
+/*
+ * What a connection still has to send: pieces of text, pieces of files as base64, and descriptors that go
+ * with a byte. Files are read and encoded as the socket takes them, so a large answer costs no memory.
+ */
+#ifndef SUPERVISOR_OUTBOX_H
+#define SUPERVISOR_OUTBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/queue.h>
+
+enum { OUTBOX_MAX_FDS = 16 };
+
+struct piece;
+
+struct outbox {
+	STAILQ_HEAD(, piece) pieces;
+	size_t bytes; /* of text in memory */
+};
+
+void outbox_init(struct outbox *o);
+void outbox_clear(struct outbox *o); /* closes what it holds */
+bool outbox_is_empty(const struct outbox *o);
+
+/* `text` is copied; fds, if any, are sent with its first byte and closed then. 0 or -ERR_SYSTEM (nothing
+ * taken). */
+int outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, int fd_count);
+/* All of the file, as base64; fd is taken. 0 or -ERR_SYSTEM (nothing taken). */
+int outbox_base64(struct outbox *o, int fd);
+
+/* Sends what the socket takes, at most about a mebibyte. Bytes sent, 0 when it takes none, or
+ * -ERR_UNREACHABLE. */
+long outbox_send(struct outbox *o, int socket);
+
+#endif

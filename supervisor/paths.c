@@ -1,0 +1,118 @@
+/*
+ * Where zitd keeps its things: directories made, the state directory locked.
+ */
+#include "supervisor/paths.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *
+first_given(const char *option, const char *configured, const char *fallback)
+{
+	if (option != NULL && *option != '\0')
+		return option;
+	return *configured != '\0' ? configured : fallback;
+}
+
+/* As mkdir -p. 0 or -1 with errno. */
+static int
+make_directory(const char *path)
+{
+	char part[PATH_MAX];
+
+	snprintf(part, sizeof(part), "%s", path);
+	for (char *slash = part + 1; (slash = strchr(slash, '/')) != NULL; slash++) {
+		*slash = '\0';
+		if (mkdir(part, 0755) != 0 && errno != EEXIST)
+			return -1;
+		*slash = '/';
+	}
+	return mkdir(part, 0750) != 0 && errno != EEXIST ? -1 : 0;
+}
+
+static int
+make_or_complain(const char *path, struct err *e)
+{
+	if (make_directory(path) == 0 && access(path, W_OK | X_OK) == 0)
+		return 0;
+	return err_set(e, ERR_SYSTEM, "directory %.120s cannot be used: %s", path, strerror(errno));
+}
+
+/* A second zitd on one state directory would serve one queue twice. */
+static int
+take_lock(struct paths *p, struct err *e)
+{
+	char path[PATH_MAX], text[32] = "";
+	int length;
+
+	snprintf(path, sizeof(path), "%s/zitd.lock", p->state_dir);
+	p->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	if (p->lock_fd < 0)
+		return err_set(e, ERR_SYSTEM, "%.150s: %s", path, strerror(errno));
+	if (flock(p->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+		ssize_t n = read(p->lock_fd, text, sizeof(text) - 1);
+		text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
+		close(p->lock_fd);
+		p->lock_fd = -1;
+		return err_set(e, ERR_SYSTEM, "zitd is running already on %.120s: it is process %s",
+		    p->state_dir, text[0] != '\0' ? text : "unknown");
+	}
+	length = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	if (ftruncate(p->lock_fd, 0) != 0 || write(p->lock_fd, text, (size_t)length) != length)
+		return err_set(e, ERR_SYSTEM, "%.150s: %s", path, strerror(errno));
+	return 0;
+}
+
+static void
+find_program(struct paths *p)
+{
+	ssize_t n = readlink("/proc/self/exe", p->runner, sizeof(p->runner) - 16);
+	char *slash;
+
+	p->runner[n > 0 ? n : 0] = '\0';
+	slash = strrchr(p->runner, '/');
+	strcpy(slash != NULL ? slash + 1 : p->runner, "zit-runner");
+}
+
+int
+paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf,
+    struct err *e)
+{
+	const char *user = getenv("XDG_RUNTIME_DIR");
+	char fallback[PATH_MAX - 64];
+	int status;
+
+	*p = (struct paths){.lock_fd = -1};
+	if (geteuid() == 0 || user == NULL)
+		snprintf(fallback, sizeof(fallback), "/run/zit");
+	else
+		snprintf(fallback, sizeof(fallback), "%s/zit", user);
+	snprintf(p->runtime_dir, sizeof(p->runtime_dir), "%s",
+	    first_given(runtime_dir, conf->runtime_dir, fallback));
+	if (geteuid() == 0)
+		snprintf(fallback, sizeof(fallback), "/var/lib/zit");
+	else
+		snprintf(fallback, sizeof(fallback), "%.3000s/state", p->runtime_dir);
+	snprintf(p->state_dir, sizeof(p->state_dir), "%s", first_given(state_dir, conf->state_dir, fallback));
+	snprintf(p->socket, sizeof(p->socket), "%s/zitd.sock", p->runtime_dir);
+	snprintf(p->results, sizeof(p->results), "%s/results", p->state_dir);
+	find_program(p);
+	status = make_or_complain(p->runtime_dir, e);
+	if (status == 0)
+		status = make_or_complain(p->state_dir, e);
+	return status == 0 ? take_lock(p, e) : status;
+}
+
+void
+paths_close(struct paths *p)
+{
+	if (p->lock_fd >= 0)
+		close(p->lock_fd); /* the file stays: removing it would race with the next one's lock */
+	p->lock_fd = -1;
+}

@@ -1,0 +1,24 @@
+/*
+ * Where zitd keeps its things: directories made, the state directory locked.
+ */
+#ifndef SUPERVISOR_PATHS_H
+#define SUPERVISOR_PATHS_H
+
+#include <limits.h>
+
+#include "ipc/err.h"
+#include "supervisor/conf.h"
+
+struct paths {
+	char runtime_dir[PATH_MAX - 64], state_dir[PATH_MAX - 64];
+	char socket[PATH_MAX], results[PATH_MAX], runner[PATH_MAX]; /* runner: the program beside ours */
+	int lock_fd;
+};
+
+/* Options win over the configuration, which wins over the defaults. Makes what is missing and takes the lock;
+ * 0, or -ERR_SYSTEM / -ERR_NOT_PERMITTED with the reason (another zitd's pid, for one). */
+int paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf,
+    struct err *e);
+void paths_close(struct paths *p);
+
+#endif
