@@ -100,7 +100,7 @@ golden: $(GOLDEN_ALL)
 demo-model: $(GOLDEN)/.done
 
 # The model against the numpy model and the public implementation. Run from the root, where the vectors are.
-MODEL_TESTS := stages golden reference
+MODEL_TESTS := stages golden model reference
 
 $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%): $(BUILD)/tests/model/test_%: $(BUILD)/tests/model/test_%.o \
 		$(addprefix $(BUILD)/,tests/model/golden.o $(IPC) $(KERNELS) $(RUNNER_MODEL))
