@@ -19,7 +19,7 @@
 #include "runner/sha256.h"
 #include "tests/model/golden.h"
 
-enum { SIDE = 64, MAX_LATENT = 16 * SIDE / 2 * SIDE / 2, MAX_RGB = SIDE * SIDE * 3, TESTS = 64 };
+enum { SIDE = 32, MAX_LATENT = 16 * SIDE / 2 * SIDE / 2, MAX_RGB = SIDE * SIDE * 3, TESTS = 64 };
 
 /* ---- a device that counts: its table of operations is replaced by a copy with other reserve and release */
 
@@ -153,8 +153,8 @@ assert_same(struct picture *a, struct picture *b)
 
 /* For configuration A, whose sides are multiples of 4. */
 static const struct generation_request requests[MAX_GENERATIONS] = {
-    {"A cat sitting on a mat.", 42, 40, 24, 4, false},
-    {"1234567890123456789012345678901234567890", 7, 64, 64, 2, false},
+    {"A cat sitting on a mat.", 42, 40, 20, 4, false},
+    {"1234567890123456789012345678901234567890", 7, 32, 32, 2, false},
     {"", 1, 4, 4, 3, false},
 };
 
@@ -284,14 +284,14 @@ test_refusals(void **state)
 		int status;
 		const char *text; /* part of it */
 	} rows[] = {
-	    {{"", 0, 68, 64, 1, false}, -ERR_TOO_BIG, "4096 pixels"},
-	    {{"", 0, 64, 68, 1, false}, -ERR_TOO_BIG, "4096 pixels"},
-	    {{"", 0, 1 << 30, 1 << 30, 1, false}, -ERR_TOO_BIG, "4096 pixels"},
-	    {{"", 0, 62, 64, 1, false}, -ERR_INVALID_PARAM, "multiples of 4"},
-	    {{"", 0, 0, 64, 1, false}, -ERR_INVALID_PARAM, "multiples of 4"},
-	    {{"", 0, 64, -4, 1, false}, -ERR_INVALID_PARAM, "multiples of 4"},
-	    {{"", 0, 64, 64, 0, false}, -ERR_INVALID_PARAM, "from 1 to 100"},
-	    {{"", 0, 64, 64, 101, false}, -ERR_INVALID_PARAM, "from 1 to 100"},
+	    {{"", 0, 36, 32, 1, false}, -ERR_TOO_BIG, "1024 pixels"},
+	    {{"", 0, 32, 36, 1, false}, -ERR_TOO_BIG, "1024 pixels"},
+	    {{"", 0, 1 << 30, 1 << 30, 1, false}, -ERR_TOO_BIG, "1024 pixels"},
+	    {{"", 0, 30, 32, 1, false}, -ERR_INVALID_PARAM, "multiples of 4"},
+	    {{"", 0, 0, 32, 1, false}, -ERR_INVALID_PARAM, "multiples of 4"},
+	    {{"", 0, 32, -4, 1, false}, -ERR_INVALID_PARAM, "multiples of 4"},
+	    {{"", 0, 32, 32, 0, false}, -ERR_INVALID_PARAM, "from 1 to 100"},
+	    {{"", 0, 32, 32, 101, false}, -ERR_INVALID_PARAM, "from 1 to 100"},
 	};
 	struct generation *g = NULL;
 	struct stand s;
@@ -338,7 +338,7 @@ test_shapes_of_the_largest_area(void **state)
 
 	memset(prompt, '1', 504); /* and 8 of the frame: the longest */
 	stand_open(&s, *state, "golden-a");
-	for (int width = SIDE / 2; width <= SIDE * 2; width *= 2) {
+	for (int width = SIDE / 4; width <= SIDE * 4; width *= 4) {
 		struct generation_request r = {prompt, 0, width, SIDE * SIDE / width, 1, false};
 		free(draw(s.model, &r));
 	}
