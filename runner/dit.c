@@ -14,15 +14,13 @@
 enum { SINUSOIDS = 256, MAX_PERIOD = 10000 };
 
 struct block {
-	struct weight *qkv;				/* (3D, D) */
-	struct weight *out;				/* (D, D) */
-	struct weight *w13;				/* (2F, D): gate, then up */
-	struct weight *w2;				/* (D, F) */
-	struct weight *adaln;				/* (4D, M); NULL in the context refiner */
-	struct tensor adaln_bias;			/* (4D) */
-	struct tensor norm_q, norm_k;			/* (hd) */
-	struct tensor attention_norm1, attention_norm2; /* (D) */
-	struct tensor ffn_norm1, ffn_norm2;		/* (D) */
+#define MATRIX(member, ...) struct weight *member;
+#define VECTOR(member, ...) struct tensor member;
+#include "runner/dit_block.def"
+#undef MATRIX
+#undef VECTOR
+	struct weight *adaln;	  /* (4D, M); NULL in the context refiner */
+	struct tensor adaln_bias; /* (4D) */
 };
 
 struct dit {
@@ -30,13 +28,13 @@ struct dit {
 	struct device *device;
 	const struct ops *ops;
 
-	struct weight *x_embedder;   /* (D, 4C) */
-	struct weight *t_mlp[2];     /* (1024, 256), (M, 1024) */
-	struct weight *cap_embedder; /* (D, caption_dim) */
-	struct weight *final_adaln;  /* (D, M) */
-	struct weight *final_linear; /* (4C, D) */
-	struct tensor x_bias, t_bias[2], cap_norm, cap_bias, final_adaln_bias, final_bias;
-	struct tensor x_pad, cap_pad; /* (D) */
+#define MATRIX(member, ...) struct weight *member;
+#define VECTOR(member, ...) struct tensor member;
+#define ROW(member, ...) struct tensor member;
+#include "runner/dit_ends.def"
+#undef MATRIX
+#undef VECTOR
+#undef ROW
 
 	int modulated; /* blocks with adaLN: noise refiners, then layers */
 	struct block *noise_refiner, *context_refiner, *layers; /* into blocks */
@@ -53,25 +51,15 @@ struct modulation {
 static void
 load_block(struct loader *l, struct block *b, const struct transformer_config *c, bool modulated)
 {
-	static const char *const qkv[] = {
-	    "attention.to_q.weight", "attention.to_k.weight", "attention.to_v.weight"};
-	static const char *const w13[] = {"feed_forward.w1.weight", "feed_forward.w3.weight"};
-	int64_t d = c->dim, f = c->ffn_dim;
-
-	load_linear(l, &b->qkv, 3, qkv, (int64_t[]){d, d, d}, d);
-	load_matrix(l, &b->out, "attention.to_out.0.weight", d, d);
-	load_linear(l, &b->w13, 2, w13, (int64_t[]){f, f}, d);
-	load_matrix(l, &b->w2, "feed_forward.w2.weight", d, f);
-	load_vector(l, &b->norm_q, "attention.norm_q.weight", c->head_dim);
-	load_vector(l, &b->norm_k, "attention.norm_k.weight", c->head_dim);
-	load_vector(l, &b->attention_norm1, "attention_norm1.weight", d);
-	load_vector(l, &b->attention_norm2, "attention_norm2.weight", d);
-	load_vector(l, &b->ffn_norm1, "ffn_norm1.weight", d);
-	load_vector(l, &b->ffn_norm2, "ffn_norm2.weight", d);
+#define MATRIX(member, columns, ...) LOAD_PARTS(l, &b->member, columns, __VA_ARGS__);
+#define VECTOR(member, name, n) load_vector(l, &b->member, name, n);
+#include "runner/dit_block.def"
+#undef MATRIX
+#undef VECTOR
 	if (!modulated)
 		return;
-	load_matrix(l, &b->adaln, "adaLN_modulation.0.weight", 4 * d, c->modulation_dim);
-	load_vector(l, &b->adaln_bias, "adaLN_modulation.0.bias", 4 * d);
+	LOAD_PARTS(l, &b->adaln, c->modulation_dim, {"adaLN_modulation.0.weight", 4 * (int64_t)c->dim});
+	load_vector(l, &b->adaln_bias, "adaLN_modulation.0.bias", 4 * (int64_t)c->dim);
 }
 
 static void
@@ -88,25 +76,15 @@ static void
 load_ends(struct loader *l, struct dit *d)
 {
 	const struct transformer_config *c = &d->config;
-	int64_t patch = 4 * (int64_t)c->in_channels;
 
 	loader_prefix(l, "%s", "");
-	load_row(l, &d->x_pad, "x_pad_token", c->dim);
-	load_row(l, &d->cap_pad, "cap_pad_token", c->dim);
-	load_matrix(l, &d->x_embedder, "all_x_embedder.2-1.weight", c->dim, patch);
-	load_vector(l, &d->x_bias, "all_x_embedder.2-1.bias", c->dim);
-	load_matrix(l, &d->t_mlp[0], "t_embedder.mlp.0.weight", c->timestep_hidden, SINUSOIDS);
-	load_vector(l, &d->t_bias[0], "t_embedder.mlp.0.bias", c->timestep_hidden);
-	load_matrix(l, &d->t_mlp[1], "t_embedder.mlp.2.weight", c->modulation_dim, c->timestep_hidden);
-	load_vector(l, &d->t_bias[1], "t_embedder.mlp.2.bias", c->modulation_dim);
-	load_vector(l, &d->cap_norm, "cap_embedder.0.weight", c->caption_dim);
-	load_matrix(l, &d->cap_embedder, "cap_embedder.1.weight", c->dim, c->caption_dim);
-	load_vector(l, &d->cap_bias, "cap_embedder.1.bias", c->dim);
-	load_matrix(
-	    l, &d->final_adaln, "all_final_layer.2-1.adaLN_modulation.1.weight", c->dim, c->modulation_dim);
-	load_vector(l, &d->final_adaln_bias, "all_final_layer.2-1.adaLN_modulation.1.bias", c->dim);
-	load_matrix(l, &d->final_linear, "all_final_layer.2-1.linear.weight", patch, c->dim);
-	load_vector(l, &d->final_bias, "all_final_layer.2-1.linear.bias", patch);
+#define MATRIX(member, columns, ...) LOAD_PARTS(l, &d->member, columns, __VA_ARGS__);
+#define VECTOR(member, name, n) load_vector(l, &d->member, name, n);
+#define ROW(member, name, n) load_row(l, &d->member, name, n);
+#include "runner/dit_ends.def"
+#undef MATRIX
+#undef VECTOR
+#undef ROW
 }
 
 struct dit *
@@ -335,9 +313,9 @@ embed_time(struct dit *d, struct time_buffers *b, float t)
 
 	sinusoids(t, d->config.t_scale, host);
 	d->ops->copy_in(d->device, &b->s, host, DT_F32);
-	d->ops->linear(d->device, &b->h, &b->s, d->t_mlp[0], &d->t_bias[0]);
+	d->ops->linear(d->device, &b->h, &b->s, d->t_mlp1, &d->t_bias1);
 	d->ops->activate(d->device, &b->h, &b->h, ACT_SILU);
-	d->ops->linear(d->device, &b->c, &b->h, d->t_mlp[1], &d->t_bias[1]);
+	d->ops->linear(d->device, &b->c, &b->h, d->t_mlp2, &d->t_bias2);
 }
 
 /* m (1, 4D) into the block's place on the host: scales as 1 + s, gates as tanh g. */

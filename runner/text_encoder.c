@@ -11,12 +11,11 @@
 #include <stdlib.h>
 
 struct layer {
-	struct weight *qkv;			/* ((heads + 2 kv_heads) hd, H) */
-	struct weight *out;			/* (H, heads hd) */
-	struct weight *gate_up;			/* (2F, H) */
-	struct weight *down;			/* (H, F) */
-	struct tensor norm_q, norm_k;		/* (hd) */
-	struct tensor norm_attention, norm_mlp; /* (H) */
+#define MATRIX(member, ...) struct weight *member;
+#define VECTOR(member, ...) struct tensor member;
+#include "runner/text_layer.def"
+#undef MATRIX
+#undef VECTOR
 };
 
 struct text_encoder {
@@ -35,19 +34,11 @@ struct text_encoder {
 static void
 load_layer(struct loader *l, struct layer *layer, const struct text_encoder_config *c)
 {
-	static const char *const qkv[] = {
-	    "self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"};
-	static const char *const gate_up[] = {"mlp.gate_proj.weight", "mlp.up_proj.weight"};
-	int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
-
-	load_linear(l, &layer->qkv, 3, qkv, (int64_t[]){q, kv, kv}, c->hidden);
-	load_matrix(l, &layer->out, "self_attn.o_proj.weight", c->hidden, q);
-	load_linear(l, &layer->gate_up, 2, gate_up, (int64_t[]){c->intermediate, c->intermediate}, c->hidden);
-	load_matrix(l, &layer->down, "mlp.down_proj.weight", c->hidden, c->intermediate);
-	load_vector(l, &layer->norm_q, "self_attn.q_norm.weight", c->head_dim);
-	load_vector(l, &layer->norm_k, "self_attn.k_norm.weight", c->head_dim);
-	load_vector(l, &layer->norm_attention, "input_layernorm.weight", c->hidden);
-	load_vector(l, &layer->norm_mlp, "post_attention_layernorm.weight", c->hidden);
+#define MATRIX(member, columns, ...) LOAD_PARTS(l, &layer->member, columns, __VA_ARGS__);
+#define VECTOR(member, name, n) load_vector(l, &layer->member, name, n);
+#include "runner/text_layer.def"
+#undef MATRIX
+#undef VECTOR
 }
 
 /* Angles pos * theta^(-2j/hd), j = 0 .. hd/2 - 1, for every position there can be. */

@@ -119,23 +119,23 @@ put_weight(struct loader *l, struct weight **out, enum weight_use use, const cha
 }
 
 void
-load_linear(struct loader *l, struct weight **out, int count, const char *const *names, const int64_t *rows,
-    int64_t columns)
+load_parts(
+    struct loader *l, struct weight **out, int64_t columns, const struct load_part *parts, size_t count)
 {
-	struct stored parts[MAX_PARTS];
+	struct stored stored[MAX_PARTS];
 
 	assert(count <= MAX_PARTS);
-	for (int i = 0; i < count; i++) {
-		if (!fetch(l, names[i], 2, (int64_t[]){rows[i], columns}, &parts[i]))
+	for (size_t i = 0; i < count; i++) {
+		if (!fetch(l, parts[i].name, 2, (int64_t[]){parts[i].rows, columns}, &stored[i]))
 			return;
 	}
-	put_weight(l, out, WEIGHT_LINEAR, names[0], parts, count);
+	put_weight(l, out, WEIGHT_LINEAR, parts[0].name, stored, (int)count);
 }
 
 void
 load_matrix(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns)
 {
-	load_linear(l, out, 1, &name, &rows, columns);
+	load_parts(l, out, columns, &(struct load_part){name, rows}, 1);
 }
 
 void

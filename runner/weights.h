@@ -40,9 +40,16 @@ void loader_prefix(struct loader *l, const char *format, ...) __attribute__((for
 /* `name` (n), or (1, n) for load_row, as an F32 vector. */
 void load_vector(struct loader *l, struct tensor *out, const char *name, int64_t n);
 void load_row(struct loader *l, struct tensor *out, const char *name, int64_t n);
-/* One matrix (rows, columns) from `count` parts stacked by rows: names[i] is (rows[i], columns). */
-void load_linear(struct loader *l, struct weight **out, int count, const char *const *names,
-    const int64_t *rows, int64_t columns);
+/* One matrix (sum of rows, columns) from parts stacked by rows. */
+struct load_part {
+	const char *name;
+	int64_t rows;
+};
+void load_parts(
+    struct loader *l, struct weight **out, int64_t columns, const struct load_part *parts, size_t count);
+#define LOAD_PARTS(l, out, columns, ...) /* of {"name", rows}, ... */ \
+	load_parts(l, out, columns, (const struct load_part[]){__VA_ARGS__}, \
+	    sizeof((struct load_part[]){__VA_ARGS__}) / sizeof(struct load_part))
 void load_matrix(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns);
 void load_table(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns);
 /* `name`.weight (outputs, inputs, k, k) and `name`.bias (outputs). */
