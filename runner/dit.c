@@ -36,7 +36,8 @@ struct dit {
 #undef VECTOR
 #undef ROW
 
-	int modulated; /* blocks with adaLN: noise refiners, then layers */
+	double *frequency; /* (hd / 2), of rotation */
+	int modulated;	   /* blocks with adaLN: noise refiners, then layers */
 	struct block *noise_refiner, *context_refiner, *layers; /* into blocks */
 	struct block blocks[];
 };
@@ -87,23 +88,51 @@ load_ends(struct loader *l, struct dit *d)
 #undef ROW
 }
 
-struct dit *
-dit_load(struct loader *l, const struct transformer_config *config)
+/* theta^(-2k/width) of every pair of a head, axis after axis. */
+static void
+make_frequencies(const struct transformer_config *c, double *frequency)
 {
-	int refiners = config->refiner_layers, layers = config->layers;
+	for (int axis = 0; axis < MAX_ROPE_AXES; axis++) {
+		for (int k = 0; k < c->axes_dims[axis] / 2; k++)
+			*frequency++ = pow(c->rope_theta, -2.0 * k / c->axes_dims[axis]);
+	}
+}
+
+/* With everything but weights; NULL: no memory. */
+static struct dit *
+dit_new(struct loader *l, const struct transformer_config *c)
+{
+	int refiners = c->refiner_layers, layers = c->layers;
 	struct dit *d = calloc(1, sizeof(*d) + (size_t)(2 * refiners + layers) * sizeof(d->blocks[0]));
 
-	if (d == NULL) {
-		l->status = err_set(l->e, ERR_OUT_OF_MEMORY, "out of memory");
+	if (d == NULL)
+		return NULL;
+	d->frequency = malloc((size_t)(c->head_dim / 2) * sizeof(double));
+	if (d->frequency == NULL) {
+		free(d);
 		return NULL;
 	}
-	d->config = *config;
+	make_frequencies(c, d->frequency);
+	d->config = *c;
 	d->device = l->device;
 	d->ops = l->ops;
 	d->modulated = refiners + layers;
 	d->noise_refiner = d->blocks;
 	d->layers = d->blocks + refiners;
 	d->context_refiner = d->layers + layers;
+	return d;
+}
+
+struct dit *
+dit_load(struct loader *l, const struct transformer_config *config)
+{
+	int refiners = config->refiner_layers, layers = config->layers;
+	struct dit *d = dit_new(l, config);
+
+	if (d == NULL) {
+		l->status = err_set(l->e, ERR_OUT_OF_MEMORY, "out of memory");
+		return NULL;
+	}
 	load_ends(l, d);
 	load_stack(l, d->noise_refiner, refiners, "noise_refiner", true, config);
 	load_stack(l, d->context_refiner, refiners, "context_refiner", false, config);
@@ -116,6 +145,9 @@ dit_load(struct loader *l, const struct transformer_config *config)
 void
 dit_free(struct dit **d)
 {
+	if (*d == NULL)
+		return;
+	free((*d)->frequency);
 	free(*d);
 	*d = NULL;
 }
@@ -130,15 +162,13 @@ dit_padded(int64_t rows)
 
 /* Angles of one row at integer position (p0, p1, p2): float64, rounded to float32, as the reference does. */
 static void
-rope_row(
-    const struct transformer_config *c, const int64_t position[MAX_ROPE_AXES], float *cos_row, float *sin_row)
+rope_row(const struct dit *d, const int64_t position[MAX_ROPE_AXES], float *cos_row, float *sin_row)
 {
 	int at = 0;
 
 	for (int axis = 0; axis < MAX_ROPE_AXES; axis++) {
-		for (int k = 0; k < c->axes_dims[axis] / 2; k++, at++) {
-			double frequency = pow(c->rope_theta, -2.0 * k / c->axes_dims[axis]);
-			float angle = (float)((double)position[axis] * frequency);
+		for (int end = at + d->config.axes_dims[axis] / 2; at < end; at++) {
+			float angle = (float)((double)position[axis] * d->frequency[at]);
 			cos_row[at] = (float)cos(angle);
 			sin_row[at] = (float)sin(angle);
 		}
@@ -159,7 +189,7 @@ dit_rope(const struct dit *d, int64_t h, int64_t w, int64_t tokens, float *cos, 
 			position[2] = r % (w / 2);
 		} else if (r >= image)
 			position[0] = 1 + r - image;
-		rope_row(&d->config, position, cos + r * half, sin + r * half);
+		rope_row(d, position, cos + r * half, sin + r * half);
 	}
 }
 

@@ -21,18 +21,21 @@
 
 enum { SIDE = 32, MAX_LATENT = 16 * SIDE / 2 * SIDE / 2, MAX_RGB = SIDE * SIDE * 3, TESTS = 64 };
 
-/* ---- a device that counts: its table of operations is replaced by a copy with other reserve and release */
+/* ---- a device that counts, and fails on demand: its table of operations is a copy with some rows replaced
+ */
 
 static struct {
 	const struct ops *real;
 	struct ops counted;
 	int reserved, live; /* calls of reserve; pieces not yet released */
+	int fail_at;	    /* this call of reserve finds no memory; -1: none does */
+	int fault;	    /* what sync says when it is not DEVICE_OK */
 } meter;
 
 static void *
 metered_reserve(struct device *d, size_t bytes)
 {
-	void *memory = meter.real->reserve(d, bytes);
+	void *memory = meter.reserved == meter.fail_at ? NULL : meter.real->reserve(d, bytes);
 
 	meter.reserved++;
 	meter.live += memory != NULL;
@@ -46,6 +49,14 @@ metered_release(struct device *d, void *memory)
 	meter.real->release(d, memory);
 }
 
+static int
+metered_sync(struct device *d)
+{
+	int fault = meter.real->sync(d);
+
+	return fault != DEVICE_OK ? fault : meter.fault;
+}
+
 static struct device *
 open_metered(const struct golden_setting *s)
 {
@@ -55,7 +66,10 @@ open_metered(const struct golden_setting *s)
 	meter.counted = *d->ops;
 	meter.counted.reserve = metered_reserve;
 	meter.counted.release = metered_release;
+	meter.counted.sync = metered_sync;
 	meter.reserved = meter.live = 0;
+	meter.fail_at = -1;
+	meter.fault = DEVICE_OK;
 	d->ops = &meter.counted;
 	return d;
 }
@@ -271,6 +285,62 @@ test_forgotten_schedules(void **state)
 				assert_same(first[i], p);
 		}
 	}
+	stand_close(&s);
+}
+
+/* ---- failures */
+
+/* Each piece of memory in turn is not there: opening fails, says so, and keeps nothing. */
+static void
+test_no_memory_when_opening(void **state)
+{
+	struct device *d = open_metered(*state);
+	struct model *m = NULL;
+	int status, failures = 0;
+	struct err e;
+
+	do {
+		meter.reserved = 0;
+		meter.fail_at = failures;
+		status = model_open(&m, golden_dir("golden-a"), d, SIDE * SIDE, NULL, NULL, &e);
+		if (status == 0)
+			break;
+		assert_int_equal(status, -ERR_OUT_OF_MEMORY);
+		assert_non_null(strstr(e.text, "memory"));
+		assert_null(m);
+		assert_int_equal(meter.live, 0);
+	} while (failures++ < 100);
+	assert_in_range(failures, 2 + MAX_GENERATIONS, 99); /* vectors, work, slots at least */
+	model_close(&m);
+	device_close(&d);
+}
+
+/* A device that fails ends the picture with its own error; the slot comes back. */
+static void
+test_device_fails(void **state)
+{
+	static const struct {
+		int fault, status;
+	} rows[] = {{DEVICE_POISONED, -ERR_POISONED}, {DEVICE_OUT_OF_MEMORY, -ERR_OUT_OF_MEMORY},
+	    {DEVICE_INTERNAL, -ERR_INTERNAL}};
+	struct generation *g, *other = NULL;
+	uint8_t *rgb = malloc(MAX_RGB);
+	struct stand s;
+	struct err e;
+
+	stand_open(&s, *state, "golden-a");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		g = start(s.model, &requests[0]);
+		meter.fault = rows[i].fault;
+		assert_int_equal(generation_step(g, &e), rows[i].status);
+		assert_int_equal(generation_decode(g, rgb, &e), rows[i].status);
+		for (int k = 0; k <= MAX_GENERATIONS; k++)
+			assert_int_equal(generation_start(&other, s.model, &requests[0], &e), rows[i].status);
+		assert_null(other);
+		generation_free(&g);
+		meter.fault = DEVICE_OK;
+	}
+	free(rgb);
 	stand_close(&s);
 }
 
@@ -502,6 +572,8 @@ static const struct row drawing[] = {
     {"given up at any step", test_given_up_at_any_step, false},
     {"one too many", test_one_too_many, false},
     {"forgotten schedules", test_forgotten_schedules, false},
+    {"no memory when opening", test_no_memory_when_opening, false},
+    {"device fails", test_device_fails, false},
     {"refusals", test_refusals, false},
     {"prompt too long", test_prompt_too_long, false},
     {"shapes of the largest area", test_shapes_of_the_largest_area, false},
