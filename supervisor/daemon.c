@@ -430,7 +430,9 @@ phase_name(const struct daemon *d)
 		enum runner_state state = runner_state(d->runners[i]);
 		ready += state == RUNNER_IDLE || state == RUNNER_BUSY || state == RUNNER_CANCELLING;
 	}
-	return ready == d->runner_count ? "ready" : ready > 0 ? "degraded" : "starting";
+	if (ready == d->runner_count)
+		return "ready";
+	return ready > 0 ? "degraded" : serving_runners(d) > 0 ? "starting" : "failed";
 }
 
 static void

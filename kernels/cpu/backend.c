@@ -1,0 +1,174 @@
+/*
+ * The CPU backend's device: opening, closing, scratch memory, and the table of its operations.
+ */
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/convert.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/ref/ops.h"
+
+enum { ALIGNMENT = 64 };
+
+static const struct ops cpu_ops = {
+    .name = "cpu",
+    .reserve = ref_reserve,
+    .release = ref_release,
+    .copy_in = ref_copy_in,
+    .copy_out = ref_copy_out,
+    .copy = ref_copy,
+    .repeat_row = ref_repeat_row,
+    .weight_load = cpu_weight_load,
+    .sync = ref_sync,
+    .embed = cpu_embed,
+    .linear = cpu_linear,
+    .rms_norm = cpu_rms_norm,
+    .layer_norm = ref_layer_norm,
+    .norm_gate_add = cpu_norm_gate_add,
+    .add = cpu_add,
+    .qkv_norm_rope = cpu_qkv_norm_rope,
+    .attention = cpu_attention,
+    .swiglu = cpu_swiglu,
+    .activate = ref_activate,
+    .affine = ref_affine,
+    .axpy = ref_axpy,
+    .patchify = ref_patchify,
+    .unpatchify = ref_unpatchify,
+    .to_channels_last = ref_to_channels_last,
+    .conv2d = cpu_conv2d,
+    .group_norm = cpu_group_norm,
+    .to_pixels = ref_to_pixels,
+};
+
+enum dtype
+cpu_product_type(const struct cpu_device *c)
+{
+	return c->base.precision == PRECISION_BF16 ? DT_BF16 : DT_F32;
+}
+
+bool
+cpu_failed(const struct device *d)
+{
+	return d->fault != DEVICE_OK;
+}
+
+bool
+cpu_check(struct cpu_device *c, dnnl_status_t status, const char *what)
+{
+	if (status == dnnl_success)
+		return true;
+	device_fail(&c->base, status == dnnl_out_of_memory ? DEVICE_OUT_OF_MEMORY : DEVICE_INTERNAL,
+	    "oneDNN: %s: status %d", what, (int)status);
+	return false;
+}
+
+void *
+cpu_scratch(struct cpu_device *c, enum scratch use, size_t bytes)
+{
+	void *memory;
+
+	if (bytes <= c->scratch_bytes[use])
+		return c->scratch[use];
+	bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+	memory = aligned_alloc(ALIGNMENT, bytes);
+	if (memory == NULL) {
+		device_fail(&c->base, DEVICE_OUT_OF_MEMORY, "no memory for %zu bytes of scratch", bytes);
+		return NULL;
+	}
+	free(c->scratch[use]);
+	c->scratch[use] = memory;
+	c->scratch_bytes[use] = bytes;
+	return memory;
+}
+
+const void *
+cpu_product_input(struct cpu_device *c, enum scratch use, const float *x, int64_t count)
+{
+	uint16_t *rounded;
+
+	if (cpu_product_type(c) == DT_F32)
+		return x;
+	rounded = cpu_scratch(c, use, (size_t)count * sizeof(*rounded));
+	if (rounded == NULL)
+		return NULL;
+#pragma omp parallel for schedule(static)
+	for (int64_t i = 0; i < count; i++)
+		rounded[i] = bf16_of_float(x[i]);
+	return rounded;
+}
+
+/* ---- opening */
+
+static bool
+has_bf16(void)
+{
+	return __builtin_cpu_supports("avx512bf16");
+}
+
+static void
+name_device(struct cpu_device *c)
+{
+	const dnnl_version_t *v = dnnl_version();
+	const char *vectors = __builtin_cpu_supports("avx512f") ? "AVX-512" : "AVX2";
+
+	snprintf(c->base.name, sizeof(c->base.name), "cpu (%d threads, %s, %s, oneDNN %d.%d.%d)", c->threads,
+	    c->base.precision == PRECISION_BF16 ? "bf16" : "f32", vectors, v->major, v->minor, v->patch);
+}
+
+static void
+cpu_close(struct device *d)
+{
+	struct cpu_device *c = (struct cpu_device *)d;
+
+	cpu_free_products(c);
+	cpu_free_convolutions(c);
+	while (c->weights != NULL) {
+		struct weight *next = c->weights->next;
+		free(c->weights->packed);
+		free(c->weights->data);
+		free(c->weights);
+		c->weights = next;
+	}
+	for (int i = 0; i < SCRATCH_COUNT; i++)
+		free(c->scratch[i]);
+	dnnl_stream_destroy(c->stream);
+	dnnl_engine_destroy(c->engine);
+	free(c);
+}
+
+int
+cpu_open(struct device **d, const struct device_options *options, char *why, size_t why_size)
+{
+	struct cpu_device *c;
+	bool bf16 =
+	    options->precision == PRECISION_BF16 || (options->precision == PRECISION_AUTO && has_bf16());
+
+	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+		snprintf(
+		    why, why_size, "the cpu backend needs AVX2 and FMA; set device = ref, which is slow");
+		return -1;
+	}
+	if (options->precision == PRECISION_BF16 && !__builtin_cpu_supports("avx512bw")) {
+		snprintf(
+		    why, why_size, "this processor has no AVX-512, so no bf16; set precision to f32 or auto");
+		return -1;
+	}
+	c = calloc(1, sizeof(*c));
+	if (c == NULL || dnnl_engine_create(&c->engine, dnnl_cpu, 0) != dnnl_success ||
+	    dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags) != dnnl_success) {
+		snprintf(why, why_size, "oneDNN cannot be started, or there is no memory");
+		free(c);
+		return -1;
+	}
+	c->threads = options->threads > 0 ? options->threads : omp_get_num_procs();
+	omp_set_num_threads(c->threads);
+	c->base = (struct device){.ops = &cpu_ops,
+	    .act_type = DT_F32,
+	    .precision = bf16 ? PRECISION_BF16 : PRECISION_F32,
+	    .close = cpu_close};
+	name_device(c);
+	*d = &c->base;
+	return 0;
+}
