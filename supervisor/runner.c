@@ -56,13 +56,15 @@ warming_clock_us(const void *object)
 	return 60 * SECOND;
 }
 
-/* No progress for max(10 s, 8 x the slowest step). */
+/* No progress for max(hang_timeout, 8 x the slowest step). */
 static int64_t
 busy_clock_us(const void *object)
 {
 	const struct runner *r = object;
 
-	return 8 * r->slowest_step_us > 10 * SECOND ? 8 * r->slowest_step_us : 10 * SECOND;
+	int64_t least_us = (int64_t)(r->conf.hang_timeout * 1e6);
+
+	return 8 * r->slowest_step_us > least_us ? 8 * r->slowest_step_us : least_us;
 }
 
 static int64_t
