@@ -235,7 +235,7 @@ queue_message(struct client *c, const char *text, struct attachment *a)
 void
 client_send(struct client *c, json_t *message, struct attachment *a)
 {
-	char *text = json_dumps(message, JSON_COMPACT);
+	char *text = json_dumps(message, JSON_COMPACT | JSON_REAL_PRECISION(16));
 
 	json_decref(message);
 	enter(c);

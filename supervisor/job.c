@@ -4,6 +4,7 @@
 #include "supervisor/job.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -397,10 +398,17 @@ job_free(struct job **out)
 
 /* ---- the record */
 
-static double
+/* Seconds to the microsecond, so that they print as short as they are. */
+static json_t *
+seconds(double s)
+{
+	return json_real(round(s * 1e6) / 1e6);
+}
+
+static json_t *
 seconds_between(int64_t from_us, int64_t to_us)
 {
-	return (double)(to_us - from_us) * 1e-6;
+	return seconds((double)(to_us - from_us) * 1e-6);
 }
 
 static void
@@ -409,17 +417,17 @@ put_times(const struct job *job, json_t *record)
 	int64_t end_us = job->ended_us != 0 ? job->ended_us : clock_now_us();
 	int64_t queue_end_us = job->started_us != 0 ? job->started_us : end_us;
 
-	json_object_set_new(record, "submitted_at", json_real((double)job->submitted_wall_us * 1e-6));
-	json_object_set_new(record, "queued_s", json_real(seconds_between(job->submitted_us, queue_end_us)));
+	json_object_set_new(record, "submitted_at", seconds((double)job->submitted_wall_us * 1e-6));
+	json_object_set_new(record, "queued_s", seconds_between(job->submitted_us, queue_end_us));
 	if (job->started_us != 0)
-		json_object_set_new(record, "run_s", json_real(seconds_between(job->started_us, end_us)));
-	json_object_set_new(record, "total_s", json_real(seconds_between(job->submitted_us, end_us)));
+		json_object_set_new(record, "run_s", seconds_between(job->started_us, end_us));
+	json_object_set_new(record, "total_s", seconds_between(job->submitted_us, end_us));
 	if (job_state(job) != JOB_DONE)
 		return;
-	json_object_set_new(record, "text_s", json_real(job->sums.text_s));
-	json_object_set_new(record, "denoise_s", json_real(job->sums.denoise_s));
-	json_object_set_new(record, "decode_s", json_real(job->sums.decode_s));
-	json_object_set_new(record, "png_s", json_real(job->sums.png_s));
+	json_object_set_new(record, "text_s", seconds(job->sums.text_s));
+	json_object_set_new(record, "denoise_s", seconds(job->sums.denoise_s));
+	json_object_set_new(record, "decode_s", seconds(job->sums.decode_s));
+	json_object_set_new(record, "png_s", seconds(job->sums.png_s));
 	json_object_set_new(record, "tokens", json_integer(job->sums.tokens));
 	json_object_set_new(record, "truncated", json_boolean(job->sums.truncated));
 }

@@ -1,5 +1,4 @@
 """Runners that hang, die or lie; models that are broken; the daemon that is killed. Injected from outside."""
-import json
 import os
 import shutil
 import signal
@@ -26,6 +25,26 @@ step 0.01
 @scribble;  step 1 scribble; step 2 truncate
 @deaf;      ack ignore_cancel; ack ignore_stop; ack ignore_signals; step 5
 @oom;       step 1 fatal 72
+"""
+
+
+# Each section is one way to be bad; a job's prompt chooses it. A good job names none.
+SCRIPT = """
+step 0.02
+@crash; step 2 kill 11
+@garbage; step 2 garbage 100
+@fds; picture fds 3; done hang
+@unsealed; picture unsealed
+@hangup; step 2 close
+@size; picture bytes 10
+@turn; step 2 send_done
+@stale; step 2 attempt -1; step 3 generation -1
+@twice; after send_done; after send_picture
+@scribble; step 2 scribble
+@late; cancel send_done
+@deaf; step 0.1; job ignore_cancel; job ignore_signals
+@oom; step 2 exit 72
+@fork; step 2 fork 100; step 3 daemonize 100; step 4 kill 9
 """
 
 
@@ -104,17 +123,18 @@ def test_restart_keeps_the_job(zitd):
     until(lambda: daemon.runner()["pid"] != old and daemon.runner()["state"] == "idle", 30.0, "replaced runner")
 
 
-@pytest.mark.parametrize("fault", ["crash", "garbage", "fds", "unsealed", "hangup", "size"])
+@pytest.mark.parametrize("fault", ["crash", "garbage", "fds", "unsealed", "hangup", "size", "turn"])
 def test_lying_runner_is_killed_and_nobody_else_notices(zitd, fault):
     """Two deaths of one bad job: it is DEAD, and the good job beside it is done."""
-    daemon = zitd(SCRIPT)
+    daemon = zitd(SCRIPT, runner={"hang_timeout": 1})
     bad = daemon.submit(f"@{fault}")
     good = daemon.submit("good")
-    assert daemon.wait(bad)["state"] == "dead"
+    record = daemon.wait(bad)
+    assert record["state"] == "dead" and record["attempts"] == 2, record
     assert daemon.wait(good)["state"] == "done"
 
 
-@pytest.mark.parametrize("fault", ["stale", "twice", "scribble", "late"])
+@pytest.mark.parametrize("fault", ["stale", "twice", "scribble"])
 def test_wrong_messages_are_fenced(zitd, fault):
     daemon = zitd(SCRIPT)
     record = daemon.generate(f"@{fault}")
@@ -129,6 +149,16 @@ def test_runner_that_ignores_everything_is_killed(zitd):
     assert record["error"]["name"] == "execution_timeout"
     until(lambda: gone(pid), 20.0, "deaf runner killed")
     assert daemon.generate("good")["state"] == "done"
+
+
+def test_result_after_cancel_is_fenced(zitd):
+    daemon = zitd(SCRIPT)
+    job = daemon.submit("@late", steps=100)
+    daemon.wait_running(job)
+    daemon.call("cancel", job=job)
+    assert daemon.job(job)["state"] == "cancelled"
+    assert daemon.generate("good")["state"] == "done"
+    assert daemon.job(job)["state"] == "cancelled"
 
 
 def test_out_of_memory_exit_is_retried_once(zitd):
