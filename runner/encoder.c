@@ -3,6 +3,7 @@
  */
 #include "runner/encoder.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -79,24 +80,34 @@ run(void *arg)
 	return NULL;
 }
 
-struct encoder *
-encoder_new(void)
+/* 0 or an errno. */
+static int
+start_thread(struct encoder *e)
 {
-	struct encoder *e = calloc(1, sizeof(*e));
 	sigset_t all, before;
 	int status;
 
-	if (e == NULL)
-		return NULL;
-	e->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	pthread_mutex_init(&e->lock, NULL);
-	pthread_cond_init(&e->wake, NULL);
 	sigfillset(&all); /* signals are the main thread's */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	status = pthread_create(&e->thread, NULL, run, e);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (status == 0 && e->event_fd >= 0)
+	return status;
+}
+
+struct encoder *
+encoder_new(void)
+{
+	struct encoder *e = calloc(1, sizeof(*e));
+
+	if (e == NULL)
+		return NULL;
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->wake, NULL);
+	e->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->event_fd >= 0 && (errno = start_thread(e)) == 0)
 		return e;
+	if (e->event_fd >= 0)
+		close(e->event_fd);
 	free(e);
 	return NULL;
 }

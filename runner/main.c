@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "build_id.h"
@@ -17,7 +18,7 @@
 #include "runner/options.h"
 #include "runner/session.h"
 
-enum { REPORT_EVERY_US = 100 * 1000, WARM_SIDES = 2 /* granules */ };
+enum { REPORT_EVERY_US = 100 * 1000, WARM_SIDES = 2 /* granules */, BACKEND_NAME = 16, MAX_INDEX = 255 };
 
 struct runner {
 	struct runner_options options;
@@ -41,7 +42,7 @@ last_words(struct runner *r, int status, const struct err *e)
 {
 	struct proto_msg m = {.head.type = PROTO_FATAL, .FATAL = {(uint32_t)status, e->text}};
 
-	log_err("%s", e->text);
+	log_err("runner %s: %s", r->options.name, e->text);
 	shm_last_words(r->page, e->text);
 	tell(r, &m);
 	return status;
@@ -49,19 +50,33 @@ last_words(struct runner *r, int status, const struct err *e)
 
 /* ---- the device */
 
-/* "cuda:1" is backend cuda, index 1; "auto" is the first of cuda and cpu that there is. */
+/* "cuda:1" is backend cuda, index 1. false: the index is no number. */
+static bool
+split_device(const char *text, char backend[BACKEND_NAME], int *index)
+{
+	size_t length = strcspn(text, ":");
+	char *end;
+	long number;
+
+	snprintf(backend, BACKEND_NAME, "%.*s", (int)length, text);
+	*index = 0;
+	if (text[length] == '\0')
+		return true;
+	number = strtol(text + length + 1, &end, 10);
+	*index = (int)number;
+	return end != text + length + 1 && *end == '\0' && number >= 0 && number <= MAX_INDEX;
+}
+
+/* "auto" is the first of cuda and cpu that there is. */
 static int
 open_device(struct runner *r, struct err *e)
 {
 	struct device_options options = {.precision = r->options.precision, .threads = r->options.threads};
-	char backend[16], why[200];
-	size_t length = strcspn(r->options.device, ":");
-	bool any = strcmp(r->options.device, "auto") == 0;
+	char backend[BACKEND_NAME], why[200] = "its index is not a number";
+	bool any = strcmp(r->options.device, "auto") == 0, good;
 
-	snprintf(backend, sizeof(backend), "%.*s", (int)length, any ? "cuda" : r->options.device);
-	if (!any && r->options.device[length] == ':')
-		options.index = atoi(r->options.device + length + 1);
-	if (device_open(&r->device, backend, &options, why, sizeof(why)) == 0)
+	good = split_device(any ? "cuda" : r->options.device, backend, &options.index);
+	if (good && device_open(&r->device, backend, &options, why, sizeof(why)) == 0)
 		return 0;
 	if (any && device_open(&r->device, "cpu", &options, why, sizeof(why)) == 0)
 		return 0;
@@ -70,37 +85,36 @@ open_device(struct runner *r, struct err *e)
 
 /* ---- the model */
 
+/* Before READY there is nothing to lose: a stop, a signal or zitd's end ends the process at once, and any
+ * message but STOP is a mistake. */
+static void
+heed(struct runner *r)
+{
+	struct proto_msg m;
+	int fds[PROTO_MAX_FDS], status = channel_receive(r->channel, &m, fds);
+	struct err e;
+
+	if (session_is_interrupted() || status == -ERR_UNREACHABLE ||
+	    (status == 1 && m.head.type == PROTO_STOP))
+		_exit(0);
+	if (status == 0)
+		return;
+	err_set(&e, ERR_PROTOCOL, "zitd sent %s before READY",
+	    status == 1 ? proto_name(m.head.type) : "what is not a message");
+	_exit(last_words(r, RUNNER_EXIT_PROTOCOL, &e));
+}
+
 static void
 on_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
 {
 	struct runner *r = arg;
 	struct proto_msg m = {.head.type = PROTO_LOADING, .LOADING = {done_bytes, total_bytes}};
 
-	if (clock_now_us() - r->reported_us < REPORT_EVERY_US)
+	heed(r);
+	if (clock_now_us() - r->reported_us < REPORT_EVERY_US && done_bytes < total_bytes)
 		return;
 	r->reported_us = clock_now_us();
 	tell(r, &m);
-}
-
-static int
-exit_status_of(enum err_code code)
-{
-	static const struct {
-		enum err_code code;
-		enum runner_exit status;
-	} rows[] = {
-	    {ERR_BAD_CHECKPOINT, RUNNER_EXIT_WEIGHTS},
-	    {ERR_UNSUPPORTED, RUNNER_EXIT_CONFIG},
-	    {ERR_OUT_OF_MEMORY, RUNNER_EXIT_DEVICE_MEMORY},
-	    {ERR_SYSTEM, RUNNER_EXIT_HOST_MEMORY},
-	    {ERR_POISONED, RUNNER_EXIT_STICKY},
-	};
-
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		if (rows[i].code == code)
-			return (int)rows[i].status;
-	}
-	return RUNNER_EXIT_INTERNAL;
 }
 
 /* The smallest picture, one step: libraries load what they load late, and a broken device shows now. */
@@ -140,8 +154,9 @@ say_ready(struct runner *r)
 static int
 serve(struct runner *r, struct err *e)
 {
-	struct session *session =
-	    session_new(r->channel, r->page, r->options.generation, r->model, r->device);
+	const struct session_parts parts = {
+	    r->options.name, r->options.generation, r->channel, r->page, r->model, r->device};
+	struct session *session = session_new(&parts);
 	int status;
 
 	if (session == NULL) {
@@ -168,10 +183,13 @@ run(struct runner *r)
 		return last_words(r, RUNNER_EXIT_NO_DEVICE, &e);
 	status =
 	    model_open(&r->model, r->options.model, r->device, r->options.max_pixels, on_progress, r, &e);
-	if (status == 0)
+	if (status == 0) {
+		heed(r);
 		status = warm_up(r, &e);
+	}
 	if (status != 0)
-		return last_words(r, exit_status_of(e.code), &e);
+		return last_words(r, session_exit_status(e.code), &e);
+	heed(r);
 	status = serve(r, &e);
 	return status != 0 ? last_words(r, status, &e) : 0;
 }
@@ -191,6 +209,16 @@ set_signals(void)
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGTERM, &stop, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
+	sigaction(SIGXFSZ, &ignore, NULL); /* a limit on file sizes is an error of write */
+}
+
+static bool
+is_channel(int fd)
+{
+	int type;
+	socklen_t size = sizeof(type);
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
 }
 
 int
@@ -206,6 +234,11 @@ main(int argc, char **argv)
 		return 0;
 	log_open("zit-runner", LOG_LEVEL_INFO);
 	set_signals();
+	if (!is_channel(r.options.channel_fd)) {
+		log_err(
+		    "--channel %d is not zitd's socket; start zitd, not zit-runner", r.options.channel_fd);
+		return RUNNER_EXIT_USAGE;
+	}
 	if (shm_attach(r.options.status_fd, &r.page) != 0) {
 		log_err("--status %d is not zitd's status page", r.options.status_fd);
 		return RUNNER_EXIT_PROTOCOL;

@@ -20,37 +20,67 @@ const char metadata_xmp[] =
     "trainedAlgorithmicMedia\"/>"
     "</rdf:RDF></x:xmpmeta>";
 
-/* The prompt and the negative prompt, then the line of settings. Readers take the last line for the settings,
- * so ours stands last whatever the prompt says; and they look for a line "Negative prompt:", so a line of the
- * prompt that begins like that, or like settings, is set off by a space: it cannot pass for ours. */
+/* Whether the colon ends one of the two keys by which readers find where a prompt ends. */
+static bool
+ends_key(const char *text, const char *colon)
+{
+	static const char *const keys[] = {"Negative prompt", "Steps"};
+
+	while (colon > text && colon[-1] == '\\')
+		colon--;
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		size_t length = strlen(keys[i]);
+		if ((size_t)(colon - text) >= length && memcmp(colon - length, keys[i], length) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A stranger's text, so that no line of it passes for one of ours. Some readers take the last line for the
+ * settings, which is ours whatever the prompt says; others take the first that begins with "Steps:", and all
+ * look for "Negative prompt:", after stripping whatever they call white space. So the colon of these keys
+ * gets one more backslash wherever they stand; taking one away gives the prompt back. The exact prompt is in
+ * `zit`. Carriage returns become newlines, which is all that PNG allows. */
 static void
 put_text(FILE *out, const char *text)
 {
-	bool line_begins = true;
-
-	for (; *text != '\0'; text++) {
-		if (line_begins &&
-		    (strncmp(text, "Negative prompt:", 16) == 0 || strncmp(text, "Steps:", 6) == 0))
-			fputc(' ', out);
-		if (*text != '\r')
-			fputc(*text, out);
-		line_begins = *text == '\n' || *text == '\r';
+	for (const char *c = text; *c != '\0'; c++) {
+		if (c[0] == '\r' && c[1] == '\n')
+			continue;
+		if (*c == ':' && ends_key(text, c))
+			fputc('\\', out);
+		fputc(*c == '\r' ? '\n' : *c, out);
 	}
 }
 
-/* A value that holds a comma, colon, quote or control character is quoted as JSON. */
+/* Whether a reader would end the value too early or strip some of it. */
+static bool
+needs_quotes(const char *value)
+{
+	size_t length = strlen(value);
+
+	if (length == 0 || value[0] == ' ' || value[length - 1] == ' ')
+		return true;
+	for (const char *c = value; *c != '\0'; c++) {
+		if ((unsigned char)*c < ' ' || strchr(",:\"", *c) != NULL)
+			return true;
+	}
+	return false;
+}
+
 static void
 put_value(FILE *out, const char *key, const char *value)
 {
-	char *quoted = NULL;
+	json_t *json = needs_quotes(value) ? json_string(value) : NULL;
+	char *quoted = json != NULL ? json_dumps(json, JSON_ENCODE_ANY | JSON_ENSURE_ASCII) : NULL;
 
-	if (value[strcspn(value, ",:\"\n\r")] != '\0') {
-		json_t *json = json_string(value);
-		quoted = json_dumps(json, JSON_ENCODE_ANY);
-		json_decref(json);
-	}
-	fprintf(out, ", %s: %s", key, quoted != NULL ? quoted : value);
+	if (quoted != NULL)
+		value = quoted;
+	else if (needs_quotes(value))
+		value = "?"; /* no memory: a gap, not a forged line */
+	fprintf(out, ", %s: %s", key, value);
 	free(quoted);
+	json_decref(json);
 }
 
 static char *

@@ -11,14 +11,15 @@
 #include <string.h>
 
 #include "build_id.h"
+#include "ipc/utf8.h"
 
 /* Each puts the text into its member; false: not a value of that kind. */
 
 static bool
 set_text(void *member, const char *text)
 {
-	*(const char **)member = text;
-	return *text != '\0';
+	*(const char **)member = text; /* UTF-8, for it goes into messages and pictures */
+	return *text != '\0' && utf8_valid(text, strlen(text));
 }
 
 static bool
@@ -113,6 +114,10 @@ runner_options_parse(struct runner_options *o, int argc, char **argv, bool *done
 			    rows[index].arg, optarg);
 			return false;
 		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "zit-runner: '%s' belongs to no option\n", argv[optind]);
+		return false;
 	}
 	return check(o);
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <png.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,20 +17,41 @@
 
 #include "runner/result.h"
 
-enum { MAX_TEXTS = 6 };
-
+/* libpng writes a few bytes at a time; the file gets them in large pieces. */
 struct sink {
 	int fd;
-	char why[120]; /* of the first failure */
+	int error;     /* errno of the write that failed, or 0 */
+	char why[120]; /* libpng's first complaint */
+	size_t used;
+	uint8_t bytes[64 * 1024];
 };
+
+/* 0, or -1 with the reason in `error`. */
+static int
+sink_flush(struct sink *sink)
+{
+	if (result_write(sink->fd, sink->bytes, sink->used) != 0) {
+		sink->error = errno;
+		return -1;
+	}
+	sink->used = 0;
+	return 0;
+}
 
 static void
 on_write(png_structp png, png_bytep bytes, png_size_t count)
 {
 	struct sink *sink = png_get_io_ptr(png);
 
-	if (result_write(sink->fd, bytes, count) != 0)
-		png_error(png, strerror(errno));
+	while (count > 0) {
+		size_t room = sizeof(sink->bytes) - sink->used, part = count < room ? count : room;
+		memcpy(sink->bytes + sink->used, bytes, part);
+		sink->used += part;
+		bytes += part;
+		count -= part;
+		if (sink->used == sizeof(sink->bytes) && sink_flush(sink) != 0)
+			png_error(png, "write");
+	}
 }
 
 static void
@@ -43,7 +65,7 @@ on_error(png_structp png, png_const_charp message)
 {
 	struct sink *sink = png_get_error_ptr(png);
 
-	strncpy(sink->why, message, sizeof(sink->why) - 1);
+	snprintf(sink->why, sizeof(sink->why), "%s", message);
 	png_longjmp(png, 1);
 }
 
@@ -97,39 +119,54 @@ write_all(
 	png_write_end(png, info);
 }
 
-static bool
+/* 0; -1 with the reason in the sink, where none means that there is no memory. */
+static int
 encode(struct sink *sink, const uint8_t *rgb, int width, int height, const struct metadata *m)
 {
 	png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, sink, on_error, on_warning);
 	png_infop info = png != NULL ? png_create_info_struct(png) : NULL;
-	volatile bool done = false; /* read after a longjmp */
+	volatile int status = -1; /* read after a longjmp */
 
 	if (info != NULL && setjmp(png_jmpbuf(png)) == 0) {
 		png_set_write_fn(png, sink, on_write, on_flush);
 		write_all(png, info, rgb, width, height, m);
-		done = true;
+		status = 0;
 	}
 	png_destroy_write_struct(&png, &info);
-	return done;
+	return status == 0 ? sink_flush(sink) : -1;
+}
+
+static int
+explain(const struct sink *sink, struct err *e)
+{
+	if (sink->error != 0)
+		return err_set(e, ERR_SYSTEM, "the picture cannot be written: %s", strerror(sink->error));
+	if (sink->why[0] == '\0')
+		return err_set(e, ERR_SYSTEM, "no memory for libpng");
+	return err_set(e, ERR_INTERNAL, "libpng: %s", sink->why);
 }
 
 int
 png_write(const uint8_t *rgb, int width, int height, const struct metadata *metadata, uint64_t *bytes,
     struct err *e)
 {
-	struct sink sink = {.fd = result_create()};
+	struct sink sink;
 	struct stat st;
+	int status = 0;
 
+	sink.fd = result_create();
+	sink.error = 0;
+	sink.why[0] = '\0';
+	sink.used = 0;
 	if (sink.fd < 0)
 		return err_set(e, ERR_SYSTEM, "no memory file for the picture: %s", strerror(errno));
-	if (!encode(&sink, rgb, width, height, metadata)) {
+	if (encode(&sink, rgb, width, height, metadata) != 0)
+		status = explain(&sink, e);
+	else if (result_seal(sink.fd) != 0 || fstat(sink.fd, &st) != 0)
+		status = err_set(e, ERR_SYSTEM, "the picture cannot be sealed: %s", strerror(errno));
+	if (status != 0) {
 		close(sink.fd);
-		return err_set(
-		    e, ERR_INTERNAL, "libpng: %s", sink.why[0] != '\0' ? sink.why : "out of memory");
-	}
-	if (result_seal(sink.fd) != 0 || fstat(sink.fd, &st) != 0) {
-		close(sink.fd);
-		return err_set(e, ERR_SYSTEM, "the picture cannot be sealed: %s", strerror(errno));
+		return status;
 	}
 	*bytes = (uint64_t)st.st_size;
 	return sink.fd;

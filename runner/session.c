@@ -8,6 +8,7 @@
 #include "runner/session.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,6 +20,8 @@
 
 #include "ipc/log.h"
 #include "runner/encoder.h"
+
+enum { MAX_HELD = 16 }; /* more jobs than zitd's largest concurrency would be a mistake of its */
 
 struct job {
 	STAILQ_ENTRY(job) link;
@@ -33,14 +36,10 @@ struct job {
 };
 
 struct session {
-	struct channel *channel;
-	struct status_page *page;
-	uint32_t generation;
-	struct model *model;
-	struct device *device;
+	struct session_parts parts;
 	struct encoder *encoder;
 	STAILQ_HEAD(, job) jobs; /* in order of arrival */
-	bool finish;		 /* take no more, end when idle */
+	bool finish;		 /* STOP came: end when idle */
 	bool stop;		 /* end now */
 	int exit_status;
 	struct err error;
@@ -54,23 +53,57 @@ static int wake_fd = -1; /* an eventfd: ends the poll that a signal came just be
 void
 session_interrupt(void)
 {
+	const uint64_t one = 1;
+	int error = errno; /* of what the signal came in between */
+
 	interrupted = 1;
-	if (wake_fd >= 0)
-		eventfd_write(wake_fd, 1);
+	if (wake_fd >= 0 && write(wake_fd, &one, sizeof(one)) < 0)
+		interrupted = 1; /* its counter is full, so it is awake */
+	errno = error;
 }
 
-/* ---- sending */
+bool
+session_is_interrupted(void)
+{
+	return interrupted != 0;
+}
 
-/* Ends the session: the process exits with `status` and says why. */
+/* ---- ending */
+
+int
+session_exit_status(enum err_code code)
+{
+	static const struct {
+		enum err_code code;
+		enum runner_exit status;
+	} rows[] = {
+	    {ERR_BAD_CHECKPOINT, RUNNER_EXIT_WEIGHTS},
+	    {ERR_UNSUPPORTED, RUNNER_EXIT_CONFIG},
+	    {ERR_OUT_OF_MEMORY, RUNNER_EXIT_DEVICE_MEMORY},
+	    {ERR_SYSTEM, RUNNER_EXIT_HOST_MEMORY},
+	    {ERR_POISONED, RUNNER_EXIT_STICKY},
+	    {ERR_PROTOCOL, RUNNER_EXIT_PROTOCOL},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (rows[i].code == code)
+			return (int)rows[i].status;
+	}
+	return RUNNER_EXIT_INTERNAL;
+}
+
+/* The first error counts: the process exits with its status and says why. */
 static void
-end_session(struct session *s, int status, const struct err *e)
+end_session(struct session *s, const struct err *e)
 {
 	s->stop = true;
 	if (s->exit_status != 0)
 		return;
-	s->exit_status = status;
+	s->exit_status = session_exit_status(e->code);
 	s->error = *e;
 }
+
+/* ---- sending */
 
 static void
 send_message(struct session *s, struct proto_msg *m, const int *fds)
@@ -78,13 +111,14 @@ send_message(struct session *s, struct proto_msg *m, const int *fds)
 	struct err e;
 	int status;
 
-	m->head.generation = s->generation;
-	status = channel_send(s->channel, m, fds);
+	m->head.generation = s->parts.generation;
+	status = channel_send(s->parts.channel, m, fds);
 	if (status == -ERR_UNREACHABLE)
 		s->stop = true; /* zitd is gone, so are we */
 	else if (status != 0) {
-		err_set(&e, ERR_PROTOCOL, "%s cannot be sent to zitd", proto_name(m->head.type));
-		end_session(s, RUNNER_EXIT_PROTOCOL, &e);
+		err_set(&e, status == -ERR_SYSTEM ? ERR_SYSTEM : ERR_PROTOCOL,
+		    "%s cannot be sent to zitd: %s", proto_name(m->head.type), err_row(status)->name);
+		end_session(s, &e);
 	}
 }
 
@@ -104,8 +138,8 @@ note(struct session *s, const struct job *job, enum stage stage, int step)
 	struct rusage usage;
 
 	getrusage(RUSAGE_SELF, &usage);
-	s->page->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
-	shm_note(s->page, job->head.job, stage, (uint32_t)step);
+	s->parts.page->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+	shm_note(s->parts.page, job->head.job, stage, (uint32_t)step);
 	m.PROGRESS = (struct proto_PROGRESS){stage, job->picture, (uint32_t)step, job->request.steps};
 	send_message(s, &m, NULL);
 }
@@ -131,7 +165,7 @@ job_end(struct session *s, struct job *job)
 	STAILQ_REMOVE(&s->jobs, job, job, link);
 	job_free(job);
 	if (STAILQ_EMPTY(&s->jobs))
-		shm_note(s->page, 0, STAGE_NONE, 0);
+		shm_note(s->parts.page, 0, STAGE_NONE, 0);
 }
 
 static void
@@ -139,7 +173,7 @@ job_fail(struct session *s, struct job *job, const struct err *e)
 {
 	struct proto_msg m = about_job(job, PROTO_FAILED);
 
-	log_warning("job %llu: %s", (unsigned long long)job->head.job, e->text);
+	log_warning("runner %s: job %llu: %s", s->parts.name, (unsigned long long)job->head.job, e->text);
 	m.FAILED = (struct proto_FAILED){(uint32_t)e->code, e->text};
 	send_message(s, &m, NULL);
 	job_end(s, job);
@@ -149,26 +183,28 @@ job_fail(struct session *s, struct job *job, const struct err *e)
 static void
 job_error(struct session *s, struct job *job, const struct err *e)
 {
-	static const struct {
-		enum err_code code;
-		enum runner_exit status;
-	} fatal[] = {
-	    {ERR_OUT_OF_MEMORY, RUNNER_EXIT_DEVICE_MEMORY},
-	    {ERR_POISONED, RUNNER_EXIT_STICKY},
-	    {ERR_SYSTEM, RUNNER_EXIT_HOST_MEMORY},
-	    {ERR_INTERNAL, RUNNER_EXIT_INTERNAL},
-	};
+	static const enum err_code own[] = {ERR_PROMPT_TOO_LONG, ERR_INVALID_PARAM, ERR_TOO_BIG};
 	struct err full;
 
-	for (size_t i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++) {
-		if (fatal[i].code != e->code)
-			continue;
-		err_set(&full, e->code, "job %llu: picture %u: %s", (unsigned long long)job->head.job,
-		    job->picture, e->text);
-		end_session(s, (int)fatal[i].status, &full);
-		return;
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		if (own[i] == e->code) {
+			job_fail(s, job, e);
+			return;
+		}
 	}
-	job_fail(s, job, e);
+	err_set(&full, e->code, "job %llu: picture %u: %s", (unsigned long long)job->head.job, job->picture,
+	    e->text);
+	end_session(s, &full);
+}
+
+/* libpng's complaints are about this picture; being out of memory is about this process. */
+static void
+picture_error(struct session *s, struct job *job, const struct err *e)
+{
+	if (e->code == ERR_INTERNAL)
+		job_fail(s, job, e);
+	else
+		job_error(s, job, e);
 }
 
 /* The job whose next unit is due: the first that has a picture to make. */
@@ -197,12 +233,13 @@ start_picture(struct session *s, struct job *job)
 	struct err e;
 
 	note(s, job, STAGE_TEXT, 0);
-	if (generation_start(&job->generation, s->model, &r, &e) != 0) {
+	if (generation_start(&job->generation, s->parts.model, &r, &e) != 0) {
 		job_error(s, job, &e);
 		return;
 	}
 	job->sums.tokens = (uint32_t)generation_tokens(job->generation, &truncated);
 	job->sums.truncated = truncated;
+	note(s, job, STAGE_DENOISE, 0);
 }
 
 static void
@@ -219,7 +256,7 @@ make_step(struct session *s, struct job *job)
 static struct encode_task *
 make_task(struct session *s, struct job *job)
 {
-	const struct model_limits *limits = model_limits(s->model);
+	const struct model_limits *limits = model_limits(s->parts.model);
 	struct encode_task *task = calloc(1, sizeof(*task));
 	struct metadata_facts facts = {
 	    .job = job->request.id,
@@ -232,8 +269,8 @@ make_task(struct session *s, struct job *job)
 	    .shift = limits->shift,
 	    .model = limits->name,
 	    .model_hash = limits->hash,
-	    .device = device_name(s->device),
-	    .precision = device_precision(s->device) == PRECISION_BF16 ? "bf16" : "f32",
+	    .device = device_name(s->parts.device),
+	    .precision = device_precision(s->parts.device) == PRECISION_BF16 ? "bf16" : "f32",
 	};
 
 	if (task == NULL)
@@ -274,6 +311,7 @@ finish_picture(struct session *s, struct job *job)
 	job->sums.decode_s += times->decode_s;
 	generation_free(&job->generation);
 	encoder_put(s->encoder, task);
+	note(s, job, STAGE_ENCODE, (int)job->request.steps);
 	job->encoding++;
 	job->picture++;
 }
@@ -326,7 +364,7 @@ take_pictures(struct session *s)
 		if (job->over)
 			job_end(s, job);
 		else if (task->fd < 0)
-			job_error(s, job, &task->error);
+			picture_error(s, job, &task->error);
 		else
 			send_picture(s, job, task);
 		encode_task_free(&task);
@@ -335,32 +373,92 @@ take_pictures(struct session *s)
 
 /* ---- messages */
 
-static void
-take_job(struct session *s, const struct proto_msg *m)
+static struct job *
+find_job(struct session *s, const struct proto_header *head)
+{
+	struct job *job;
+
+	STAILQ_FOREACH(job, &s->jobs, link)
+	{
+		if (!job->over && job->head.job == head->job && job->head.attempt == head->attempt)
+			return job;
+	}
+	return NULL;
+}
+
+static int
+count_jobs(struct session *s)
+{
+	struct job *job;
+	int count = 0;
+
+	STAILQ_FOREACH(job, &s->jobs, link)
+	count++;
+	return count;
+}
+
+/* The strings of a message live as long as the next one; a job's live as long as it does. NULL: no memory. */
+static struct job *
+job_new(const struct proto_msg *m)
 {
 	const struct proto_JOB *r = &m->JOB;
 	size_t id = strlen(r->id) + 1, prompt = strlen(r->prompt) + 1,
 	       negative = strlen(r->negative_prompt) + 1;
 	struct job *job = calloc(1, sizeof(*job));
-	struct proto_msg ack = {.head = m->head};
-	struct err e;
 
-	if (job != NULL)
-		job->strings = malloc(id + prompt + negative);
-	if (job == NULL || job->strings == NULL) {
+	if (job == NULL)
+		return NULL;
+	job->strings = malloc(id + prompt + negative);
+	if (job->strings == NULL) {
 		free(job);
-		err_set(&e, ERR_SYSTEM, "no memory for a job");
-		end_session(s, RUNNER_EXIT_HOST_MEMORY, &e);
-		return;
+		return NULL;
 	}
 	job->head = m->head;
 	job->request = *r;
 	job->request.id = memcpy(job->strings, r->id, id);
 	job->request.prompt = memcpy(job->strings + id, r->prompt, prompt);
 	job->request.negative_prompt = memcpy(job->strings + id + prompt, r->negative_prompt, negative);
+	return job;
+}
+
+/* Sizes and steps that the model does not take are the job's fault; these are zitd's. */
+static const char *
+wrong_with_job(struct session *s, const struct proto_msg *m)
+{
+	const struct proto_JOB *r = &m->JOB;
+
+	if (s->finish)
+		return "a JOB after STOP";
+	if (find_job(s, &m->head) != NULL)
+		return "a JOB that is held already";
+	if (count_jobs(s) >= MAX_HELD)
+		return "more JOBs than can be held";
+	if (r->count == 0 || r->width > INT_MAX || r->height > INT_MAX || r->steps > INT_MAX)
+		return "a JOB with numbers that cannot be";
+	return NULL;
+}
+
+static void
+take_job(struct session *s, const struct proto_msg *m)
+{
+	const char *wrong = wrong_with_job(s, m);
+	struct proto_msg ack;
+	struct job *job;
+	struct err e;
+
+	if (wrong != NULL) {
+		err_set(&e, ERR_PROTOCOL, "zitd sent %s", wrong);
+		end_session(s, &e);
+		return;
+	}
+	job = job_new(m);
+	if (job == NULL) {
+		err_set(&e, ERR_SYSTEM, "no memory for a job");
+		end_session(s, &e);
+		return;
+	}
 	STAILQ_INSERT_TAIL(&s->jobs, job, link);
-	ack.head.type = PROTO_ACK;
-	ack.ACK.unused = 0;
+	ack = about_job(job, PROTO_ACK);
 	send_message(s, &ack, NULL);
 }
 
@@ -368,37 +466,44 @@ take_job(struct session *s, const struct proto_msg *m)
 static void
 take_cancel(struct session *s, const struct proto_msg *m)
 {
-	struct job *job;
+	struct job *job = find_job(s, &m->head);
+	struct proto_msg answer;
 
-	STAILQ_FOREACH(job, &s->jobs, link)
-	{
-		struct proto_msg answer;
-		if (job->over || job->head.job != m->head.job || job->head.attempt != m->head.attempt)
-			continue;
-		answer = about_job(job, PROTO_STOPPED);
-		answer.STOPPED.step = job->generation != NULL
-					  ? job->request.steps - (uint32_t)generation_left(job->generation)
-					  : 0;
-		send_message(s, &answer, NULL);
-		job_end(s, job);
+	if (job == NULL)
 		return;
-	}
+	answer = about_job(job, PROTO_STOPPED);
+	if (job->generation != NULL)
+		answer.STOPPED.step = job->request.steps - (uint32_t)generation_left(job->generation);
+	send_message(s, &answer, NULL);
+	job_end(s, job);
+}
+
+static void
+take_stop(struct session *s, const struct proto_msg *m)
+{
+	s->finish = true;
+	if (m->STOP.finish_jobs == 0)
+		s->stop = true;
 }
 
 static void
 take_message(struct session *s, const struct proto_msg *m)
 {
-	switch (m->head.type) {
-	case PROTO_JOB:
-		take_job(s, m);
-		break;
-	case PROTO_CANCEL:
-		take_cancel(s, m);
-		break;
-	case PROTO_STOP:
-		s->finish = true;
-		s->stop |= m->STOP.finish_jobs == 0;
-		break;
+	static const struct {
+		unsigned type;
+		void (*take)(struct session *s, const struct proto_msg *m);
+	} rows[] = {{PROTO_JOB, take_job}, {PROTO_CANCEL, take_cancel}, {PROTO_STOP, take_stop}};
+	struct err e;
+
+	if (m->head.generation != s->parts.generation) {
+		err_set(&e, ERR_PROTOCOL, "zitd sent %s for generation %u, this is %u",
+		    proto_name(m->head.type), m->head.generation, s->parts.generation);
+		end_session(s, &e);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (rows[i].type == m->head.type)
+			rows[i].take(s, m);
 	}
 }
 
@@ -409,23 +514,25 @@ take_messages(struct session *s)
 	int fds[PROTO_MAX_FDS], status = 0;
 	struct err e;
 
-	while (!s->stop && (status = channel_receive(s->channel, &m, fds)) == 1)
+	while (!s->stop && (status = channel_receive(s->parts.channel, &m, fds)) == 1)
 		take_message(s, &m);
 	if (status == -ERR_UNREACHABLE)
 		s->stop = true;
 	if (status == -ERR_PROTOCOL) {
 		err_set(&e, ERR_PROTOCOL, "zitd sent what is not a message");
-		end_session(s, RUNNER_EXIT_PROTOCOL, &e);
+		end_session(s, &e);
 	}
 }
+
+/* ---- the loop */
 
 /* Looks at everything; waits for it when `idle`. */
 static void
 look_around(struct session *s, bool idle)
 {
 	struct pollfd fds[] = {
-	    {.fd = channel_fd(s->channel),
-		.events = (short)(POLLIN | (channel_has_output(s->channel) ? POLLOUT : 0))},
+	    {.fd = channel_fd(s->parts.channel),
+		.events = (short)(POLLIN | (channel_has_output(s->parts.channel) ? POLLOUT : 0))},
 	    {.fd = encoder_fd(s->encoder), .events = POLLIN},
 	    {.fd = wake_fd, .events = POLLIN},
 	};
@@ -436,10 +543,27 @@ look_around(struct session *s, bool idle)
 		s->stop = true;
 	if (s->stop)
 		return;
-	if (channel_has_output(s->channel) && channel_flush(s->channel) != 0)
+	if (channel_has_output(s->parts.channel) && channel_flush(s->parts.channel) != 0)
 		s->stop = true;
 	take_messages(s);
 	take_pictures(s);
+}
+
+/* The last messages must not end with us. zitd takes them, or is gone, or sends its signal. */
+static void
+drain(struct session *s)
+{
+	struct pollfd fds[] = {
+	    {.fd = channel_fd(s->parts.channel), .events = POLLOUT},
+	    {.fd = wake_fd, .events = POLLIN},
+	};
+
+	while (!interrupted && channel_has_output(s->parts.channel)) {
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			return;
+		if (channel_flush(s->parts.channel) != 0)
+			return;
+	}
 }
 
 int
@@ -449,31 +573,27 @@ session_run(struct session *s, struct err *e)
 
 	while (!s->stop && !(s->finish && STAILQ_EMPTY(&s->jobs))) {
 		look_around(s, idle);
-		idle = s->stop || !work(s);
-		if (s->finish && STAILQ_EMPTY(&s->jobs))
-			break;
+		if (!s->stop)
+			idle = !work(s);
 	}
+	if (!s->stop)
+		drain(s);
 	if (s->exit_status != 0)
 		*e = s->error;
 	return s->exit_status;
 }
 
 struct session *
-session_new(struct channel *channel, struct status_page *page, uint32_t generation, struct model *model,
-    struct device *device)
+session_new(const struct session_parts *parts)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
 	if (s == NULL)
 		return NULL;
-	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	s->channel = channel;
-	s->page = page;
-	s->generation = generation;
-	s->model = model;
-	s->device = device;
-	s->encoder = encoder_new();
+	s->parts = *parts;
 	STAILQ_INIT(&s->jobs);
+	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->encoder = encoder_new();
 	if (wake_fd < 0 || s->encoder == NULL)
 		session_free(&s);
 	return s;
@@ -483,6 +603,7 @@ void
 session_free(struct session **s)
 {
 	struct job *job;
+	int fd;
 
 	if (*s == NULL)
 		return;
@@ -491,9 +612,10 @@ session_free(struct session **s)
 		STAILQ_REMOVE_HEAD(&(*s)->jobs, link);
 		job_free(job);
 	}
-	if (wake_fd >= 0)
-		close(wake_fd);
-	wake_fd = -1;
+	fd = wake_fd;
+	wake_fd = -1; /* first, for the signal handler's sake */
+	if (fd >= 0)
+		close(fd);
 	free(*s);
 	*s = NULL;
 }
