@@ -10,24 +10,6 @@ import pytest
 
 from harness import BUILD, MODEL, SLACK_S, RpcError, until
 
-# What fake_runner does to a job whose prompt begins with one of these words; its language is in fake_runner.c.
-SCRIPT = """
-step 0.01
-@crash;     step 2 kill 11
-@garbage;   step 2 garbage
-@fds;       picture fds 3
-@unsealed;  picture unsealed
-@size;      picture bytes 1
-@hangup;    step 2 close
-@stale;     step 2 attempt -1; step 2 generation 1
-@twice;     after send_picture; after send_done
-@late;      after progress 1
-@scribble;  step 1 scribble; step 2 truncate
-@deaf;      ack ignore_cancel; ack ignore_stop; ack ignore_signals; step 5
-@oom;       step 1 fatal 72
-"""
-
-
 # Each section is one way to be bad; a job's prompt chooses it. A good job names none.
 SCRIPT = """
 step 0.02
