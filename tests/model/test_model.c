@@ -467,6 +467,48 @@ test_stored_types(void **state)
 	assert_string_not_equal(hashes[0], hashes[1]);
 }
 
+/* The first number of the first tensor of `path`, a safetensors file, gets another last bit. */
+static void
+change_a_weight(const char *path)
+{
+	FILE *file = fopen(path, "r+b");
+	uint64_t header;
+	int byte;
+
+	assert_non_null(file);
+	assert_int_equal(fread(&header, sizeof(header), 1, file), 1);
+	assert_int_equal(fseek(file, (long)(sizeof(header) + header), SEEK_SET), 0);
+	byte = fgetc(file);
+	assert_int_equal(fseek(file, -1, SEEK_CUR), 0);
+	assert_int_equal(fputc(byte ^ 1, file), byte ^ 1);
+	assert_int_equal(fclose(file), 0);
+}
+
+/* A fine-tune has the names, types and shapes of the original. */
+static void
+test_identity_of_a_fine_tune(void **state)
+{
+	char dir[] = "/tmp/zit-model-XXXXXX", text[512], hash[33];
+	struct device *d = golden_device(*state);
+	struct model *m;
+	struct err e;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(text, sizeof(text), "cp -r %s/* %s", golden_dir("golden-a"), dir);
+	assert_int_equal(system(text), 0);
+	assert_int_equal(model_open(&m, dir, d, SIDE * SIDE, NULL, NULL, &e), 0);
+	memcpy(hash, model_limits(m)->hash, sizeof(hash));
+	model_close(&m);
+	snprintf(text, sizeof(text), "%s/vae/diffusion_pytorch_model.safetensors", dir);
+	change_a_weight(text);
+	assert_int_equal(model_open(&m, dir, d, SIDE * SIDE, NULL, NULL, &e), 0);
+	assert_string_not_equal(hash, model_limits(m)->hash);
+	model_close(&m);
+	device_close(&d);
+	snprintf(text, sizeof(text), "rm -r %s", dir);
+	assert_int_equal(system(text), 0);
+}
+
 /* Another VAE makes another model; the same files are the same one. */
 static void
 test_identity(void **state)
@@ -580,6 +622,7 @@ static const struct row drawing[] = {
     {"progress reaches its end", test_progress_reaches_its_end, false},
     {"stored types", test_stored_types, true},
     {"identity", test_identity, true},
+    {"identity of a fine-tune", test_identity_of_a_fine_tune, true},
 };
 
 int
