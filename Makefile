@@ -120,14 +120,15 @@ bench-pipeline: $(BUILD)/tests/bench/bench_pipeline $(GOLDEN)/.done
 	$(Q)$<
 
 # The runner's process side; test_session runs the real program on a tiny checkpoint.
-RUNNER_TESTS := png metadata session
+RUNNER_TESTS := png metadata session fake_runner
 
 $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
 		$(addprefix $(BUILD)/,$(IPC) runner/png_writer.o runner/metadata.o runner/result.o)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lpng -lz -lpthread
 
-$(BUILD)/tests/unit/test_session: $(BUILD)/zit-runner
+$(BUILD)/tests/unit/test_session: $(BUILD)/tests/unit/peer.o $(BUILD)/zit-runner
+$(BUILD)/tests/unit/test_fake_runner: $(BUILD)/tests/unit/peer.o $(BUILD)/tests/fake_runner
 
 # A runner without a model, for tests of zitd.
 $(BUILD)/tests/fake_runner: $(addprefix $(BUILD)/,tests/system/fake_runner.o $(IPC) runner/result.o)

@@ -8,11 +8,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,121 +17,37 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "build_id.h"
-#include "ipc/channel.h"
 #include "ipc/err.h"
-#include "ipc/shm.h"
+#include "tests/unit/peer.h"
 
-/* Generous: a sanitized build on a busy machine. Nothing here waits that long when all is well. */
-enum { PATIENCE_MS = 60 * 1000, GENERATION = 7, SIDE = 64, MAX_ARGUMENTS = 24 };
+enum { SIDE = 64 };
 
 static const char model[] = "build/golden";
-static char program[PATH_MAX]; /* zit-runner, beside the tests folder that this one lies in */
+static const char *program; /* zit-runner */
 
-struct peer {
-	struct channel *channel;
-	const struct status_page *page;
-	pid_t pid;
-	int pidfd;
-	int got_fd; /* of the last PICTURE, or -1 */
-};
-
-/* ---- starting and ending */
-
-/* In the child: the two descriptors at 3 and 4, as zitd puts them. */
-static void
-become_runner(int channel, int status, char **argv)
-{
-	channel = fcntl(channel, F_DUPFD, 10);
-	status = fcntl(status, F_DUPFD, 10);
-	dup2(channel, 3);
-	dup2(status, 4);
-	close_range(5, ~0U, 0);
-	execv(program, argv);
-	_exit(127);
-}
-
-static pid_t
-spawn(int channel, int status, char **argv)
-{
-	pid_t pid = fork();
-
-	if (pid == 0)
-		become_runner(channel, status, argv);
-	assert_true(pid > 0);
-	return pid;
-}
-
-static struct peer
-start_on(const char *device, const char *dir)
-{
-	struct peer p = {.got_fd = -1};
-	char generation[16];
-	char *argv[MAX_ARGUMENTS] = {program, "--channel", "3", "--status", "4", "--name", "test",
-	    "--generation", generation, "--device", (char *)device, "--model", (char *)dir, "--threads", "1",
-	    NULL};
-	int ends[2], status = shm_create(&p.page);
-
-	snprintf(generation, sizeof(generation), "%d", GENERATION);
-	assert_true(status >= 0);
-	assert_int_equal(channel_pair(ends), 0);
-	p.pid = spawn(ends[1], status, argv);
-	p.pidfd = (int)syscall(SYS_pidfd_open, p.pid, 0);
-	close(ends[1]);
-	close(status);
-	p.channel = channel_new(ends[0], PROTO_FROM_ZITD);
-	assert_non_null(p.channel);
-	return p;
-}
-
-/* The status of a process that ends by itself. */
+/* The exit status of a process that ends by itself. */
 static int
 exit_status(struct peer *p)
 {
-	struct pollfd wait = {.fd = p->pidfd, .events = POLLIN};
-	int status;
+	int status = peer_wait(p);
 
-	if (poll(&wait, 1, PATIENCE_MS) != 1) {
-		kill(p->pid, SIGKILL);
-		fail_msg("process %d does not end", (int)p->pid);
-	}
-	assert_int_equal(waitpid(p->pid, &status, 0), p->pid);
-	close(p->pidfd);
-	if (p->got_fd >= 0)
-		close(p->got_fd);
-	if (p->channel != NULL)
-		channel_free(&p->channel);
 	if (!WIFEXITED(status))
 		fail_msg("ended by signal %d", WTERMSIG(status));
 	return WEXITSTATUS(status);
 }
 
-/* ---- talking */
-
-/* The next message's type, or 0 at the end of the channel. */
 static unsigned
 next(struct peer *p, struct proto_msg *m)
 {
-	struct pollfd wait = {.fd = channel_fd(p->channel), .events = POLLIN};
-	int fds[PROTO_MAX_FDS], status;
+	unsigned type = peer_next(p, m);
 
-	if (poll(&wait, 1, PATIENCE_MS) != 1)
-		fail_msg("no message within %d ms", PATIENCE_MS);
-	status = channel_receive(p->channel, m, fds);
-	if (status == -ERR_UNREACHABLE)
-		return 0;
-	assert_int_equal(status, 1);
-	if (m->head.type == PROTO_PICTURE) {
-		if (p->got_fd >= 0)
-			close(p->got_fd);
-		p->got_fd = fds[0];
-	}
-	assert_int_equal(m->head.generation, GENERATION);
-	return m->head.type;
+	if (type != 0)
+		assert_int_equal(m->head.generation, PEER_GENERATION);
+	return type;
 }
 
 /* Skips PROGRESS (and LOADING) until something else comes, which must be of that type (0: the end). */
@@ -153,17 +65,6 @@ expect(struct peer *p, struct proto_msg *m, unsigned type)
 		    got == PROTO_FATAL ? m->FATAL.text : "");
 }
 
-static void
-say(struct peer *p, unsigned type, uint64_t job, struct proto_msg m)
-{
-	m.head.type = (uint16_t)type;
-	m.head.job = job;
-	m.head.attempt = job != 0 ? 1 : 0;
-	if (m.head.generation == 0)
-		m.head.generation = GENERATION;
-	assert_int_equal(channel_send(p->channel, &m, NULL), 0);
-}
-
 static struct proto_msg
 job_message(int side, int steps, int count, const char *prompt)
 {
@@ -174,19 +75,13 @@ job_message(int side, int steps, int count, const char *prompt)
 static void
 give(struct peer *p, uint64_t job, int side, int steps, int count, const char *prompt)
 {
-	say(p, PROTO_JOB, job, job_message(side, steps, count, prompt));
-}
-
-static void
-stop(struct peer *p, bool finish_jobs)
-{
-	say(p, PROTO_STOP, 0, (struct proto_msg){.STOP = {finish_jobs}});
+	peer_say(p, PROTO_JOB, job, job_message(side, steps, count, prompt));
 }
 
 static struct peer
 start(void)
 {
-	struct peer p = start_on("cpu", model);
+	struct peer p = peer_start(program, "cpu", model);
 	struct proto_msg m;
 
 	expect(&p, &m, PROTO_HELLO);
@@ -211,7 +106,7 @@ stop_and_end(struct peer *p)
 {
 	struct proto_msg m;
 
-	stop(p, true);
+	peer_stop(p, true);
 	expect(p, &m, 0);
 	assert_int_equal(exit_status(p), 0);
 	shm_detach(&p->page);
@@ -222,7 +117,7 @@ stop_and_end(struct peer *p)
 static void
 life_is_told_in_order(void **state)
 {
-	struct peer p = start_on("cpu", model);
+	struct peer p = peer_start(program, "cpu", model);
 	struct proto_msg m;
 	uint64_t done = 0, total = 1;
 
@@ -315,7 +210,7 @@ status_page_follows_the_job(void **state)
 	assert_int_equal(page.stage, STAGE_DENOISE);
 	assert_true(page.step >= 1 && page.step <= 100);
 	assert_true(page.stamp_us > 0 && page.peak_memory_bytes > 1 << 20);
-	say(&p, PROTO_CANCEL, 9, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
+	peer_say(&p, PROTO_CANCEL, 9, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
 	expect(&p, &m, PROTO_STOPPED);
 	stop_and_end(&p);
 }
@@ -342,7 +237,7 @@ jobs_own_faults_fail_the_job_alone(void **state)
 	for (int i = 0; i < 600; i++)
 		memcpy(words + i * 2, "1 ", 2);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		say(&p, PROTO_JOB, i + 1, rows[i].m);
+		peer_say(&p, PROTO_JOB, i + 1, rows[i].m);
 		expect(&p, &m, PROTO_ACK);
 		expect(&p, &m, PROTO_FAILED);
 		assert_int_equal(m.head.job, i + 1);
@@ -369,7 +264,7 @@ prompt_is_cut_when_asked(void **state)
 		memcpy(words + i * 2, "1 ", 2);
 	m = job_message(32, 1, 1, words);
 	m.JOB.truncate = 1;
-	say(&p, PROTO_JOB, 1, m);
+	peer_say(&p, PROTO_JOB, 1, m);
 	expect(&p, &m, PROTO_ACK);
 	expect(&p, &m, PROTO_PICTURE);
 	expect(&p, &m, PROTO_DONE);
@@ -390,7 +285,7 @@ cancelled_job_stops_at_the_next_step(void **state)
 	(void)state;
 	give(&p, 1, SIDE, 100, 1, "a cat");
 	wait_for_step(&p, 1);
-	say(&p, PROTO_CANCEL, 1, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
+	peer_say(&p, PROTO_CANCEL, 1, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
 	expect(&p, &m, PROTO_STOPPED);
 	assert_int_equal(m.head.job, 1);
 	assert_true(m.STOPPED.step >= 1 && m.STOPPED.step < 100);
@@ -416,7 +311,7 @@ cancel_after_the_last_step_drops_the_picture(void **state)
 		bool over = false;
 		give(&p, job, SIDE, 1, 1, "a cat");
 		wait_for_step(&p, job);
-		say(&p, PROTO_CANCEL, job, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
+		peer_say(&p, PROTO_CANCEL, job, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
 		while (!over) {
 			next(&p, &m);
 			assert_int_equal(m.head.job, job);
@@ -441,11 +336,11 @@ cancel_of_a_waiting_job_is_answered_too(void **state)
 	expect(&p, &m, PROTO_ACK);
 	expect(&p, &m, PROTO_ACK);
 	wait_for_step(&p, 1);
-	say(&p, PROTO_CANCEL, 2, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
+	peer_say(&p, PROTO_CANCEL, 2, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
 	expect(&p, &m, PROTO_STOPPED);
 	assert_int_equal(m.head.job, 2);
 	assert_int_equal(m.STOPPED.step, 0);
-	say(&p, PROTO_CANCEL, 1, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
+	peer_say(&p, PROTO_CANCEL, 1, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
 	expect(&p, &m, PROTO_STOPPED);
 	assert_int_equal(m.head.job, 1);
 	stop_and_end(&p);
@@ -458,7 +353,7 @@ cancel_of_an_unknown_job_is_passed_over(void **state)
 	struct proto_msg m;
 
 	(void)state;
-	say(&p, PROTO_CANCEL, 77, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
+	peer_say(&p, PROTO_CANCEL, 77, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
 	give(&p, 1, SIDE, 1, 1, "a cat");
 	expect(&p, &m, PROTO_ACK);
 	expect(&p, &m, PROTO_PICTURE);
@@ -477,7 +372,7 @@ stop_finishes_what_is_held(void **state)
 	(void)state;
 	give(&p, 1, SIDE, 2, 2, "a cat");
 	give(&p, 2, SIDE, 2, 1, "a dog");
-	stop(&p, true);
+	peer_stop(&p, true);
 	for (int pictures = 0, done = 0; done < 2;) {
 		unsigned type = next(&p, &m);
 		pictures += type == PROTO_PICTURE;
@@ -493,7 +388,7 @@ stop_finishes_what_is_held(void **state)
 static void
 send_stop(struct peer *p)
 {
-	stop(p, false);
+	peer_stop(p, false);
 }
 
 static void
@@ -549,7 +444,7 @@ every_way_to_stop_ends_a_loading_runner(void **state)
 {
 	(void)state;
 	for (int i = 0; i < WAYS; i++) {
-		struct peer p = start_on("cpu", model);
+		struct peer p = peer_start(program, "cpu", model);
 		struct proto_msg m;
 		expect(&p, &m, PROTO_HELLO);
 		ways_to_stop[i](&p);
@@ -623,7 +518,7 @@ send_job_of_huge_numbers(struct peer *p)
 	struct proto_msg m = job_message(SIDE, 1, 1, "a cat");
 
 	m.JOB.width = UINT32_MAX;
-	say(p, PROTO_JOB, 1, m);
+	peer_say(p, PROTO_JOB, 1, m);
 }
 
 static void
@@ -631,15 +526,15 @@ send_job_of_another_generation(struct peer *p)
 {
 	struct proto_msg m = job_message(SIDE, 1, 1, "a cat");
 
-	m.head.generation = GENERATION - 1;
-	say(p, PROTO_JOB, 1, m);
+	m.head.generation = PEER_GENERATION - 1;
+	peer_say(p, PROTO_JOB, 1, m);
 }
 
 static void
 send_job_after_stop(struct peer *p)
 {
 	give(p, 1, SIDE, 100, 1, "a cat");
-	stop(p, true);
+	peer_stop(p, true);
 	give(p, 2, SIDE, 1, 1, "a cat");
 }
 
@@ -679,7 +574,7 @@ broken_rules_end_the_process_with_their_name(void **state)
 static void
 job_before_ready_is_against_the_rules(void **state)
 {
-	struct peer p = start_on("cpu", model);
+	struct peer p = peer_start(program, "cpu", model);
 
 	(void)state;
 	give(&p, 1, SIDE, 1, 1, "a cat");
@@ -715,7 +610,7 @@ missing_model_and_device_are_told(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct peer p = start_on(rows[i].device, rows[i].dir);
+		struct peer p = peer_start(program, rows[i].device, rows[i].dir);
 		assert_fatal(&p, rows[i].status, rows[i].word);
 	}
 }
@@ -763,11 +658,11 @@ wrong_command_lines_are_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		char *argv[MAX_ARGUMENTS] = {program};
+		char *argv[PEER_MAX_ARGUMENTS] = {(char *)program};
 		int channel = open_as(rows[i].channel), page = open_as(rows[i].page), status;
 		for (int k = 0; rows[i].arguments[k] != NULL; k++)
 			argv[k + 1] = (char *)rows[i].arguments[k];
-		waitpid(spawn(channel, page, argv), &status, 0);
+		waitpid(peer_spawn(program, channel, page, argv), &status, 0);
 		if (!WIFEXITED(status) || WEXITSTATUS(status) != rows[i].status)
 			fail_msg("row %zu: wait status 0x%x instead of exit %d", i, status, rows[i].status);
 		close(channel);
@@ -798,14 +693,8 @@ main(void)
 	    cmocka_unit_test(missing_model_and_device_are_told),
 	    cmocka_unit_test(wrong_command_lines_are_refused),
 	};
-	char self[PATH_MAX] = "";
 
-	/* build/tests/unit/test_session -> build/zit-runner */
-	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
-		return 1;
-	for (int i = 0; i < 3; i++)
-		dirname(self);
-	snprintf(program, sizeof(program), "%.4000s/zit-runner", self);
+	program = peer_program("zit-runner");
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests_name("session", tests, NULL, NULL);
 }
