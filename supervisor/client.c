@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <ev.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,9 @@ enum {
 	    256 * 1024,	       /* bytes waiting to leave: no further requests are read until they are fewer */
 	MAX_PENDING = 1000,    /* waits of one connection: likewise */
 	PAUSE_US = 200 * 1000, /* of accepting when there are no descriptors */
+	ACCEPTS = 64,	       /* in one turn of the loop */
+	GONE_CHECK_US = 1000 * 1000, /* how often a half-closed one is looked at */
+	LINGER_US = 2000 * 1000,     /* for one that was cut off to read why */
 };
 
 struct client {
@@ -45,11 +49,12 @@ struct client {
 	struct outbox out;
 	struct ucred peer;
 	int pending;
-	bool introduced; /* has sent a whole line */
-	bool half_closed;
-	bool closing; /* ends when its output has left */
-	bool dead;    /* freed at the end of the callback that found it so */
-	int depth;    /* callbacks that hold it */
+	bool introduced;  /* has sent a whole line */
+	bool half_closed; /* it sends no more */
+	bool closing;	  /* cut off: ends when its output has left and it has seen the end */
+	bool lingering;	  /* and we have said that we send no more */
+	bool dead;	  /* freed at the end of the callback that found it so */
+	int depth;	  /* callbacks that hold it */
 };
 
 struct clients {
@@ -119,12 +124,26 @@ drop(struct client *c)
 
 /* ---- clocks */
 
+/* Whether both directions are closed: a client that only sends no more is not gone. */
+static bool
+is_gone(const struct client *c)
+{
+	struct pollfd p = {.fd = c->fd};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 static void
 push_clock(struct client *c)
 {
 	const struct conf_zitd *conf = &daemon_conf(c->all->daemon)->zitd;
+	int64_t clock_us = (int64_t)(conf->read_timeout * 1e6);
 
-	daemon_arm_timer(c->all->daemon, &c->clock, (int64_t)(conf->read_timeout * 1e6));
+	/* The loop cannot be asked to tell the end of a half-closed socket without telling its silence all
+	 * the time. */
+	if (c->half_closed && c->pending > 0 && clock_us > GONE_CHECK_US)
+		clock_us = GONE_CHECK_US;
+	daemon_arm_timer(c->all->daemon, &c->clock, c->lingering ? LINGER_US : clock_us);
 }
 
 static void
@@ -135,33 +154,42 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 
 	(void)loop;
 	(void)events;
-	if (only_waits) {
+	if (only_waits && !is_gone(c)) {
 		push_clock(c);
 		return;
 	}
-	log_debug("client %d: nothing moved in time, closed", (int)c->peer.pid);
+	log_debug("client %d: gone, or nothing moved in time: closed", (int)c->peer.pid);
 	drop(c);
 }
 
 /* ---- sending */
 
-/* Reads only from a client that takes its answers. */
+/* Reads only from a client that takes its answers; one that was cut off is read to be discarded. */
 static void
 set_reading(struct client *c)
 {
-	bool enough = c->out.bytes > OUT_ENOUGH || c->pending >= MAX_PENDING;
+	bool enough = !c->closing && (c->out.bytes > OUT_ENOUGH || c->pending >= MAX_PENDING);
 
-	if (c->half_closed || c->closing || enough)
+	if (c->half_closed || enough)
 		ev_io_stop(loop_of(c), &c->read_io);
 	else
 		ev_io_start(loop_of(c), &c->read_io);
 }
 
-/* A connection with nothing more to come: half-closed and all answered, or cut off and all said. */
-static bool
-is_finished(const struct client *c)
+/* All is said. Closing at once on one that was cut off would discard what it has not read yet: it is told the
+ * end and gets a moment. */
+static void
+end_if_finished(struct client *c)
 {
-	return outbox_is_empty(&c->out) && (c->closing || (c->half_closed && c->pending == 0));
+	if (!outbox_is_empty(&c->out))
+		return;
+	if (c->half_closed && (c->closing || c->pending == 0)) {
+		drop(c);
+	} else if (c->closing && !c->lingering) {
+		c->lingering = true;
+		shutdown(c->fd, SHUT_WR);
+		push_clock(c);
+	}
 }
 
 static void
@@ -179,8 +207,7 @@ flush(struct client *c)
 		ev_io_stop(loop_of(c), &c->write_io);
 	else
 		ev_io_start(loop_of(c), &c->write_io);
-	if (is_finished(c))
-		drop(c);
+	end_if_finished(c);
 }
 
 /* Known to this process only, so that no prompt can hold it. */
@@ -293,16 +320,18 @@ take_lines(struct client *c)
 		refuse_long_line(c);
 }
 
-/* The peer sends no more: its ids are finished and answered first. */
+/* The peer sends no more: its ids are finished and answered first, unless it is gone altogether. */
 static void
 half_close(struct client *c)
 {
 	c->half_closed = true;
 	buf_clear(&c->in); /* half a line is no request */
-	if (is_finished(c))
+	if (is_gone(c)) {
 		drop(c);
-	else
-		set_reading(c);
+		return;
+	}
+	push_clock(c);
+	end_if_finished(c);
 }
 
 static void
@@ -317,7 +346,9 @@ on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 	enter(c);
 	if (buf_reserve(&c->in, READ_CHUNK, &room) != 0)
 		drop(c);
-	else if ((n = recv(c->fd, room, READ_CHUNK, MSG_DONTWAIT)) > 0) {
+	else if ((n = recv(c->fd, room, READ_CHUNK, MSG_DONTWAIT)) > 0 && c->closing) {
+		; /* discarded */
+	} else if (n > 0) {
 		buf_commit(&c->in, (size_t)n);
 		if (c->introduced)
 			push_clock(c);
@@ -342,18 +373,17 @@ client_hold(struct client *c)
 }
 
 void
-client_release(struct client *c)
+client_answer(struct client *c, json_t *message, struct attachment *a)
 {
 	bool outermost = c->depth == 0; /* else the callback that holds it goes on with its lines */
 
-	c->pending--;
 	enter(c);
-	if (!c->dead)
-		push_clock(c);
+	c->pending--;
+	client_send(c, message, a);
 	if (!c->dead && outermost)
 		take_lines(c);
-	if (!c->dead && is_finished(c))
-		drop(c);
+	if (!c->dead)
+		end_if_finished(c);
 	leave(c);
 }
 
@@ -430,7 +460,7 @@ static void
 on_connection(struct ev_loop *loop, struct ev_io *w, int events)
 {
 	struct clients *all = w->data;
-	int fd;
+	int fd = -1;
 
 	(void)loop;
 	(void)events;
@@ -438,10 +468,13 @@ on_connection(struct ev_loop *loop, struct ev_io *w, int events)
 		pause_accepting(all);
 		return;
 	}
-	fd = accept4(all->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd >= 0)
+	for (int i = 0; i < ACCEPTS; i++) {
+		fd = accept4(all->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd < 0)
+			break;
 		add_client(all, fd);
-	else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+	}
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
 		log_warning("no client can be accepted for now: %s", strerror(errno));
 		pause_accepting(all);
 	}

@@ -42,8 +42,8 @@ void client_send(struct client *c, json_t *message, struct attachment *attachmen
 /* The text that stands for attachment `i` until its bytes take its place. */
 void client_placeholder(int i, char out[48]);
 
-/* Something of it is pending: it is not idle, and half-closing does not end it. */
+/* An answer to it is pending: it is not idle, and half-closing does not end it. client_answer sends that answer. */
 void client_hold(struct client *c);
-void client_release(struct client *c);
+void client_answer(struct client *c, json_t *message, struct attachment *attachment);
 
 #endif

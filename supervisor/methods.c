@@ -193,8 +193,7 @@ methods_job_ended(struct job *job)
 		json_t *reply = api_reply(w->id, final_record(job->daemon, job, w->deliver, &attachment));
 
 		remove_waiter(w);
-		client_send(client, reply, &attachment);
-		client_release(client);
+		client_answer(client, reply, &attachment);
 	}
 }
 

@@ -6,11 +6,11 @@ from harness import Zitd
 
 @pytest.fixture
 def zitd(tmp_path, request):
-    """zitd(runner="real" or a script for fake_runner, **sections) starts a daemon; see harness.Zitd."""
+    """zitd("real" or a script for fake_runner, **sections) starts a daemon; see harness.Zitd."""
     daemons = []
 
-    def start(runner="real", ready=True, audited=True, **options):
-        daemon = Zitd(tmp_path / f"d{len(daemons)}", runner, **options)
+    def start(script="real", ready=True, audited=True, **options):
+        daemon = Zitd(tmp_path / f"d{len(daemons)}", script, **options)
         daemon.audited = audited
         daemons.append(daemon)
         return daemon.start(ready)

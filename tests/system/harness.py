@@ -49,8 +49,8 @@ class Connection:
 
     def __init__(self, path, timeout=60.0):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(str(path))  # blocking: a full backlog makes it wait
         self.socket.settimeout(timeout)
-        self.socket.connect(str(path))
         self.buffer = b""
         self.last_id = 0
         self.events = []
@@ -102,9 +102,9 @@ class Connection:
 
 
 class Zitd:
-    """A running daemon. Options of sections are given as {"queue": {"max_size": 2}}; runner options as `runner`."""
+    """A running daemon with the real runner, or fake_runner by a script. Sections: queue={"max_size": 2}."""
 
-    def __init__(self, directory, runner="real", env=None, notify=None, **sections):
+    def __init__(self, directory, script="real", env=None, notify=None, **sections):
         self.directory = Path(directory)
         self.marker = "ZIT_TEST_MARKER=" + uuid.uuid4().hex
         self.runtime = self.directory / "run"
@@ -113,7 +113,7 @@ class Zitd:
         self.config = self.directory / "zitd.conf"
         self.socket_path = self.runtime / "zitd.sock"
         self.sections = sections
-        self.fake = runner != "real"
+        self.fake = script != "real"
         self.accepted = set()
         self.process = None
         self.connections = []
@@ -122,7 +122,7 @@ class Zitd:
         key, value = self.marker.split("=")
         self.env[key] = value
         if self.fake:
-            self.env["ZIT_FAKE"] = runner
+            self.env["ZIT_FAKE"] = script
         if notify:
             self.env.update(notify)
         self.runtime.mkdir(parents=True, exist_ok=True)

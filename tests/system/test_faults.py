@@ -23,7 +23,7 @@ step 0.02
 @stale; step 2 attempt -1; step 3 generation -1
 @twice; after send_done; after send_picture
 @scribble; step 2 scribble
-@late; cancel send_done
+@late; step 0.05; cancel send_done
 @deaf; step 0.1; job ignore_cancel; job ignore_signals
 @oom; step 2 exit 72
 @fork; step 2 fork 100; step 3 daemonize 100; step 4 kill 9
@@ -127,7 +127,7 @@ def test_wrong_messages_are_fenced(zitd, fault):
 def test_runner_that_ignores_everything_is_killed(zitd):
     daemon = zitd(SCRIPT, runner={"stopwaitsecs_timeout": 1})
     pid = daemon.runner()["pid"]
-    record = daemon.generate("@deaf", exec_timeout=1)
+    record = daemon.generate("@deaf", exec_timeout=1, steps=100)
     assert record["error"]["name"] == "execution_timeout"
     until(lambda: gone(pid), 20.0, "deaf runner killed")
     assert daemon.generate("good")["state"] == "done"
@@ -254,7 +254,7 @@ def test_notifications_to_systemd(zitd, tmp_path):
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.bind(str(path))
     receiver.settimeout(30)
-    daemon = zitd("step 0", audited=False, notify={"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "1000000"})
+    daemon = zitd("step 0", audited=False, runner={"stopwaitsecs": 1}, notify={"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "1000000"})
     seen, pings = "", 0
     end = time.monotonic() + 3.0
     while time.monotonic() < end:
