@@ -594,6 +594,31 @@ full_memory_file_ends_the_process(void **state)
 	assert_fatal(&p, RUNNER_EXIT_HOST_MEMORY, "cannot be written");
 }
 
+/* No more address space: whatever is asked for first is named, and a new process may fare better. */
+static void
+memory_that_runs_out_ends_the_process(void **state)
+{
+	struct rlimit limit = {1 << 20, RLIM_INFINITY};
+	struct peer p;
+	struct proto_msg m;
+	int status;
+
+	(void)state;
+	if (strstr(program, "build-san") != NULL)
+		skip(); /* ASAN itself ends when it gets no memory */
+	p = start();
+	assert_int_equal(prlimit(p.pid, RLIMIT_AS, &limit, NULL), 0);
+	give(&p, 1, 256, 2, 1, "a cat");
+	do
+		assert_int_not_equal(next(&p, &m), 0);
+	while (m.head.type != PROTO_FATAL);
+	print_message("%s\n", m.FATAL.text);
+	status = exit_status(&p);
+	assert_true(status == RUNNER_EXIT_HOST_MEMORY || status == RUNNER_EXIT_DEVICE_MEMORY);
+	assert_int_equal(m.FATAL.exit_status, status);
+	shm_detach(&p.page);
+}
+
 static void
 missing_model_and_device_are_told(void **state)
 {
@@ -690,6 +715,7 @@ main(void)
 	    cmocka_unit_test(broken_rules_end_the_process_with_their_name),
 	    cmocka_unit_test(job_before_ready_is_against_the_rules),
 	    cmocka_unit_test(full_memory_file_ends_the_process),
+	    cmocka_unit_test(memory_that_runs_out_ends_the_process),
 	    cmocka_unit_test(missing_model_and_device_are_told),
 	    cmocka_unit_test(wrong_command_lines_are_refused),
 	};
