@@ -77,9 +77,7 @@ $(BUILD)/build_id.h: $(sort $(wildcard ipc/*.def ipc/*.h))
 	@mkdir -p $(@D)
 	@echo "#define ZIT_BUILD \"$(VERSION)+$$(cat $^ | sha256sum | cut -c1-8)\"" > $@
 
-# ---- tests: every tests/unit/test_X.c, tests/kernels/test_X.c and tests/model/test_X.c is one cmocka program
-
-# (lists below name the objects of the product that each kind of test links)
+# ---- tests: every tests/*/test_X.c is one cmocka program; each kind names the objects that it links
 
 # The tiny checkpoints and their golden arrays, from formulas: bf16 and float32 of configuration B, bf16 of A and C. Always in
 # build/, the sanitized build reads the same ones.
@@ -138,9 +136,88 @@ $(BUILD)/tests/fake_runner: $(addprefix $(BUILD)/,tests/system/fake_runner.o $(I
 check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
 	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; $$t; done
 
+# Unit tests of the supervisor and of what all share: the program's objects without its main.
+IPC_TESTS := err buf fsm proto channel api shm
+INPUT_TESTS := checkpoint tokenizer noise model_config
+SUPERVISOR_TESTS := conf queue tables
+
+$(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lm
+
+$(INPUT_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
+		$(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(KERNELS))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zit-runner)
+
+$(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
+		$(addprefix $(BUILD)/,$(IPC) $(filter-out supervisor/main.o,$(SUPERVISOR)))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
+
+UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS))
+
+check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
+	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done
+
+# Every operation of ops.h on its list of shapes, cpu against ref.
+$(BUILD)/tests/kernels/test_ops: $(addprefix $(BUILD)/,tests/kernels/test_ops.o $(KERNELS))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm
+
+check-kernels: $(BUILD)/tests/kernels/test_ops
+	$(Q)$<
+
+# The real zitd with the real runner and with the fake one, faults from outside, the auditor after each.
+check-system: all $(BUILD)/tests/fake_runner $(GOLDEN)/.done
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system
+
+check-layers: $(BUILD)/zitd
+	$(Q)scripts/layers $<
+
+check-scripts:
+	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers .ci/run
+
+check: check-layers check-scripts check-man check-unit check-kernels check-runner check-model check-system
+
+# ---- manual pages: their lists come from the .def rows
+
+MAN := zitctl.1 zitd.8 zitd.conf.5
+
+$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o ipc/err.o ipc/utf8.o)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^)
+
+$(MAN:%=$(BUILD)/man/%): $(BUILD)/man/%: man/%.in $(BUILD)/def-tables
+	@mkdir -p $(@D)
+	$(Q)$(BUILD)/def-tables $< > $@
+
+man: $(MAN:%=$(BUILD)/man/%)
+all: man
+
+check-man: man
+	$(Q)mandoc -Tlint -W warning $(MAN:%=$(BUILD)/man/%)
+
+# ---- figures, as ratios where they can be
+
+bench: bench-pipeline bench-service
+
+bench-service: all $(BUILD)/tests/fake_runner
+	$(Q)/usr/bin/python3 tests/bench/bench_service.py
+
+# ---- installing
+
+install: all
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/zitd $(BUILD)/zit-runner $(BUILD)/zitctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(BUILD)/man/zitctl.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 $(BUILD)/man/zitd.conf.5
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 $(BUILD)/man/zitd.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system conf/zitd.service
+	test -e $(DESTDIR)/etc/zit/zitd.conf || install -D -m 644 -t $(DESTDIR)/etc/zit conf/zitd.conf
+
 clean:
 	rm -rf build build-san
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all golden demo-model check-model check-runner bench-pipeline clean
+.PHONY: all man golden demo-model clean install bench bench-pipeline bench-service \
+	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man

@@ -1,0 +1,300 @@
+/*
+ * Lists for the manual pages, made from the .def rows by the preprocessor: what a user can type or see is
+ * written once.
+ *
+ *   def-tables PAGE       copies the page to standard output, each line "@NAME@" replaced by that list as
+ * mdoc
+ */
+#include <ctype.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ipc/err.h"
+
+/* Text as mdoc takes it: no line begins with a control character, backslashes and quotes stand for
+ * themselves. */
+static void
+put(const char *text)
+{
+	for (const char *begin = text; *text != '\0'; text++) {
+		if (*text == '\\')
+			fputs("\\e", stdout);
+		else if (*text == '"')
+			fputs("\\(dq", stdout);
+		else if (*text == ' ' && text > begin && text[-1] == '.')
+			putchar('\n'); /* a new sentence begins a new line */
+		else
+			putchar(*text);
+	}
+}
+
+static void
+put_lower(const char *text, char dash)
+{
+	for (; *text != '\0'; text++)
+		putchar(*text == '_' ? dash : tolower((unsigned char)*text));
+}
+
+/* A capital and a full stop, whatever the row has. */
+static void
+put_sentence(const char *text)
+{
+	char first[2] = {(char)toupper((unsigned char)text[0]), '\0'};
+
+	put(first);
+	put(text + 1);
+	puts(text[strlen(text) - 1] == '.' ? "" : ".");
+}
+
+static void
+begin(const char *width)
+{
+	printf(".Bl -tag -width %s\n", width);
+}
+
+static void
+item(const char *macro, const char *name, char dash, const char *argument)
+{
+	printf(".It %s ", macro);
+	put_lower(name, dash);
+	if (argument != NULL) {
+		printf(" Ar ");
+		put(argument);
+	}
+	putchar('\n');
+}
+
+static void
+list_errors(void)
+{
+	begin("deadline_unreachable");
+	for (size_t i = 0; err_row_at(i) != NULL; i++) {
+		const struct err_row *row = err_row_at(i);
+		printf(".It Sy %s\n", row->name);
+		put_sentence(row->text);
+		printf("Code \\-%d, exit status %d%s.\n", (int)row->code, row->ctl_exit,
+		    row->may_retry ? ", may be tried again" : "");
+	}
+	puts(".El");
+}
+
+static void
+list_runner_exits(void)
+{
+	puts(".Bl -tag -width 99 -compact");
+#define EXIT_ROW(name, number, permanent, text) \
+	printf(".It %d\n", number); \
+	put_sentence(text);
+	RUNNER_EXITS(EXIT_ROW)
+#undef EXIT_ROW
+	puts(".El");
+}
+
+/* ---- methods of the socket */
+
+#define REQUIRED " (required)"
+#define OPTIONAL ""
+#define ANYONE ""
+#define ADMIN "Administrators only.\n"
+#define FIELD(name, need, help) \
+	item("Va", #name, '_', NULL); \
+	put_sentence(help need);
+
+static void
+list_methods(void)
+{
+	begin("submit");
+#define STRING(name, need, min, max, help) FIELD(name, need, help)
+#define INTEGER(name, need, min, max, multiple, help) FIELD(name, need, help)
+#define NUMBER(name, need, min, max, help) FIELD(name, need, help)
+#define BOOLEAN(name, need, help) FIELD(name, need, help)
+#define CHOICE(name, need, words, help) FIELD(name, need, words ": " help)
+#define IDS(name, need, max, help) FIELD(name, need, help)
+#define METHOD(name, role, fields, help) \
+	printf(".It Cm " #name "\n"); \
+	put_sentence(help); \
+	fputs(role, stdout); \
+	if (sizeof(#fields) > 1) { \
+		begin("negative_prompt"); \
+		fields puts(".El"); \
+	}
+#include "ipc/api.def"
+#undef METHOD
+#undef STRING
+#undef INTEGER
+#undef NUMBER
+#undef BOOLEAN
+#undef CHOICE
+#undef IDS
+	puts(".El");
+}
+
+/* The fields of submit alone, as options of zitctl. */
+static void
+list_submit_options(void)
+{
+	const char *method = "";
+
+#define OPTION_OF_SUBMIT(name, arg, help) \
+	if (strcmp(method, "submit") == 0 && \
+	    strstr(" prompt wait events deliver ", " " #name " ") == NULL) { \
+		item("Fl -", #name, '-', arg); \
+		put_sentence(help); \
+	}
+	begin("Ds");
+#define STRING(name, need, min, max, help) OPTION_OF_SUBMIT(name, "text", help)
+#define INTEGER(name, need, min, max, multiple, help) OPTION_OF_SUBMIT(name, "n", help)
+#define NUMBER(name, need, min, max, help) OPTION_OF_SUBMIT(name, "number", help)
+#define BOOLEAN(name, need, help) OPTION_OF_SUBMIT(name, NULL, help)
+#define CHOICE(name, need, words, help) OPTION_OF_SUBMIT(name, words, help)
+#define IDS(name, need, max, help)
+#define METHOD(name, role, fields, help) \
+	method = #name; \
+	fields
+#include "ipc/api.def"
+#undef METHOD
+#undef STRING
+#undef INTEGER
+#undef NUMBER
+#undef BOOLEAN
+#undef CHOICE
+#undef IDS
+	puts(".El");
+}
+
+/* ---- zitctl */
+
+enum { CTL_MAX_ARGS = 0 }; /* not shown */
+
+static void
+list_commands(void)
+{
+	begin("Ds");
+#define COMMAND(name, operands, min, max, params, saves, help) \
+	printf(".It Cm " #name "%s%s\n", operands[0] != '\0' ? " Ar " : "", operands); \
+	put_sentence(help);
+#include "ctl/commands.def"
+#undef COMMAND
+	puts(".El");
+}
+
+static void
+list_options(void)
+{
+	begin("Ds");
+#define OPTION(name, letter, arg, help) \
+	if (letter != 0) \
+		printf(".It Fl %c , Fl -" #name "%s%s\n", letter, (arg) != NULL ? " Ar " : "", \
+		    (arg) != NULL ? arg : ""); \
+	else \
+		item("Fl -", #name, '-', arg); \
+	put_sentence(help);
+#include "ctl/options.def"
+#undef OPTION
+	puts(".El");
+}
+
+/* ---- zitd.conf */
+
+static void
+conf_option(const char *name, const char *fallback, const char *when, const char *words, const char *help)
+{
+	item("Va", name, '_', NULL);
+	put_sentence(help);
+	if (words != NULL)
+		printf("One of %s.\n", words);
+	printf("Default: %s%s%s.\n", *fallback != '\0' ? "\\(dq" : "", *fallback != '\0' ? fallback : "none",
+	    *fallback != '\0' ? "\\(dq" : "");
+	printf("Taken over %s.\n", when);
+}
+
+#define AT_ONCE "at once by a reload"
+#define RESPAWN "when the runner is restarted"
+#define RESTART "when zitd is restarted"
+#define SHOW(name, type, fallback, min, max, words, when, help) \
+	conf_option(#name, fallback, when, words, help);
+#define NOTHING(name, type, fallback, min, max, words, when, help)
+
+static void
+list_conf_options(void)
+{
+	puts(".Ss [zitd]");
+	begin("connect_timeout");
+#define ZITD SHOW
+#define QUEUE NOTHING
+#define RESULTS NOTHING
+#define RUNNER NOTHING
+#include "supervisor/conf.def"
+#undef ZITD
+#undef QUEUE
+	puts(".El\n.Ss [queue]");
+	begin("connect_timeout");
+#define ZITD NOTHING
+#define QUEUE SHOW
+#include "supervisor/conf.def"
+#undef QUEUE
+#undef RESULTS
+	puts(".El\n.Ss [results]");
+	begin("connect_timeout");
+#define QUEUE NOTHING
+#define RESULTS SHOW
+#include "supervisor/conf.def"
+#undef RESULTS
+#undef RUNNER
+	puts(".El\n.Ss [runner], [runner:NAME]");
+	begin("connect_timeout");
+#define RESULTS NOTHING
+#define RUNNER SHOW
+#include "supervisor/conf.def"
+	puts(".El");
+}
+
+/* ---- pages */
+
+static const struct {
+	const char *name;
+	void (*list)(void);
+} lists[] = {
+    {"@errors@", list_errors},
+    {"@runner-exits@", list_runner_exits},
+    {"@methods@", list_methods},
+    {"@submit-options@", list_submit_options},
+    {"@commands@", list_commands},
+    {"@options@", list_options},
+    {"@conf-options@", list_conf_options},
+};
+
+/* Prints the line, or the list that it stands for; false when there is no such list. */
+static bool
+put_line(const char *line)
+{
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		if (strncmp(line, lists[i].name, strlen(lists[i].name)) == 0) {
+			lists[i].list();
+			return true;
+		}
+	}
+	fputs(line, stdout);
+	return line[0] != '@';
+}
+
+int
+main(int argc, char **argv)
+{
+	char line[1024];
+	FILE *page = argc == 2 ? fopen(argv[1], "r") : NULL;
+
+	if (page == NULL) {
+		fprintf(stderr, "usage: def-tables PAGE\n");
+		return 64;
+	}
+	while (fgets(line, sizeof(line), page) != NULL) {
+		if (!put_line(line)) {
+			fprintf(stderr, "%s: there is no list %s", argv[1], line);
+			return 1;
+		}
+	}
+	fclose(page);
+	return 0;
+}
