@@ -36,8 +36,9 @@ struct model_limits {
 typedef void model_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 
 /* Loads the diffusers folder `dir`. max_pixels plans the arena (0: default_side squared). `progress` may be
- * NULL. 0; -ERR_BAD_CHECKPOINT naming file and tensor; -ERR_OUT_OF_MEMORY; -ERR_UNSUPPORTED for a config we
- * cannot run. The device stays the caller's and must outlive the model. */
+ * NULL. 0; -ERR_BAD_CHECKPOINT naming file and tensor; -ERR_OUT_OF_MEMORY of the device; -ERR_SYSTEM when the
+ * host is short of it; -ERR_UNSUPPORTED for a config we cannot run. The device stays the caller's and must
+ * outlive the model. */
 int model_open(struct model **m, const char *dir, struct device *device, int64_t max_pixels,
     model_progress *progress, void *arg, struct err *e);
 void model_close(struct model **m);

@@ -250,8 +250,8 @@ map_file(struct safetensors *f, struct err *e)
 		f->map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (f->map == MAP_FAILED) {
 			f->map = NULL;
-			status = err_set(
-			    e, ERR_BAD_CHECKPOINT, "%s: cannot be mapped: %s", f->path, strerror(errno));
+			status = err_set(e, errno == ENOMEM ? ERR_SYSTEM : ERR_BAD_CHECKPOINT,
+			    "%s: cannot be mapped: %s", f->path, strerror(errno));
 		} else
 			f->map_bytes = (size_t)st.st_size;
 	}

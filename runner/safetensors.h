@@ -28,9 +28,9 @@ struct safetensors {
 	uint64_t data_bytes;
 };
 
-/* 0, or -ERR_BAD_CHECKPOINT naming the file and, where there is one, the tensor. The file's size is that of
- * the moment of opening: a file that is cut while it is mapped ends the process with SIGBUS, which zitd
- * survives. */
+/* 0, -ERR_SYSTEM (no memory to map it), or -ERR_BAD_CHECKPOINT naming the file and, where there is one, the
+ * tensor. The file's size is that of the moment of opening: a file that is cut while it is mapped ends the
+ * process with SIGBUS, which zitd survives. */
 int safetensors_open(struct safetensors **file, const char *path, struct err *e);
 void safetensors_close(struct safetensors **file);
 
