@@ -31,7 +31,7 @@ struct job {
 	uint32_t picture;	       /* the one being made: 0 .. count; count: all are with the encoder */
 	struct generation *generation; /* of that picture, or NULL before it has started */
 	uint32_t encoding;	       /* pictures with the encoder */
-	bool acknowledged, over;       /* over: ended early; freed when the encoder is done with it */
+	bool over;		       /* ended early; freed when the encoder is done with it */
 	struct proto_DONE sums;
 };
 
