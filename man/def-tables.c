@@ -56,7 +56,7 @@ begin(const char *width)
 static void
 item(const char *macro, const char *name, char dash, const char *argument)
 {
-	printf(".It %s ", macro);
+	printf(".It %s%s", macro, macro[strlen(macro) - 1] == '-' ? "" : " ");
 	put_lower(name, dash);
 	if (argument != NULL) {
 		printf(" Ar ");

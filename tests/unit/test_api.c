@@ -1,0 +1,167 @@
+/*
+ * ipc/api: lines to requests, each bad one with its error and the parameter that is to blame.
+ */
+#include "tests/unit/test.h"
+
+#include "ipc/api.h"
+
+static const struct {
+	const char *line;
+	enum err_code code; /* ERR_NONE: it is good */
+	const char *param;
+} lines[] = {
+    {"{\"id\":1,\"method\":\"status\"}", ERR_NONE, ""},
+    {"{\"method\":\"status\",\"params\":{}}", ERR_NONE, ""},
+    {"{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"status\",\"params\":null}", ERR_NONE, ""},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"\"}}", ERR_NONE, ""},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"width\":null}}", ERR_NONE, ""},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"width\":512.0}}", ERR_NONE, ""},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"}}",
+	ERR_NONE, ""},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"seed\":9223372036854775807}}", ERR_NONE,
+	""},
+    {"{\"id\":1,\"method\":\"cancel\",\"params\":{\"job\":\"a\"}}", ERR_NONE, ""},
+    {"{\"id\":1,\"method\":\"cancel\",\"params\":{\"job\":[\"a\",\"b\"]}}", ERR_NONE, ""},
+    {"", ERR_PARSE_ERROR, ""},
+    {"{", ERR_PARSE_ERROR, ""},
+    {"{\"id\":1,\"id\":2,\"method\":\"status\"}", ERR_PARSE_ERROR, ""},
+    {"{\"id\":1,\"method\":\"\xff\"}", ERR_PARSE_ERROR, ""},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"seed\":9223372036854775808}}",
+	ERR_PARSE_ERROR, ""},
+    {"[]", ERR_INVALID_REQUEST, ""},
+    {"null", ERR_INVALID_REQUEST, ""},
+    {"{}", ERR_INVALID_REQUEST, ""},
+    {"{\"id\":[],\"method\":\"status\"}", ERR_INVALID_REQUEST, ""},
+    {"{\"id\":1.5,\"method\":\"status\"}", ERR_INVALID_REQUEST, ""},
+    {"{\"id\":1,\"method\":\"status\",\"params\":[]}", ERR_INVALID_REQUEST, ""},
+    {"{\"id\":1,\"method\":\"status\",\"extra\":1}", ERR_INVALID_REQUEST, ""},
+    {"{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"status\"}", ERR_INVALID_REQUEST, ""},
+    {"{\"id\":1,\"method\":\"stats\"}", ERR_UNKNOWN_METHOD, ""},
+    {"{\"id\":1,\"method\":\"\"}", ERR_UNKNOWN_METHOD, ""},
+    {"{\"id\":1,\"method\":\"submit\"}", ERR_INVALID_PARAM, "prompt"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":null}}", ERR_INVALID_PARAM, "prompt"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":1}}", ERR_INVALID_PARAM, "prompt"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"width\":0}}", ERR_INVALID_PARAM,
+	"width"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"width\":240}}", ERR_INVALID_PARAM,
+	"width"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"width\":257}}", ERR_INVALID_PARAM,
+	"width"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"width\":2064}}", ERR_INVALID_PARAM,
+	"width"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"width\":512.5}}", ERR_INVALID_PARAM,
+	"width"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"width\":1e300}}", ERR_INVALID_PARAM,
+	"width"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"width\":\"512\"}}", ERR_INVALID_PARAM,
+	"width"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"seed\":-1}}", ERR_INVALID_PARAM, "seed"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"n\":17}}", ERR_INVALID_PARAM, "n"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"priority\":\"urgent\"}}",
+	ERR_INVALID_PARAM, "priority"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"priority\":\"high|normal\"}}",
+	ERR_INVALID_PARAM, "priority"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"wait\":1}}", ERR_INVALID_PARAM, "wait"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"queue_timeout\":0}}", ERR_INVALID_PARAM,
+	"queue_timeout"},
+    {"{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"x\",\"widht\":512}}", ERR_INVALID_PARAM,
+	"widht"},
+    {"{\"id\":1,\"method\":\"status\",\"params\":{\"x\":1}}", ERR_INVALID_PARAM, "x"},
+    {"{\"id\":1,\"method\":\"cancel\",\"params\":{\"job\":[]}}", ERR_INVALID_PARAM, "job"},
+    {"{\"id\":1,\"method\":\"cancel\",\"params\":{\"job\":[1]}}", ERR_INVALID_PARAM, "job"},
+    {"{\"id\":1,\"method\":\"get\",\"params\":{\"job\":\"\"}}", ERR_INVALID_PARAM, "job"},
+};
+
+static void
+test_lines(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		struct api_request r;
+		struct err e = {0};
+		char param[64];
+		json_t *id;
+		int status = api_parse(&r, lines[i].line, strlen(lines[i].line), &e, param, &id);
+
+		if (status != -(int)lines[i].code || strcmp(param, lines[i].param) != 0)
+			fail_msg("%s: %s, parameter '%s': %s", lines[i].line,
+			    status != 0 ? err_row(status)->name : "taken", param, e.text);
+		if (status == 0)
+			api_request_clear(&r);
+		json_decref(id);
+	}
+}
+
+static void
+test_values_arrive(void **state)
+{
+	static const char line[] =
+	    "{\"id\":7,\"method\":\"submit\",\"params\":{\"prompt\":\"a cat\",\"width\":512,"
+	    "\"queue_timeout\":2.5,\"priority\":\"low\",\"wait\":true}}";
+	struct api_request r;
+	struct err e;
+	char param[64];
+	json_t *id;
+
+	(void)state;
+	assert_int_equal(api_parse(&r, line, strlen(line), &e, param, &id), 0);
+	assert_int_equal(r.method, API_submit);
+	assert_string_equal(r.submit.prompt, "a cat");
+	assert_true(r.submit.has_width && r.submit.width == 512 && !r.submit.has_height);
+	assert_true(r.submit.queue_timeout == 2.5);
+	assert_string_equal(api_choice_word(API_submit, "priority", r.submit.priority), "low");
+	assert_null(api_choice_word(API_submit, "priority", 3));
+	assert_null(api_choice_word(API_submit, "prompt", 0));
+	assert_int_equal(json_integer_value(id), 7);
+	api_request_clear(&r);
+	json_decref(id);
+}
+
+/* The parser recurses: it must never see such a line. */
+static void
+test_deep_nesting(void **state)
+{
+	enum { DEPTH = 100000 };
+	char *line = malloc(DEPTH);
+	struct api_request r;
+	struct err e;
+	char param[64];
+	json_t *id;
+
+	(void)state;
+	memset(line, '[', DEPTH);
+	assert_int_equal(api_parse(&r, line, DEPTH, &e, param, &id), -ERR_PARSE_ERROR);
+	assert_non_null(strstr(e.text, "nests"));
+	assert_null(id);
+	free(line);
+}
+
+static void
+test_error_object(void **state)
+{
+	struct err e;
+	json_t *error, *data;
+
+	(void)state;
+	err_set(&e, ERR_QUEUE_FULL, "full");
+	error = api_error(NULL, &e, NULL, json_pack("{s:f}", "retry_after_s", 2.0));
+	data = json_object_get(json_object_get(error, "error"), "data");
+	assert_true(json_is_null(json_object_get(error, "id")));
+	assert_int_equal(
+	    json_integer_value(json_object_get(json_object_get(error, "error"), "code")), -ERR_QUEUE_FULL);
+	assert_string_equal(json_string_value(json_object_get(data, "name")), "queue_full");
+	json_decref(error);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_lines),
+	    cmocka_unit_test(test_values_arrive),
+	    cmocka_unit_test(test_deep_nesting),
+	    cmocka_unit_test(test_error_object),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
