@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes what was trained as a model folder in the public diffusers layout, bf16, and judges it through diffusers.
 
 usage: export.py DIRECTORY MODEL [--pictures N] [--seed S] [--sheet FILE]
@@ -141,6 +142,15 @@ def write_model(directory, target):
     os.makedirs(os.path.join(target, "tokenizer"), exist_ok=True)
     shutil.copy(os.path.join(directory, "tokenizer", "tokenizer.json"), os.path.join(target, "tokenizer"))
     write_json(os.path.join(target, "tokenizer", "tokenizer_config.json"), bpe.CONFIG)
+    copy_logs(directory, os.path.join(target, "training"))
+
+
+def copy_logs(directory, target):
+    """The training's own records travel with the weights."""
+    os.makedirs(target, exist_ok=True)
+    for name in ("log.tsv", "decoder.tsv", "encoder.tsv"):
+        if os.path.exists(os.path.join(directory, name)):
+            shutil.copy(os.path.join(directory, name), target)
 
 
 def total_bytes(folder):

@@ -119,10 +119,14 @@ def outline(shape):
 
 def draw_mask(shape, centre, radius, width, height):
     """Coverage 0..255 (height, width) of one shape, edges anti-aliased."""
-    corners = (outline(SHAPE_NAMES[shape]) * radius + np.asarray(centre)) * OVERSAMPLING
-    big = Image.new("L", (width * OVERSAMPLING, height * OVERSAMPLING))
-    ImageDraw.Draw(big).polygon([tuple(p) for p in corners], fill=255)
-    return np.asarray(big.reduce(OVERSAMPLING))
+    corners = outline(SHAPE_NAMES[shape]) * radius + np.asarray(centre)
+    left, top = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, (width - 1, height - 1))
+    right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 1, (width, height))
+    box = Image.new("L", ((right - left) * OVERSAMPLING, (bottom - top) * OVERSAMPLING))
+    ImageDraw.Draw(box).polygon([tuple(p) for p in (corners - (left, top)) * OVERSAMPLING], fill=255)
+    mask = np.zeros((height, width), np.uint8)
+    mask[top:bottom, left:right] = np.asarray(box.reduce(OVERSAMPLING))
+    return mask
 
 
 def cell_centre(position, width, height):

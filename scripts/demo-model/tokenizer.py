@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes tokenizer.json of the demo model: byte-level BPE with Qwen's pre-tokenization, learned from captions.
 
 usage: tokenizer.py DIRECTORY        writes DIRECTORY/tokenizer.json and tokenizer_config.json; same bytes every time

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Trains the text encoder and the transformer of the demo model by flow matching on latents of generated scenes.
 
 usage: train_dit.py DIRECTORY [--steps N] [--batch N] [--rate R] [--mixed P] [--fresh-peak] ...

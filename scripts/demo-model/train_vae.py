@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Trains the decoder or the encoder of the demo model by regression on the fixed latents of latents.py.
 
 usage: train_vae.py decoder|encoder DIRECTORY [--steps N] [--rate R] [--fresh-peak]
@@ -46,13 +47,22 @@ class Pictures:
         return [torch.tensor(np.stack(p)) for p in zip(*pairs)]
 
     def one(self, rng, side):
-        picture = scenes.render(scenes.random_scene(rng, False), rng)
-        latent = self.latent_map.encode(picture)
+        scene = scenes.random_scene(rng, False)
+        picture = scenes.render(scene, rng)
+        y, x = self.corner(scene, rng, side)
+        picture = picture[y : y + side, x : x + side]
         image = (picture.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)
-        y, x = rng.integers(0, (256 - side) // PATCH + 1, 2)
-        cells = side // PATCH
-        return (image[:, y * PATCH :, x * PATCH :][:, :side, :side].copy(),
-                latent[:, y:, x:][:, :cells, :cells].astype(np.float32).copy())
+        return image, self.latent_map.encode(picture).astype(np.float32)
+
+    @staticmethod
+    def corner(scene, rng, side):
+        """Of a crop on the grid, mostly near an edge of an object: there is little to learn from flat ground."""
+        centre = np.array(scenes.cell_centre(scenes.cells_of(scene)[0], 256, 256))[::-1]
+        if rng.random() < 0.8:
+            centre = centre + rng.uniform(-60, 60, 2) - side / 2
+        else:
+            centre = rng.uniform(0, 256, 2)
+        return np.clip((centre / PATCH).astype(int) * PATCH, 0, 256 - side)
 
 
 def side_and_batch(share):
@@ -133,7 +143,7 @@ def train(run):
         share = (run.step - run.started_at) / length
         side, batch = side_and_batch(share)
         factor = min(1, (run.step - run.started_at + 1) / 50) * (0.5 + 0.5 * np.cos(np.pi * share))
-        run.adam.param_groups[0]["lr"] = options.rate * max(0.02, factor)
+        run.adam.param_groups[0]["lr"] = float(options.rate * max(0.02, factor))
         image, latent = pictures.batch(np.random.default_rng([33, run.step]), side, batch)
         with torch.autocast("cpu", torch.bfloat16):
             loss, _, _ = LOSSES[options.part](run.vae, image, latent, torch.Generator().manual_seed(run.step))
