@@ -24,6 +24,12 @@ struct checkpoint {
 
 /* ---- opening */
 
+static const char *
+file_name(const struct safetensors *file)
+{
+	return strrchr(file->path, '/') + 1; /* every path is dir/name */
+}
+
 static int
 add_file(struct checkpoint *c, const char *name, struct err *e)
 {
@@ -32,8 +38,7 @@ add_file(struct checkpoint *c, const char *name, struct err *e)
 	int status;
 
 	for (size_t i = 0; i < c->file_count; i++) {
-		const char *slash = strrchr(c->files[i]->path, '/');
-		if (strcmp(slash + 1, name) == 0)
+		if (strcmp(file_name(c->files[i]), name) == 0)
 			return 0;
 	}
 	if (strchr(name, '/') != NULL || *name == '\0' || *name == '.')
@@ -63,6 +68,24 @@ find_entry(const struct checkpoint *c, const char *name)
 	return entry;
 }
 
+/* Whether each tensor lies where the index puts it and nowhere else. Two of one name, one of them stale, are
+ * what a half-replaced checkpoint looks like. */
+static int
+check_places(const struct checkpoint *c, const json_t *map, struct err *e)
+{
+	for (size_t i = 0; i < c->file_count; i++) {
+		for (size_t k = 0; k < c->files[i]->count; k++) {
+			const char *name = c->files[i]->entries[k].name;
+			const char *wanted = json_string_value(json_object_get(map, name));
+			if (wanted != NULL && strcmp(wanted, file_name(c->files[i])) != 0)
+				return err_set(e, ERR_BAD_CHECKPOINT,
+				    "%s: tensor %s: is in %s, the index puts it into %s", c->dir, name,
+				    file_name(c->files[i]), wanted);
+		}
+	}
+	return 0;
+}
+
 /* Opens every shard, then looks for every name: an index that promises what no shard has is found now, not at
  * use. */
 static int
@@ -86,7 +109,7 @@ open_shards(struct checkpoint *c, const json_t *map, struct err *e)
 			    "%s: tensor %s: the index puts it into %s, which lacks it", c->dir, name,
 			    json_string_value(file));
 	}
-	return 0;
+	return check_places(c, map, e);
 }
 
 static int

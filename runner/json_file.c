@@ -18,7 +18,9 @@ read_all(int fd, char *bytes, size_t count)
 {
 	while (count > 0) {
 		ssize_t n = read(fd, bytes, count);
-		if (n <= 0 && errno != EINTR)
+		if (n == 0)
+			errno = ENODATA; /* shorter than fstat said */
+		if (n == 0 || (n < 0 && errno != EINTR))
 			return false;
 		if (n > 0) {
 			bytes += n;

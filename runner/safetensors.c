@@ -31,6 +31,9 @@ static const struct {
     {"I64", 8, DT_F32, false},
     {"I32", 4, DT_F32, false},
     {"I16", 2, DT_F32, false},
+    {"U64", 8, DT_F32, false},
+    {"U32", 4, DT_F32, false},
+    {"U16", 2, DT_F32, false},
     {"I8", 1, DT_F32, false},
     {"U8", 1, DT_F32, false},
     {"BOOL", 1, DT_F32, false},
@@ -73,10 +76,10 @@ read_shape(const struct safetensors *f, const char *name, const json_t *json, st
 	for (size_t i = 0; i < rank; i++) {
 		const json_t *size = json_array_get(shape, i);
 		json_int_t n = json_integer_value(size);
-		if (!json_is_integer(size) || n < 0 || (uint64_t)n > f->map_bytes ||
-		    *count * (uint64_t)n > f->map_bytes)
+		if (!json_is_integer(size) || n < 0 || (n > 0 && *count > f->map_bytes / (uint64_t)n))
 			return err_set(e, ERR_BAD_CHECKPOINT,
-			    "%s: tensor %s: its shape is larger than the file", f->path, name);
+			    "%s: tensor %s: a size of its shape is not a count, or larger than the file",
+			    f->path, name);
 		t->dim[i] = n;
 		*count *= (uint64_t)n;
 	}
