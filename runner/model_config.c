@@ -173,6 +173,7 @@ static const struct fixed_row scheduler_fixed[] = {
     {"_class_name", "\"FlowMatchEulerDiscreteScheduler\""},
     {"num_train_timesteps", "1000"},
     {"use_dynamic_shifting", "false"},
+    {"shift_terminal", "null"},
     {"stochastic_sampling", "false"},
     {"use_karras_sigmas", "false"},
     {"use_exponential_sigmas", "false"},
@@ -195,12 +196,15 @@ check_fixed(const struct source *s, const struct fixed_row *rows, size_t count)
 	return 0;
 }
 
-static bool
-flag(const struct source *s, const char *key, bool fallback)
+static int
+read_flag(const struct source *s, const char *key, bool fallback, bool *out)
 {
 	const json_t *json = json_object_get(s->json, key);
 
-	return json_is_boolean(json) ? json_is_true(json) : fallback;
+	if (json != NULL && !json_is_boolean(json))
+		return err_set(s->e, ERR_BAD_CHECKPOINT, "%s: %s is not true or false", s->name, key);
+	*out = json != NULL ? json_is_true(json) : fallback;
+	return 0;
 }
 
 /* ---- the four files */
@@ -251,14 +255,20 @@ read_transformer(const struct source *s, struct transformer_config *c)
 	return check_transformer(s, c);
 }
 
-/* Newer configuration files keep the base in an object of its own. */
-static void
+/* Newer configuration files keep the base in an object of its own, with a kind of scaling. */
+static int
 read_rope_parameters(const struct source *s, struct text_encoder_config *c)
 {
-	const json_t *theta = json_object_get(json_object_get(s->json, "rope_parameters"), "rope_theta");
+	static const struct fixed_row kind = {"rope_type", "\"default\""};
+	static const struct number_row theta = {
+	    "rope_theta", DOUBLE, AT(text_encoder_config, rope_theta), 1, 1e12, NAN};
+	struct source parameters = {s->name, json_object_get(s->json, "rope_parameters"), s->e};
+	int status;
 
-	if (json_is_number(theta) && json_number_value(theta) >= 1)
-		c->rope_theta = json_number_value(theta);
+	if (!json_is_object(parameters.json))
+		return 0;
+	status = check_fixed(&parameters, &kind, 1);
+	return status != 0 ? status : read_number(&parameters, &theta, c);
 }
 
 static int
@@ -270,11 +280,34 @@ read_text(const struct source *s, struct text_encoder_config *c)
 		status = read_numbers(s, text_rows, COUNT(text_rows), c);
 	if (status != 0)
 		return status;
-	read_rope_parameters(s, c);
+	status = read_rope_parameters(s, c);
+	if (status != 0)
+		return status;
 	if (c->heads % c->kv_heads != 0 || c->head_dim % 2 != 0)
 		return err_set(s->e, ERR_BAD_CHECKPOINT,
 		    "%s: num_attention_heads must be a multiple of num_key_value_heads, and head_dim even",
 		    s->name);
+	return 0;
+}
+
+/* One plain block for each width: the public class also has blocks with attention. */
+static int
+check_up_blocks(const struct source *s, int blocks)
+{
+	const json_t *types = json_object_get(s->json, "up_block_types");
+	size_t i;
+	json_t *type;
+
+	if (!json_is_array(types) || json_array_size(types) != (size_t)blocks)
+		return err_set(s->e, ERR_BAD_CHECKPOINT,
+		    "%s: up_block_types is not a list of %d types, one for each of block_out_channels",
+		    s->name, blocks);
+	json_array_foreach(types, i, type)
+	{
+		if (!json_is_string(type) || strcmp(json_string_value(type), "UpDecoderBlock2D") != 0)
+			return err_set(s->e, ERR_UNSUPPORTED,
+			    "%s: up_block_types holds something other than UpDecoderBlock2D", s->name);
+	}
 	return 0;
 }
 
@@ -297,9 +330,12 @@ read_vae(const struct source *s, struct vae_config *c)
 			    c->block_out_channels[i], c->groups);
 	}
 	c->scale = 1 << (c->blocks - 1);
-	c->mid_attention = flag(s, "mid_block_add_attention", true);
-	c->post_quant_conv = flag(s, "use_post_quant_conv", true);
-	return 0;
+	status = check_up_blocks(s, c->blocks);
+	if (status == 0)
+		status = read_flag(s, "mid_block_add_attention", true, &c->mid_attention);
+	if (status == 0)
+		status = read_flag(s, "use_post_quant_conv", true, &c->post_quant_conv);
+	return status;
 }
 
 static int
