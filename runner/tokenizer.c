@@ -88,8 +88,12 @@ check_kind(const struct source *s)
 		return unsupported(s, "normalizer is not NFC");
 	if (json_array_size(steps) != 2 || !is_text(json_object_get(split, "type"), "Split") ||
 	    !is_text(json_object_get(split, "behavior"), "Isolated") || !absent_or_false(split, "invert") ||
-	    !json_is_string(regex) || !pretokenize_knows(json_string_value(regex)))
-		return unsupported(s, "pre_tokenizer does not split by Qwen's pattern");
+	    !json_is_string(regex))
+		return unsupported(s, "pre_tokenizer does not begin with a Split, Isolated, by a Regex");
+	if (!pretokenize_knows(json_string_value(regex)))
+		return err_set(s->e, ERR_UNSUPPORTED,
+		    "%s/tokenizer.json: splits by %.110s, which is not Qwen's pattern", s->dir,
+		    json_string_value(regex));
 	if (!is_text(json_object_get(bytes, "type"), "ByteLevel") ||
 	    !absent_or_false(bytes, "add_prefix_space") || !absent_or_false(bytes, "use_regex"))
 		return unsupported(s, "pre_tokenizer does not end in a plain ByteLevel");
@@ -119,15 +123,21 @@ byte_symbol(int byte, char out[5])
 	out[n] = '\0';
 }
 
+/* -1: no integer, or out of range. */
+static int32_t
+id_of(const json_t *value)
+{
+	if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+	    json_integer_value(value) >= MAX_VOCAB)
+		return -1;
+	return (int32_t)json_integer_value(value);
+}
+
 /* The id of a symbol; -1 when the vocabulary lacks it or its id is out of range. */
 static int32_t
 symbol_id(const struct source *s, const char *symbol)
 {
-	const json_t *id = json_object_get(s->vocab, symbol);
-
-	if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= MAX_VOCAB)
-		return -1;
-	return (int32_t)json_integer_value(id);
+	return id_of(json_object_get(s->vocab, symbol));
 }
 
 /* "a b" or ["a", "b"] into its two halves. */
@@ -208,8 +218,7 @@ add_added(struct tokenizer *t, const struct source *s, const json_t *json)
 	const json_t *id = json_object_get(json, "id"), *content = json_object_get(json, "content");
 	struct added_token *token = &t->added[t->added_count];
 
-	if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= MAX_VOCAB ||
-	    json_string_length(content) == 0)
+	if (id_of(id) < 0 || json_string_length(content) == 0)
 		return damaged(s, "added_tokens holds an entry without content or id");
 	if (!absent_or_false(json, "lstrip") || !absent_or_false(json, "rstrip") ||
 	    !absent_or_false(json, "single_word") || !absent_or_false(json, "normalized"))
@@ -219,7 +228,7 @@ add_added(struct tokenizer *t, const struct source *s, const json_t *json)
 	if (token->text == NULL)
 		return err_set(s->e, ERR_OUT_OF_MEMORY, "%s/tokenizer.json: out of memory", s->dir);
 	token->bytes = json_string_length(content);
-	token->id = (int32_t)json_integer_value(id);
+	token->id = id_of(id);
 	t->added_count++;
 	return 0;
 }
@@ -245,21 +254,45 @@ read_added(struct tokenizer *t, const struct source *s)
 	return 0;
 }
 
-static void
+/* The chat frame is made of these two; as plain text they would be a dozen ordinary tokens. */
+static int
+check_frame(const struct tokenizer *t, const struct source *s)
+{
+	static const char *const needed[] = {"<|im_start|>", "<|im_end|>"};
+
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+		size_t k = 0;
+		while (k < t->added_count && strcmp(t->added[k].text, needed[i]) != 0)
+			k++;
+		if (k == t->added_count)
+			return err_set(s->e, ERR_UNSUPPORTED,
+			    "%s/tokenizer.json: added_tokens lacks %s, which the chat frame is made of",
+			    s->dir, needed[i]);
+	}
+	return 0;
+}
+
+static int
 count_vocab(struct tokenizer *t, const struct source *s)
 {
 	const char *symbol;
-	json_t *id;
+	json_t *value;
 
-	json_object_foreach((json_t *)s->vocab, symbol, id)
+	json_object_foreach((json_t *)s->vocab, symbol, value)
 	{
-		if (json_is_integer(id) && (size_t)json_integer_value(id) + 1 > t->vocab)
-			t->vocab = (size_t)json_integer_value(id) + 1;
+		int32_t id = id_of(value);
+		if (id < 0)
+			return err_set(s->e, ERR_BAD_CHECKPOINT,
+			    "%s/tokenizer.json: vocab: the id of '%.40s' is not from 0 to %d", s->dir, symbol,
+			    MAX_VOCAB - 1);
+		if ((size_t)id + 1 > t->vocab)
+			t->vocab = (size_t)id + 1;
 	}
 	for (size_t i = 0; i < t->added_count; i++) {
 		if ((size_t)t->added[i].id + 1 > t->vocab)
 			t->vocab = (size_t)t->added[i].id + 1;
 	}
+	return 0;
 }
 
 int
@@ -281,10 +314,13 @@ tokenizer_open(struct tokenizer **out, const char *dir, struct err *e)
 		status = read_merges(t, &s);
 	if (status == 0)
 		status = read_added(t, &s);
-	if (status == 0) {
-		count_vocab(t, &s);
+	if (status == 0)
+		status = check_frame(t, &s);
+	if (status == 0)
+		status = count_vocab(t, &s);
+	if (status == 0)
 		*out = t;
-	} else
+	else if (t != NULL)
 		tokenizer_close(&t);
 	json_decref(root);
 	return status;
@@ -430,6 +466,8 @@ tokenizer_prompt(const struct tokenizer *t, const char *prompt, size_t max, bool
 	size_t prompt_bytes = strlen(prompt),
 	       bytes = sizeof(frame_head) - 1 + prompt_bytes + sizeof(frame_tail) - 1;
 	char *text = malloc(bytes + 1);
+	int32_t *list = NULL;
+	size_t n = 0;
 	int status;
 
 	if (text == NULL)
@@ -438,17 +476,18 @@ tokenizer_prompt(const struct tokenizer *t, const char *prompt, size_t max, bool
 	memcpy(text, frame_head, sizeof(frame_head) - 1);
 	memcpy(text + sizeof(frame_head) - 1, prompt, prompt_bytes);
 	memcpy(text + sizeof(frame_head) - 1 + prompt_bytes, frame_tail, sizeof(frame_tail));
-	status = tokenizer_encode(t, text, bytes, ids, count, e);
+	status = tokenizer_encode(t, text, bytes, &list, &n, e);
 	free(text);
 	if (status != 0)
 		return status;
-	*truncated = *count > max;
-	if (*truncated && !truncate) {
-		free(*ids);
+	if (n > max && !truncate) {
+		free(list);
 		return err_set(e, ERR_PROMPT_TOO_LONG,
 		    "the prompt has %zu tokens with its frame, %zu are possible; shorten it, or set truncate",
-		    *count, max);
+		    n, max);
 	}
-	*count = *truncated ? max : *count;
+	*ids = list;
+	*truncated = n > max;
+	*count = n > max ? max : n;
 	return 0;
 }
