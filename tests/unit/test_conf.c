@@ -1,0 +1,184 @@
+/*
+ * supervisor/conf: defaults, inheritance of [runner], conf.d, and errors that name file, line and key.
+ */
+#include "tests/unit/test.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "supervisor/conf.h"
+
+static char dir[] = "/tmp/zit-conf-XXXXXX";
+
+static const char *
+write_conf(const char *name, const char *text)
+{
+	static char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+	return path;
+}
+
+static struct conf *
+read_good(const char *text)
+{
+	struct conf *c = malloc(sizeof(*c));
+	struct err e;
+
+	if (conf_read(c, write_conf("zitd.conf", text), &e) != 0)
+		fail_msg("%s", e.text);
+	return c;
+}
+
+static void
+test_defaults(void **state)
+{
+	struct conf *c = read_good("[runner]\nmodel = /m\n");
+
+	(void)state;
+	assert_int_equal(c->queue.max_size, 50);
+	assert_true(
+	    c->queue.queue_timeout == 300 && c->zitd.connect_timeout == 10 && c->zitd.read_timeout == 60);
+	assert_int_equal(c->runner_count, 1);
+	assert_string_equal(c->runners[0].section_name, "0");
+	assert_true(c->runners[0].exec_timeout == 120);
+	assert_int_equal(c->runners[0].startretries, 3);
+	assert_int_equal(c->runners[0].stopsignal, SIGINT);
+	free(c);
+}
+
+static void
+test_runners_inherit(void **state)
+{
+	struct conf *c = read_good("[runner:a]\ndevice = cpu\n[runner]\nmodel = rel\nexec_timeout = "
+				   "7\n[runner:b]\nexec_timeout = 9\n");
+	char model[128];
+
+	(void)state;
+	snprintf(model, sizeof(model), "%s/rel", dir);
+	assert_int_equal(c->runner_count, 2);
+	assert_string_equal(c->runners[0].model, model); /* paths are relative to the file */
+	assert_string_equal(c->runners[0].device, "cpu");
+	assert_string_equal(c->runners[1].device, "auto");
+	assert_true(c->runners[0].exec_timeout == 7 && c->runners[1].exec_timeout == 9);
+	free(c);
+}
+
+static void
+test_directory_wins(void **state)
+{
+	struct conf *c;
+	char path[128];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/conf.d", dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	write_conf("conf.d/10.conf", "[queue]\nmax_size = 10\n");
+	write_conf("conf.d/20.conf", "[queue]\nmax_size = 20\n");
+	write_conf("conf.d/ignored.txt", "nonsense");
+	c = read_good("[queue]\nmax_size = 1\n[runner]\nmodel = /m\n");
+	assert_int_equal(c->queue.max_size, 20);
+	free(c);
+	write_conf("conf.d/10.conf", "");
+	write_conf("conf.d/20.conf", "");
+}
+
+static const struct {
+	const char *text, *says[3];
+} bad[] = {
+    {"[queue]\nmax_size = many\n", {"zitd.conf:2", "max_size", "integer from 1"}},
+    {"[queue]\nmax_size = 0\n", {"zitd.conf:2", "max_size", "1"}},
+    {"[queue]\nmax_size = 5.5\n", {"zitd.conf:2", "max_size", "integer"}},
+    {"\n[queue]\nmax_sise = 5\n", {"zitd.conf:3", "max_sise", "max_size"}},
+    {"[queu]\nmax_size = 5\n", {"zitd.conf:2", "[queu]", "[queue]"}},
+    {"[runner:]\ndevice = cpu\n", {"zitd.conf:2", "runner", ""}},
+    {"[queue:x]\nmax_size = 5\n", {"zitd.conf:2", "queue:x", ""}},
+    {"[runner]\nmodel = /m\nstopsignal = KILL\n", {"zitd.conf:3", "stopsignal", "INT"}},
+    {"[runner]\nmodel = /m\nprecision = fp8\n", {"zitd.conf:3", "precision", "bf16"}},
+    {"[zitd]\nlog_level = loud\n", {"zitd.conf:2", "log_level", "warning"}},
+    {"[runner]\nexec_timeout = -1\n", {"zitd.conf:2", "exec_timeout", "seconds"}},
+    {"[runner]\ndevice = cpu\n", {"zitd.conf", "no model", "model ="}},
+    {"this is not an option\n", {"zitd.conf:1", "key = value", ""}},
+};
+
+static void
+test_errors_name_the_place(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct conf c;
+		struct err e = {0};
+		if (conf_read(&c, write_conf("zitd.conf", bad[i].text), &e) != -ERR_BAD_CONFIG)
+			fail_msg("taken: %s", bad[i].text);
+		for (int k = 0; k < 3; k++) {
+			if (strstr(e.text, bad[i].says[k]) == NULL)
+				fail_msg("'%s' does not say '%s'", e.text, bad[i].says[k]);
+		}
+	}
+}
+
+static char changes[400];
+
+static void
+note_change(void *arg, const char *key, enum conf_when when)
+{
+	size_t used = strlen(changes);
+
+	(void)arg;
+	snprintf(changes + used, sizeof(changes) - used, "%s=%d ", key, (int)when);
+}
+
+static void
+test_comparison(void **state)
+{
+	struct conf *a = read_good("[queue]\nmax_size = 1\n[runner]\nmodel = /m\n[runner:x]\n device=cpu\n");
+	struct conf *b = read_good(
+	    "[queue]\nmax_size = 2\n[zitd]\nstate_dir = /s\n[runner]\nmodel = /n\n[runner:y]\ndevice=cpu\n");
+
+	(void)state;
+	conf_compare(a, a, note_change, NULL);
+	assert_string_equal(changes, "");
+	conf_compare(a, b, note_change, NULL);
+	assert_non_null(strstr(changes, "queue.max_size=0"));
+	assert_non_null(strstr(changes, "zitd.state_dir=2"));
+	assert_non_null(strstr(changes, "runner:y=2"));
+	assert_non_null(strstr(changes, "runner:x=2"));
+	free(a);
+	free(b);
+}
+
+static int
+set_up(void **state)
+{
+	(void)state;
+	return mkdtemp(dir) != NULL ? 0 : -1;
+}
+
+static int
+tear_down(void **state)
+{
+	char command[64];
+
+	(void)state;
+	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	return system(command);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_defaults),
+	    cmocka_unit_test(test_runners_inherit),
+	    cmocka_unit_test(test_directory_wins),
+	    cmocka_unit_test(test_errors_name_the_place),
+	    cmocka_unit_test(test_comparison),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
