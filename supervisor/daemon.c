@@ -392,7 +392,9 @@ may_enter(const struct daemon *d, const struct api_submit *p, struct err *e, jso
 		    "{s:f, s:i}", "retry_after_s", retry_after_s(d), "max_size", (int)d->conf.queue.max_size);
 		err_set(e, ERR_QUEUE_FULL, "The queue is full with %d jobs; try again after %g seconds.",
 		    queue_length(&d->queue), retry_after_s(d));
-	} else
+	} else if (p->has_seed && p->has_n && p->seed > INT64_MAX - p->n + 1)
+		err_set(e, ERR_INVALID_PARAM, "seed + n must stay below 2^63: picture i of n uses seed + i");
+	else
 		return size_fits(d, p, e);
 	return false;
 }

@@ -110,40 +110,42 @@ add_strips(double *sums, int64_t strips, int64_t channels)
 	}
 }
 
-/* Multiplier and addend of every channel: mul = w / sd, add = b - mean w / sd of its group. */
+/* Of every channel: the mean of its group, and w / sd. */
 static void
 channel_factors(const double *sums, int64_t pixels, int64_t channels, int groups, float eps, const float *w,
-    const float *b, float *mul, float *add)
+    float *mean, float *mul)
 {
 	int64_t width = channels / groups;
 	double count = (double)(pixels * width);
 
 	for (int64_t first = 0; first < channels; first += width) {
-		double sum = 0, squares = 0, mean, inverse;
+		double sum = 0, squares = 0, m, inverse;
 		for (int64_t c = first; c < first + width; c++) {
 			sum += sums[c];
 			squares += sums[channels + c];
 		}
-		mean = sum / count;
-		inverse = 1.0 / sqrt(fmax(squares / count - mean * mean, 0) + (double)eps);
+		m = sum / count;
+		inverse = 1.0 / sqrt(fmax(squares / count - m * m, 0) + (double)eps);
 		for (int64_t c = first; c < first + width; c++) {
+			mean[c] = (float)m;
 			mul[c] = (float)(w[c] * inverse);
-			add[c] = (float)(b[c] - mean * w[c] * inverse);
 		}
 	}
 }
 
+/* The mean is taken away before the product: x mul + (b - mean mul) in one would lose the digits that a small
+ * variance leaves. */
 static void
-apply_strip(
-    float *y, const float *x, int64_t pixels, int64_t channels, const float *mul, const float *add, bool silu)
+apply_strip(float *y, const float *x, int64_t pixels, int64_t channels, const float *mean, const float *mul,
+    const float *b, bool silu)
 {
 	for (int64_t p = 0; p < pixels; p++, x += channels, y += channels) {
 		if (silu) {
 			for (int64_t c = 0; c < channels; c++)
-				y[c] = fast_silu(x[c] * mul[c] + add[c]);
+				y[c] = fast_silu((x[c] - mean[c]) * mul[c] + b[c]);
 		} else {
 			for (int64_t c = 0; c < channels; c++)
-				y[c] = x[c] * mul[c] + add[c];
+				y[c] = (x[c] - mean[c]) * mul[c] + b[c];
 		}
 	}
 }
@@ -157,19 +159,19 @@ cpu_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const
 	size_t sum_bytes = (size_t)(strips * 2 * channels) * sizeof(double);
 	double *sums = cpu_scratch(c, SCRATCH_SUMS, sum_bytes + 2 * (size_t)channels * sizeof(float));
 	const float *in = x->data;
-	float *out = y->data, *mul, *add;
+	float *out = y->data, *mul, *mean;
 
 	if (cpu_failed(d))
 		return;
 	mul = (float *)((char *)sums + sum_bytes);
-	add = mul + channels;
+	mean = mul + channels;
 #pragma omp parallel for schedule(static)
 	for (int64_t s = 0; s < strips; s++) {
 		int64_t n = pixels - s * STRIP < STRIP ? pixels - s * STRIP : STRIP;
 		strip_sums(in + s * STRIP * channels, n, channels, sums + s * 2 * channels);
 	}
 	add_strips(sums, strips, channels);
-	channel_factors(sums, pixels, channels, groups, eps, w->data, b->data, mul, add);
+	channel_factors(sums, pixels, channels, groups, eps, w->data, mean, mul);
 #pragma omp parallel for schedule(static)
 	for (int64_t s = 0; s < strips; s++) {
 		int64_t n = pixels - s * STRIP < STRIP ? pixels - s * STRIP : STRIP;
