@@ -175,7 +175,7 @@ cpu_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const
 #pragma omp parallel for schedule(static)
 	for (int64_t s = 0; s < strips; s++) {
 		int64_t n = pixels - s * STRIP < STRIP ? pixels - s * STRIP : STRIP;
-		apply_strip(
-		    out + s * STRIP * channels, in + s * STRIP * channels, n, channels, mul, add, silu);
+		apply_strip(out + s * STRIP * channels, in + s * STRIP * channels, n, channels, mean, mul,
+		    b->data, silu);
 	}
 }
