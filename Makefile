@@ -32,7 +32,7 @@ KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/sampler.o runner/noise.o runner/dit.o \
 	runner/dit_time.o runner/text_encoder.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o runner/sha256.o \
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
-	runner/bpe.o runner/pretokenize.o
+	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
 RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o
 

@@ -13,6 +13,7 @@
 #include "ipc/utf8.h"
 #include "runner/bpe.h"
 #include "runner/json_file.h"
+#include "runner/nfc.h"
 #include "runner/pretokenize.h"
 
 enum { MAX_FILE = 64 * 1024 * 1024, MAX_ADDED = 4096, MAX_VOCAB = 1 << 24, MAX_SYMBOL = 1024 };
@@ -407,18 +408,15 @@ encode_segments(const struct tokenizer *t, const char *text, size_t bytes, struc
 static bool
 encode_plain(const struct tokenizer *t, const char *text, size_t bytes, struct ids *ids)
 {
-	utf8proc_uint8_t *nfc = NULL;
-	utf8proc_ssize_t n;
+	size_t count = 0;
+	char *normal;
 	bool ok;
 
 	if (bytes == 0)
 		return true;
-	n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes, &nfc,
-	    UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-	if (n < 0)
-		return false; /* only memory: the text is well-formed */
-	ok = encode_segments(t, (const char *)nfc, (size_t)n, ids);
-	free(nfc);
+	normal = nfc(text, bytes, &count);
+	ok = normal != NULL && encode_segments(t, normal, count, ids);
+	free(normal);
 	return ok;
 }
 
