@@ -318,8 +318,22 @@ class Zitd:
         if idle and hasattr(self, "baseline_fds"):
             until(lambda: self.fd_count() <= self.baseline_fds, 5.0,
                   f"descriptors back to {self.baseline_fds} (now {os.listdir(f'/proc/{self.process.pid}/fd')})")
+        for runner in self.status()["runners"]:
+            if runner["state"] == "idle":
+                self.audit_runner_fds(runner["pid"])
         maps = Path(f"/proc/{self.process.pid}/maps").read_text()
         assert maps.count("memfd:") <= len(self.status()["runners"])
+
+    @staticmethod
+    def audit_runner_fds(pid):
+        """A runner has stdin, stdout, stderr, its socket, its page, and what it made for itself: events and memory."""
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                target = os.readlink(f"/proc/{pid}/fd/{fd}")
+            except FileNotFoundError:
+                continue
+            own = target.startswith(("anon_inode:", "/memfd:"))
+            assert int(fd) <= 4 or own, f"runner {pid} holds {fd}: {target}"
 
     def audit_leftovers(self):
         assert until_empty(self.processes) == [], "processes left after the end"
