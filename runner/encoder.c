@@ -13,38 +13,26 @@
 #include "ipc/clock.h"
 #include "runner/png_writer.h"
 
-struct list {
-	struct encode_task *first, *last;
-};
+STAILQ_HEAD(task_list, encode_task);
 
 struct encoder {
 	pthread_t thread;
 	pthread_mutex_t lock; /* over all below */
 	pthread_cond_t wake;
-	struct list waiting, finished;
+	struct task_list waiting, finished;
 	int held; /* waiting, in hand or finished and not taken: at most ENCODER_DEPTH */
 	bool stop;
 	int event_fd;
 };
 
-static void
-list_append(struct list *l, struct encode_task *task)
-{
-	task->next = NULL;
-	if (l->first == NULL)
-		l->first = task;
-	else
-		l->last->next = task;
-	l->last = task;
-}
-
+/* The first task of a list, taken out; NULL when it is empty. */
 static struct encode_task *
-list_take(struct list *l)
+take_first(struct task_list *l)
 {
-	struct encode_task *task = l->first;
+	struct encode_task *task = STAILQ_FIRST(l);
 
 	if (task != NULL)
-		l->first = task->next;
+		STAILQ_REMOVE_HEAD(l, link);
 	return task;
 }
 
@@ -65,7 +53,7 @@ run(void *arg)
 
 	pthread_mutex_lock(&e->lock);
 	while (!e->stop) {
-		struct encode_task *task = list_take(&e->waiting);
+		struct encode_task *task = take_first(&e->waiting);
 		if (task == NULL) {
 			pthread_cond_wait(&e->wake, &e->lock);
 			continue;
@@ -73,7 +61,7 @@ run(void *arg)
 		pthread_mutex_unlock(&e->lock);
 		encode(task);
 		pthread_mutex_lock(&e->lock);
-		list_append(&e->finished, task);
+		STAILQ_INSERT_TAIL(&e->finished, task, link);
 		eventfd_write(e->event_fd, 1);
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -103,6 +91,8 @@ encoder_new(void)
 		return NULL;
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_cond_init(&e->wake, NULL);
+	STAILQ_INIT(&e->waiting);
+	STAILQ_INIT(&e->finished);
 	e->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (e->event_fd >= 0 && (errno = start_thread(e)) == 0)
 		return e;
@@ -125,7 +115,7 @@ encoder_free(struct encoder **out)
 	pthread_cond_signal(&e->wake);
 	pthread_mutex_unlock(&e->lock);
 	pthread_join(e->thread, NULL);
-	while ((task = list_take(&e->waiting)) != NULL || (task = list_take(&e->finished)) != NULL)
+	while ((task = take_first(&e->waiting)) != NULL || (task = take_first(&e->finished)) != NULL)
 		encode_task_free(&task);
 	close(e->event_fd);
 	free(e);
@@ -153,7 +143,7 @@ void
 encoder_put(struct encoder *e, struct encode_task *task)
 {
 	pthread_mutex_lock(&e->lock);
-	list_append(&e->waiting, task);
+	STAILQ_INSERT_TAIL(&e->waiting, task, link);
 	e->held++;
 	pthread_cond_signal(&e->wake);
 	pthread_mutex_unlock(&e->lock);
@@ -166,10 +156,10 @@ encoder_take(struct encoder *e)
 	eventfd_t count;
 
 	pthread_mutex_lock(&e->lock);
-	task = list_take(&e->finished);
+	task = take_first(&e->finished);
 	if (task != NULL)
 		e->held--;
-	if (e->finished.first == NULL)
+	if (STAILQ_EMPTY(&e->finished))
 		eventfd_read(e->event_fd, &count);
 	pthread_mutex_unlock(&e->lock);
 	return task;

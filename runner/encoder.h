@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "ipc/err.h"
 #include "runner/metadata.h"
@@ -25,7 +26,7 @@ struct encode_task {
 	uint64_t bytes;
 	double seconds;
 	struct err error;
-	struct encode_task *next;
+	STAILQ_ENTRY(encode_task) link; /* the encoder's */
 };
 
 struct encoder;

@@ -23,9 +23,7 @@ enum { STACK_BYTES = 128 * 1024 };
 
 #define TEMPORARY ".tmp-"
 
-struct list {
-	struct disk_task *first, *last;
-};
+STAILQ_HEAD(task_list, disk_task);
 
 struct disk {
 	struct ev_loop *loop;
@@ -33,31 +31,21 @@ struct disk {
 	pthread_t thread;
 	pthread_mutex_t lock; /* over all below */
 	pthread_cond_t wake_thread;
-	struct list waiting, finished;
+	struct task_list waiting, finished;
 	int pending;
 	bool stop;
 	int dir_fd;
 	char dir[PATH_MAX];
 };
 
-static void
-list_append(struct list *l, struct disk_task *task)
-{
-	task->next = NULL;
-	if (l->first == NULL)
-		l->first = task;
-	else
-		l->last->next = task;
-	l->last = task;
-}
-
+/* The first task of a list, taken out; NULL when it is empty. */
 static struct disk_task *
-list_take(struct list *l)
+take_first(struct task_list *l)
 {
-	struct disk_task *task = l->first;
+	struct disk_task *task = STAILQ_FIRST(l);
 
 	if (task != NULL)
-		l->first = task->next;
+		STAILQ_REMOVE_HEAD(l, link);
 	return task;
 }
 
@@ -158,7 +146,7 @@ run(void *arg)
 
 	pthread_mutex_lock(&d->lock);
 	for (;;) {
-		struct disk_task *task = list_take(&d->waiting);
+		struct disk_task *task = take_first(&d->waiting);
 		if (task == NULL && d->stop)
 			break;
 		if (task == NULL) {
@@ -168,7 +156,7 @@ run(void *arg)
 		pthread_mutex_unlock(&d->lock);
 		task->error = perform(d, task);
 		pthread_mutex_lock(&d->lock);
-		list_append(&d->finished, task);
+		STAILQ_INSERT_TAIL(&d->finished, task, link);
 		ev_async_send(d->loop, &d->wake_loop);
 	}
 	pthread_mutex_unlock(&d->lock);
@@ -183,7 +171,7 @@ take_finished(struct disk *d)
 	struct disk_task *task;
 
 	pthread_mutex_lock(&d->lock);
-	task = list_take(&d->finished);
+	task = take_first(&d->finished);
 	if (task != NULL)
 		d->pending--;
 	pthread_mutex_unlock(&d->lock);
@@ -232,6 +220,8 @@ disk_new(struct ev_loop *loop, const char *dir)
 		return NULL;
 	snprintf(d->dir, sizeof(d->dir), "%s", dir);
 	d->loop = loop;
+	STAILQ_INIT(&d->waiting);
+	STAILQ_INIT(&d->finished);
 	if (mkdir(dir, 0750) != 0 && errno != EEXIST)
 		goto out;
 	d->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -267,7 +257,7 @@ disk_free(struct disk **out)
 	pthread_mutex_unlock(&d->lock);
 	pthread_join(d->thread, NULL);
 	ev_async_stop(d->loop, &d->wake_loop);
-	while ((task = list_take(&d->finished)) != NULL)
+	while ((task = take_first(&d->finished)) != NULL)
 		free(task);
 	close(d->dir_fd);
 	free(d);
@@ -283,7 +273,7 @@ disk_put(struct disk *d, const struct disk_task *given)
 		return -ERR_SYSTEM;
 	*task = *given;
 	pthread_mutex_lock(&d->lock);
-	list_append(&d->waiting, task);
+	STAILQ_INSERT_TAIL(&d->waiting, task, link);
 	d->pending++;
 	pthread_cond_signal(&d->wake_thread);
 	pthread_mutex_unlock(&d->lock);

@@ -8,6 +8,7 @@
 #include <ev.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct disk;
 
@@ -26,7 +27,7 @@ struct disk_task {
 	void (*done)(struct disk_task *task); /* on the loop's thread; NULL: nobody waits */
 	void *arg;
 	uint64_t arg_number;
-	struct disk_task *next;
+	STAILQ_ENTRY(disk_task) link; /* the disk's */
 };
 
 /* `dir` is made when it is not there. NULL with errno. */
