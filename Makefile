@@ -36,7 +36,7 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/samp
 
 RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o
 
-SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
+SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_jobs.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
 	supervisor/outbox.o supervisor/methods.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/sched.o \
 	supervisor/runner.o supervisor/runner_messages.o supervisor/runner_death.o supervisor/spawn.o supervisor/disk.o \
 	supervisor/notify.o

@@ -1,0 +1,54 @@
+/*
+ * What the files of the daemon share: daemon.c (the loop, start and end), daemon_jobs.c (admission, records,
+ * results), daemon_orders.c (status, restart, reload). Nobody else includes this.
+ */
+#ifndef SUPERVISOR_DAEMON_INSIDE_H
+#define SUPERVISOR_DAEMON_INSIDE_H
+
+#include "supervisor/client.h"
+#include "supervisor/daemon.h"
+#include "supervisor/disk.h"
+#include "supervisor/paths.h"
+#include "supervisor/queue.h"
+#include "supervisor/runner.h"
+
+enum { SIGNALS = 3 };
+
+enum phase { SERVING, DRAINING, STOPPING, FLUSHING };
+
+struct daemon {
+	struct ev_loop *loop;
+	struct conf conf;
+	struct daemon_options options;
+	struct paths paths;
+	struct clients *clients;
+	struct disk *disk;
+	struct runner *runners[CONF_MAX_RUNNERS];
+	int runner_count;
+	struct queue queue;
+	struct job_line jobs; /* all that are kept, by all_link, oldest first */
+	int final_kept;
+
+	enum phase phase;
+	bool changed, was_ready;
+	int64_t started_us, turn_us;	 /* turn: when the loop woke last */
+	double mean_run_s;		 /* of the last jobs, for advice */
+	long long admitted, ended, done; /* counts of jobs */
+
+	struct ev_prepare before_sleep;
+	struct ev_check after_sleep;
+	struct ev_signal signals[SIGNALS];
+	struct ev_timer housekeeping, drain_clock, watchdog;
+};
+
+/* Runners that serve, or are on their way to. */
+int daemon_serving_runners(const struct daemon *d);
+void daemon_set_log_level(const struct daemon *d);
+void daemon_tell_status(const struct daemon *d);
+/* Forgets the oldest records over the limit; removes pictures past their retention. */
+void daemon_trim_history(struct daemon *d);
+void daemon_expire_results(struct daemon *d);
+
+extern const struct job_hooks daemon_job_hooks;
+
+#endif

@@ -1,0 +1,298 @@
+/*
+ * The daemon's jobs: which are let in, which are kept, what becomes of their results.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "supervisor/daemon_inside.h"
+#include "supervisor/methods.h"
+
+/* ---- jobs that are kept */
+
+struct job *
+daemon_next_job(const struct daemon *d, const struct job *job)
+{
+	return job == NULL ? TAILQ_FIRST(&d->jobs) : TAILQ_NEXT(job, all_link);
+}
+
+struct job *
+daemon_next_queued(const struct daemon *d, const struct job *job)
+{
+	return queue_next(&d->queue, job);
+}
+
+int
+daemon_position(const struct daemon *d, const struct job *job)
+{
+	return queue_position(&d->queue, job);
+}
+
+struct job *
+daemon_find_job(const struct daemon *d, const char *id)
+{
+	struct job *job;
+
+	TAILQ_FOREACH(job, &d->jobs, all_link)
+	{
+		if (strcmp(job->id, id) == 0)
+			return job;
+	}
+	return NULL;
+}
+
+static void
+remove_pictures(struct daemon *d, struct job *job)
+{
+	for (int i = 0; i < job->picture_count; i++) {
+		struct disk_task task = {.kind = DISK_REMOVE, .fd = -1};
+		snprintf(task.name, sizeof(task.name), "%s", job->pictures[i].name);
+		if (task.name[0] != '\0')
+			disk_put(d->disk, &task);
+	}
+	job->expired = true;
+}
+
+/* Forgets the oldest records over the limit, and their pictures with them. */
+void
+daemon_trim_history(struct daemon *d)
+{
+	struct job *job = TAILQ_FIRST(&d->jobs), *next;
+
+	for (; job != NULL && d->final_kept > d->conf.queue.history; job = next) {
+		next = TAILQ_NEXT(job, all_link);
+		if (!job_is_final(job))
+			continue;
+		if (!job->expired)
+			remove_pictures(d, job);
+		TAILQ_REMOVE(&d->jobs, job, all_link);
+		d->final_kept--;
+		job_free(&job);
+	}
+}
+
+void
+daemon_expire_results(struct daemon *d)
+{
+	int64_t now_us = clock_now_us();
+	struct job *job;
+
+	TAILQ_FOREACH(job, &d->jobs, all_link)
+	{
+		double kept_s =
+		    job->was_waited_for ? d->conf.results.retention_waited : d->conf.results.retention;
+		if (job_state(job) == JOB_DONE && !job->expired &&
+		    (double)(now_us - job->ended_us) * 1e-6 > kept_s)
+			remove_pictures(d, job);
+	}
+}
+
+/* ---- what jobs tell */
+
+static void
+on_ended(struct job *job)
+{
+	struct daemon *d = job->daemon;
+
+	if (job->in_queue)
+		queue_remove(&d->queue, job);
+	d->ended++;
+	d->done += job_state(job) == JOB_DONE;
+	d->final_kept++;
+	if (job_state(job) == JOB_DONE) {
+		double run_s = (double)(job->ended_us - job->started_us) * 1e-6;
+		d->mean_run_s = d->mean_run_s > 0 ? 0.8 * d->mean_run_s + 0.2 * run_s : run_s;
+	}
+	methods_job_ended(job);
+	for (int i = 0; i < job->picture_count; i++) {
+		if (job->pictures[i].fd >= 0)
+			close(job->pictures[i].fd);
+		job->pictures[i].fd = -1;
+	}
+	d->changed = true;
+}
+
+static void
+on_requeued(struct job *job)
+{
+	struct daemon *d = job->daemon;
+	struct err e;
+
+	queue_push_front(&d->queue, job);
+	d->changed = true;
+	if (d->phase == SERVING)
+		return;
+	err_set(&e, ERR_DRAINING, "%s", err_row(ERR_DRAINING)->text);
+	job_event_error(job, JOB_EVENT_FAULT, &e);
+}
+
+static void
+on_overdue(struct job *job)
+{
+	if (job->runner != NULL)
+		runner_drop_job(job->runner);
+}
+
+const struct job_hooks daemon_job_hooks = {methods_job_advanced, on_ended, on_requeued, on_overdue};
+
+/* ---- results */
+
+static struct job *
+find_number(const struct daemon *d, uint64_t number)
+{
+	struct job *job;
+
+	TAILQ_FOREACH(job, &d->jobs, all_link)
+	{
+		if (job->number == number)
+			return job;
+	}
+	return NULL;
+}
+
+/* One picture's file is there, or not. arg_number is the job's number * JOB_MAX_PICTURES + picture. */
+static void
+on_written(struct disk_task *task)
+{
+	struct daemon *d = task->arg;
+	struct job *job = find_number(d, task->arg_number / JOB_MAX_PICTURES);
+	struct err e;
+
+	if (job == NULL || job_state(job) != JOB_STORED)
+		return; /* it failed meanwhile; the sweep of the next start takes the file */
+	if (task->error != 0) {
+		bool full = task->error == ENOSPC || task->error == EDQUOT || task->error == EROFS;
+		err_set(&e, full ? ERR_DISK_FULL : ERR_SYSTEM, "The picture cannot be written to %.120s: %s.",
+		    disk_dir(d->disk), strerror(task->error));
+		job_event_error(job, JOB_EVENT_FAULT, &e);
+		return;
+	}
+	snprintf(
+	    job->pictures[task->arg_number % JOB_MAX_PICTURES].name, sizeof(task->name), "%s", task->name);
+	if (--job->unwritten == 0)
+		job_event(job, JOB_EVENT_WRITTEN);
+}
+
+void
+daemon_store(struct daemon *d, struct job *job)
+{
+	job->unwritten = job->picture_count;
+	for (int i = 0; i < job->picture_count; i++) {
+		struct disk_task task = {.kind = DISK_WRITE,
+		    .done = on_written,
+		    .arg = d,
+		    .arg_number = job->number * JOB_MAX_PICTURES + (uint64_t)i};
+		task.fd = fcntl(job->pictures[i].fd, F_DUPFD_CLOEXEC, 0);
+		snprintf(task.name, sizeof(task.name), "%s-%d.png", job->id, i);
+		if (task.fd >= 0 && disk_put(d->disk, &task) == 0)
+			continue;
+		if (task.fd >= 0)
+			close(task.fd);
+		log_err("job %s: its result cannot be handed to the disk thread",
+		    job->id); /* its clock ends it */
+	}
+}
+
+int
+daemon_open_picture(const struct daemon *d, const struct job *job, int index)
+{
+	char path[PATH_MAX];
+
+	/* Through /proc, so that the reader gets an offset of its own and no way to write. */
+	if (job->pictures[index].fd >= 0)
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", job->pictures[index].fd);
+	else
+		snprintf(path, sizeof(path), "%.3900s/%s", d->paths.results, job->pictures[index].name);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* ---- admission */
+
+int
+daemon_serving_runners(const struct daemon *d)
+{
+	int count = 0;
+
+	for (int i = 0; i < d->runner_count; i++)
+		count += runner_may_serve(d->runners[i]);
+	return count;
+}
+
+/* How long until a place is free: the time that one of the runners takes for a job, by the last ones. */
+static double
+retry_after_s(const struct daemon *d)
+{
+	int runners = daemon_serving_runners(d);
+	double wait_s = d->mean_run_s > 0 && runners > 0 ? d->mean_run_s / runners : 1.0;
+
+	return wait_s > 1.0 ? ceil(wait_s) : 1.0;
+}
+
+/* Whether any runner that has been ready could draw it; true while none has been. */
+static bool
+size_fits(const struct daemon *d, const struct api_submit *p, struct err *e)
+{
+	int default_side, max_side, fit = 0, known = 0;
+	int64_t max_pixels, largest = 0;
+
+	for (int i = 0; i < d->runner_count; i++) {
+		int64_t width, height;
+		if (!runner_limits(d->runners[i], &default_side, &max_side, &max_pixels))
+			continue;
+		known++;
+		width = p->has_width ? p->width : default_side;
+		height = p->has_height ? p->height : default_side;
+		fit += width <= max_side && height <= max_side && width * height <= max_pixels;
+		largest = max_pixels > largest ? max_pixels : largest;
+	}
+	if (known == 0 || fit > 0)
+		return true;
+	err_set(e, ERR_TOO_BIG, "the picture is too big: at most %lld pixels (%dx%d) can be drawn here",
+	    (long long)largest, (int)sqrt((double)largest) / 16 * 16, (int)sqrt((double)largest) / 16 * 16);
+	return false;
+}
+
+static bool
+may_enter(const struct daemon *d, const struct api_submit *p, struct err *e, json_t **data)
+{
+	if (d->phase != SERVING)
+		err_set(e, ERR_DRAINING, "%s", err_row(ERR_DRAINING)->text);
+	else if (daemon_serving_runners(d) == 0)
+		err_set(e, ERR_NO_RUNNER, "%s", err_row(ERR_NO_RUNNER)->text);
+	else if (queue_length(&d->queue) >= d->conf.queue.max_size) {
+		*data = json_pack(
+		    "{s:f, s:i}", "retry_after_s", retry_after_s(d), "max_size", (int)d->conf.queue.max_size);
+		err_set(e, ERR_QUEUE_FULL, "The queue is full with %d jobs; try again after %g seconds.",
+		    queue_length(&d->queue), retry_after_s(d));
+	} else if (p->has_seed && p->has_n && p->seed > INT64_MAX - p->n + 1)
+		err_set(e, ERR_INVALID_PARAM, "seed + n must stay below 2^63: picture i of n uses seed + i");
+	else
+		return size_fits(d, p, e);
+	return false;
+}
+
+struct job *
+daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid, struct err *e, json_t **data)
+{
+	struct job *job;
+
+	if (!may_enter(d, p, e, data))
+		return NULL;
+	job = job_new(d, p, uid, pid);
+	if (job == NULL) {
+		err_set(e, ERR_SYSTEM, "out of memory");
+		return NULL;
+	}
+	queue_push(&d->queue, job);
+	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
+	d->admitted++;
+	d->changed = true;
+	log_info("job %s: accepted from uid %d, class %s", job->id, (int)uid, job_class_name(job->class));
+	return job;
+}

@@ -1,0 +1,178 @@
+/*
+ * What is asked of the daemon as a whole: its status, restarts of runners, another configuration.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "build_id.h"
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "supervisor/daemon_inside.h"
+#include "supervisor/notify.h"
+
+/* ---- status */
+
+static const char *
+phase_name(const struct daemon *d)
+{
+	int ready = 0;
+
+	if (d->phase != SERVING)
+		return "draining";
+	for (int i = 0; i < d->runner_count; i++) {
+		enum runner_state state = runner_state(d->runners[i]);
+		ready += state == RUNNER_IDLE || state == RUNNER_BUSY || state == RUNNER_CANCELLING;
+	}
+	if (ready == d->runner_count)
+		return "ready";
+	return ready > 0 ? "degraded" : daemon_serving_runners(d) > 0 ? "starting" : "failed";
+}
+
+void
+daemon_tell_status(const struct daemon *d)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "%s, %d of %d runners may serve, %d queued (high %d, normal %d, low %d)",
+	    phase_name(d), daemon_serving_runners(d), d->runner_count, queue_length(&d->queue),
+	    d->queue.counts[CLASS_HIGH], d->queue.counts[CLASS_NORMAL], d->queue.counts[CLASS_LOW]);
+	notify_status(text);
+}
+
+static long long
+resident_bytes(void)
+{
+	long long size, resident = 0;
+	FILE *file = fopen("/proc/self/statm", "re");
+
+	if (file != NULL) {
+		if (fscanf(file, "%lld %lld", &size, &resident) != 2)
+			resident = 0;
+		fclose(file);
+	}
+	return resident * sysconf(_SC_PAGESIZE);
+}
+
+json_t *
+daemon_runners(struct daemon *d)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < d->runner_count; i++)
+		json_array_append_new(list, runner_record(d->runners[i]));
+	return list;
+}
+
+json_t *
+daemon_status(struct daemon *d)
+{
+	json_t *queue = json_pack("{s:i, s:i, s:i, s:i}", "high", d->queue.counts[CLASS_HIGH], "normal",
+	    d->queue.counts[CLASS_NORMAL], "low", d->queue.counts[CLASS_LOW], "max_size",
+	    (int)d->conf.queue.max_size);
+	json_t *counters = json_pack("{s:I, s:I, s:I}", "accepted", (json_int_t)d->admitted, "ended",
+	    (json_int_t)d->ended, "done", (json_int_t)d->done);
+
+	return json_pack("{s:s, s:s, s:s, s:i, s:f, s:o, s:o, s:o, s:i, s:I}", "version", ZIT_VERSION,
+	    "build", ZIT_BUILD, "state", phase_name(d), "pid", (int)getpid(), "uptime_s",
+	    (double)(clock_now_us() - d->started_us) * 1e-6, "runners", daemon_runners(d), "queue", queue,
+	    "counters", counters, "clients", clients_count(d->clients), "rss_bytes",
+	    (json_int_t)resident_bytes());
+}
+
+/* ---- orders */
+
+json_t *
+daemon_restart(struct daemon *d, const char *name)
+{
+	json_t *names = json_array();
+
+	for (int i = 0; i < d->runner_count; i++) {
+		const char *own = runner_conf(d->runners[i])->section_name;
+		if (name != NULL && strcmp(name, own) != 0)
+			continue;
+		log_notice("runner %s: restart was asked for", own);
+		json_array_append_new(names, json_string(own));
+		runner_restart(d->runners[i]);
+	}
+	if (json_array_size(names) > 0)
+		return names;
+	json_decref(names);
+	return NULL;
+}
+
+struct changes {
+	json_t *all, *respawn, *restart;
+};
+
+static void
+note_change(void *arg, const char *key, enum conf_when when)
+{
+	struct changes *changes = arg;
+
+	log_notice("configuration: %s changed%s", key,
+	    when == CONF_RESPAWN   ? "; restart the runner to use it"
+	    : when == CONF_RESTART ? "; restart zitd to use it"
+				   : "");
+	json_array_append_new(changes->all, json_string(key));
+	if (when == CONF_RESPAWN)
+		json_array_append_new(changes->respawn, json_string(key));
+	if (when == CONF_RESTART)
+		json_array_append_new(changes->restart, json_string(key));
+}
+
+void
+daemon_set_log_level(const struct daemon *d)
+{
+	enum log_level level = LOG_LEVEL_INFO;
+
+	log_level_parse(d->options.log_level != NULL ? d->options.log_level : d->conf.zitd.log_level, &level);
+	log_set_level(level);
+}
+
+/* Each runner goes on with its own section; the set of runners is fixed until zitd is restarted. */
+static void
+apply_conf(struct daemon *d, const struct conf *fresh)
+{
+	for (int i = 0; i < d->runner_count; i++) {
+		for (int k = 0; k < fresh->runner_count; k++) {
+			if (strcmp(runner_conf(d->runners[i])->section_name,
+				fresh->runners[k].section_name) == 0)
+				runner_set_conf(d->runners[i], &fresh->runners[k]);
+		}
+		if (runner_state(d->runners[i]) == RUNNER_FAILED)
+			runner_restart(d->runners[i]); /* its reason may be gone */
+	}
+	d->conf = *fresh;
+	daemon_set_log_level(d);
+	d->changed = true;
+}
+
+json_t *
+daemon_reload(struct daemon *d, struct err *e)
+{
+	struct changes changes = {json_array(), json_array(), json_array()};
+	struct conf *fresh = malloc(sizeof(*fresh));
+	int status;
+
+	notify_reloading();
+	status =
+	    fresh != NULL ? conf_read(fresh, d->options.config, e) : err_set(e, ERR_SYSTEM, "out of memory");
+	if (status == 0) {
+		conf_compare(&d->conf, fresh, note_change, &changes);
+		apply_conf(d, fresh);
+		log_notice("configuration reloaded from %s: %zu keys changed", d->options.config,
+		    json_array_size(changes.all));
+	} else
+		log_err("configuration not reloaded, the old one stays: %s", e->text);
+	notify_reloaded();
+	free(fresh);
+	if (status == 0)
+		return json_pack("{s:o, s:o, s:o}", "changed", changes.all, "need_runner_restart",
+		    changes.respawn, "need_restart", changes.restart);
+	json_decref(changes.all);
+	json_decref(changes.respawn);
+	json_decref(changes.restart);
+	return NULL;
+}
