@@ -262,7 +262,8 @@ read_rope_parameters(const struct source *s, struct text_encoder_config *c)
 	static const struct fixed_row kind = {"rope_type", "\"default\""};
 	static const struct number_row theta = {
 	    "rope_theta", DOUBLE, AT(text_encoder_config, rope_theta), 1, 1e12, NAN};
-	struct source parameters = {s->name, json_object_get(s->json, "rope_parameters"), s->e};
+	struct source parameters = {
+	    "text_encoder/config.json: rope_parameters", json_object_get(s->json, "rope_parameters"), s->e};
 	int status;
 
 	if (!json_is_object(parameters.json))
@@ -326,7 +327,7 @@ read_vae(const struct source *s, struct vae_config *c)
 	for (int i = 0; i < c->blocks; i++) {
 		if (c->block_out_channels[i] % c->groups != 0)
 			return err_set(s->e, ERR_BAD_CHECKPOINT,
-			    "%s: %d channels do not divide into norm_num_groups %d", s->name,
+			    "%s: block_out_channels holds %d, not a multiple of norm_num_groups %d", s->name,
 			    c->block_out_channels[i], c->groups);
 	}
 	c->scale = 1 << (c->blocks - 1);

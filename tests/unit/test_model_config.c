@@ -80,6 +80,18 @@ static const struct {
     {"vae/config.json", "norm_num_groups", "0", ERR_BAD_CHECKPOINT},
     {"vae/config.json", "act_fn", "\"relu\"", ERR_UNSUPPORTED},
     {"vae/config.json", "latents_mean", "[1]", ERR_UNSUPPORTED},
+    {"vae/config.json", "up_block_types", NULL, ERR_BAD_CHECKPOINT},
+    {"vae/config.json", "up_block_types", "[\"UpDecoderBlock2D\"]", ERR_BAD_CHECKPOINT},
+    {"vae/config.json", "up_block_types",
+	"[\"AttnUpDecoderBlock2D\",\"UpDecoderBlock2D\",\"UpDecoderBlock2D\",\"UpDecoderBlock2D\"]",
+	ERR_UNSUPPORTED},
+    {"vae/config.json", "use_post_quant_conv", "0", ERR_BAD_CHECKPOINT},
+    {"vae/config.json", "sample_size", "100000", ERR_BAD_CHECKPOINT},
+    {"text_encoder/config.json", "rope_parameters", "{\"rope_theta\":1e6,\"rope_type\":\"yarn\"}",
+	ERR_UNSUPPORTED},
+    {"text_encoder/config.json", "rope_parameters", "{\"rope_type\":\"default\"}", ERR_BAD_CHECKPOINT},
+    {"text_encoder/config.json", "rope_theta", "1e99", ERR_BAD_CHECKPOINT},
+    {"scheduler/scheduler_config.json", "shift_terminal", "0.1", ERR_UNSUPPORTED},
     {"scheduler/scheduler_config.json", "use_dynamic_shifting", "true", ERR_UNSUPPORTED},
     {"scheduler/scheduler_config.json", "shift", "0", ERR_BAD_CHECKPOINT},
 };
@@ -119,7 +131,7 @@ test_bad_edits(void **state)
 		struct err e = {0};
 		write_edited(edits[i].file, edits[i].key, edits[i].value);
 		if (model_config_read(&c, dir, &e) != -(int)edits[i].code ||
-		    strstr(e.text, "config.json") == NULL)
+		    strstr(e.text, edits[i].file) == NULL || strstr(e.text, edits[i].key) == NULL)
 			fail_msg("%s: %s = %s: %s", edits[i].file, edits[i].key,
 			    edits[i].value ? edits[i].value : "(absent)", e.code != 0 ? e.text : "taken");
 	}
