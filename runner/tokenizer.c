@@ -359,6 +359,8 @@ ids_make_room(struct ids *ids, size_t more)
 	size_t room = ids->room > 0 ? ids->room : 64;
 	int32_t *data;
 
+	if (ids->count + more <= ids->room)
+		return true;
 	while (room < ids->count + more)
 		room *= 2;
 	data = realloc(ids->data, room * sizeof(*data));
