@@ -245,11 +245,11 @@ is_healthy(const struct daemon *d)
 		if (!runner_is_sound(d->runners[i]))
 			return false;
 	}
-	return is_conserved(d);
+	return is_conserved(d) && disk_is_alive(d->disk);
 }
 
-/* A sick runner is a legal state; a loop that lags or a count that is wrong is not. A ping that comes late by
- * a second shows the lag by itself. */
+/* A sick runner is a legal state; a loop that lags, a stuck disk or a count that is wrong is not. A ping that
+ * comes late by a second shows the lag by itself. */
 static void
 on_watchdog(struct ev_loop *loop, struct ev_timer *w, int events)
 {
@@ -261,7 +261,8 @@ on_watchdog(struct ev_loop *loop, struct ev_timer *w, int events)
 	if (lag_us < MAX_LAG_US && is_healthy(d))
 		notify_watchdog();
 	else
-		log_err("watchdog: not told that all is well: the loop lags %.3f s, or a count is wrong",
+		log_err("watchdog: not told that all is well: the loop lags %.3f s, the disk is stuck, or a "
+			"count is wrong",
 		    (double)lag_us * 1e-6);
 }
 

@@ -17,11 +17,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ipc/clock.h"
 #include "ipc/err.h"
 
 enum { STACK_BYTES = 128 * 1024 };
 
 #define TEMPORARY ".tmp-"
+#define STALL_US (60 * INT64_C(1000000))
 
 STAILQ_HEAD(task_list, disk_task);
 
@@ -33,6 +35,7 @@ struct disk {
 	pthread_cond_t wake_thread;
 	struct task_list waiting, finished;
 	int pending;
+	int64_t moved_us; /* when the last task was finished, or the first of a run was handed over */
 	bool stop;
 	int dir_fd;
 	char dir[PATH_MAX];
@@ -172,8 +175,10 @@ take_finished(struct disk *d)
 
 	pthread_mutex_lock(&d->lock);
 	task = take_first(&d->finished);
-	if (task != NULL)
+	if (task != NULL) {
 		d->pending--;
+		d->moved_us = clock_now_us();
+	}
 	pthread_mutex_unlock(&d->lock);
 	return task;
 }
@@ -274,7 +279,8 @@ disk_put(struct disk *d, const struct disk_task *given)
 	*task = *given;
 	pthread_mutex_lock(&d->lock);
 	STAILQ_INSERT_TAIL(&d->waiting, task, link);
-	d->pending++;
+	if (d->pending++ == 0)
+		d->moved_us = clock_now_us();
 	pthread_cond_signal(&d->wake_thread);
 	pthread_mutex_unlock(&d->lock);
 	return 0;
@@ -295,4 +301,15 @@ disk_pending(struct disk *d)
 	pending = d->pending;
 	pthread_mutex_unlock(&d->lock);
 	return pending;
+}
+
+bool
+disk_is_alive(struct disk *d)
+{
+	bool alive;
+
+	pthread_mutex_lock(&d->lock);
+	alive = d->pending == 0 || clock_now_us() - d->moved_us < STALL_US;
+	pthread_mutex_unlock(&d->lock);
+	return alive;
 }

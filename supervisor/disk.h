@@ -36,6 +36,7 @@ void disk_free(struct disk **d); /* finishes what was handed over; nobody hears 
 /* Takes a copy of the task. -ERR_SYSTEM: no memory, and the fd is still the caller's. */
 int disk_put(struct disk *d, const struct disk_task *task);
 const char *disk_dir(const struct disk *d);
-int disk_pending(struct disk *d); /* tasks handed over and not done */
+int disk_pending(struct disk *d);   /* tasks handed over and not done */
+bool disk_is_alive(struct disk *d); /* nothing to do, or something was finished within the last minute */
 
 #endif
