@@ -122,7 +122,9 @@ def write_part(folder, config, tensors, name):
     os.makedirs(folder, exist_ok=True)
     write_json(os.path.join(folder, "config.json"), config)
     tensors = {k: v.detach().bfloat16().contiguous().clone() for k, v in tensors.items()}
-    save_file(tensors, os.path.join(folder, name), metadata={"format": "pt"})
+    path = os.path.join(folder, name)
+    save_file(tensors, path, metadata={"format": "pt"})
+    os.chmod(path, 0o644)  # save_file keeps its file to the owner
 
 
 def strip(state, prefix):
