@@ -96,7 +96,6 @@ $(GOLDEN_ALL): tests/golden/golden-tiny.py
 	@touch $@
 
 golden: $(GOLDEN_ALL)
-demo-model: $(GOLDEN)/.done
 
 # The model against the numpy model and the public implementation. Run from the root, where the vectors are.
 MODEL_TESTS := stages golden model reference
@@ -220,5 +219,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all man golden demo-model clean install bench bench-pipeline bench-service \
+.PHONY: all man golden clean install bench bench-pipeline bench-service \
 	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man
