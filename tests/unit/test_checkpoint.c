@@ -3,6 +3,7 @@
  * crash.
  */
 #include "tests/unit/test.h"
+#include "tests/unit/temp_dir.h"
 
 #include <jansson.h>
 #include <sys/stat.h>
@@ -12,8 +13,6 @@
 #include "runner/checkpoint.h"
 
 enum { CUTS = 50, FLIPS = 300, TWO = 2 };
-
-static char dir[] = "/tmp/zit-checkpoint-XXXXXX";
 
 static void
 write_bytes(const char *name, const void *bytes, size_t count)
@@ -568,23 +567,6 @@ test_real_indexes_with_empty_shards(void **state)
 	}
 }
 
-static int
-set_up(void **state)
-{
-	(void)state;
-	return mkdtemp(dir) != NULL ? 0 : -1;
-}
-
-static int
-tear_down(void **state)
-{
-	char command[64];
-
-	(void)state;
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
-}
-
 int
 main(void)
 {
@@ -604,5 +586,5 @@ main(void)
 	    cmocka_unit_test(test_real_indexes_with_empty_shards),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, make_temp_dir, remove_temp_dir);
 }

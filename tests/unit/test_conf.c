@@ -2,13 +2,12 @@
  * supervisor/conf: defaults, inheritance of [runner], conf.d, and errors that name file, line and key.
  */
 #include "tests/unit/test.h"
+#include "tests/unit/temp_dir.h"
 
 #include <signal.h>
 #include <sys/stat.h>
 
 #include "supervisor/conf.h"
-
-static char dir[] = "/tmp/zit-conf-XXXXXX";
 
 static const char *
 write_conf(const char *name, const char *text)
@@ -152,23 +151,6 @@ test_comparison(void **state)
 	free(b);
 }
 
-static int
-set_up(void **state)
-{
-	(void)state;
-	return mkdtemp(dir) != NULL ? 0 : -1;
-}
-
-static int
-tear_down(void **state)
-{
-	char command[64];
-
-	(void)state;
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
-}
-
 int
 main(void)
 {
@@ -180,5 +162,5 @@ main(void)
 	    cmocka_unit_test(test_comparison),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, make_temp_dir, remove_temp_dir);
 }

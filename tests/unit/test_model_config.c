@@ -3,6 +3,7 @@
  * name.
  */
 #include "tests/unit/test.h"
+#include "tests/unit/temp_dir.h"
 
 #include <jansson.h>
 #include <sys/stat.h>
@@ -11,8 +12,6 @@
 #include "runner/model_config.h"
 
 static const char tiny[] = "build/golden", real[] = "../shared/data/z-image-turbo";
-static char dir[] = "/tmp/zit-config-XXXXXX";
-
 static void
 test_tiny_configuration(void **state)
 {
@@ -157,23 +156,6 @@ test_missing_and_broken_files(void **state)
 	assert_non_null(strstr(e.text, "vae/config.json"));
 }
 
-static int
-set_up(void **state)
-{
-	(void)state;
-	return mkdtemp(dir) != NULL ? 0 : -1;
-}
-
-static int
-tear_down(void **state)
-{
-	char command[64];
-
-	(void)state;
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
-}
-
 int
 main(void)
 {
@@ -184,5 +166,5 @@ main(void)
 	    cmocka_unit_test(test_missing_and_broken_files),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, make_temp_dir, remove_temp_dir);
 }
