@@ -2,7 +2,9 @@
 import re
 import subprocess
 
-from harness import ROOT
+import pytest
+
+from harness import ROOT, RpcError
 
 JUDGE = str(ROOT / "tests" / "demo-judge")
 
@@ -30,5 +32,21 @@ def test_pictures_show_what_was_asked(zitd):
 
 def test_prompt_outside_the_vocabulary_gives_a_picture(zitd):
     daemon = zitd(runner={"model": ROOT / "conf" / "demo" / "model"})
-    for prompt in ("", "a photo of Vermeer's kitchen, 85mm", "🦊🦊🦊", "ﷺ \u0301\u0302"):
+    for prompt in ("猫", "a photo of Vermeer's kitchen, 85mm", "🦊🦊🦊", "ﷺ \u0301\u0302"):
         assert daemon.generate(prompt)["state"] == "done"
+
+
+def test_bad_requests_are_named_with_what_is_allowed(zitd):
+    daemon = zitd(runner={"model": ROOT / "conf" / "demo" / "model"})
+    for params, name, says in (
+            ({"prompt": ""}, "invalid_param", "1 to 65536"),
+            ({"prompt": "a star", "width": 2048, "height": 2048}, "too_big", "65536"),
+            ({"prompt": "a star", "width": 250}, "invalid_param", "a multiple of 16")):
+        with pytest.raises(RpcError) as e:
+            daemon.call("submit", **params)
+        assert e.value.name == name and says in e.value.message, e.value.message
+    for params, name, says in (
+            ({"prompt": "a star", "width": 208, "height": 208}, "invalid_param", "multiples of 32"),
+            ({"prompt": "word " * 600}, "prompt_too_long", "512")):
+        record = daemon.generate(**params)
+        assert record["error"]["name"] == name and says in record["error"]["message"], record
