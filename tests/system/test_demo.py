@@ -11,7 +11,7 @@ from harness import ROOT, RpcError
 
 MODEL = ROOT / "conf" / "demo" / "model"
 VECTORS = ROOT / "tests" / "model" / "vectors" / "demo"
-# The folder's largest taught picture; the model's own size is 256x256.
+# The model's own size is 256x256; the comparison with diffusers has larger ones too.
 RUNNER = {"model": MODEL, "max_pixels": 320 * 320}
 JUDGE = str(ROOT / "tests" / "demo-judge")
 
