@@ -330,6 +330,16 @@ do_schedule(void *object, void *detail)
 	daemon_changed(r->daemon);
 }
 
+/* Its job is over, one way or another: a death from here on is its own again. */
+static void
+do_idle(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	r->end = END_ITSELF;
+	do_schedule(object, detail);
+}
+
 static void
 do_failed(void *object, void *detail)
 {
@@ -366,7 +376,7 @@ static const struct fsm_row rows[] = {
 
     {IN(IDLE), RUNNER_EVENT_DISPATCH, RUNNER_BUSY, NULL},
     {IN(BUSY), RUNNER_EVENT_ADVANCED, RUNNER_BUSY, NULL},
-    {IN(BUSY) | IN(CANCELLING), RUNNER_EVENT_JOB_OVER, RUNNER_IDLE, do_schedule},
+    {IN(BUSY) | IN(CANCELLING), RUNNER_EVENT_JOB_OVER, RUNNER_IDLE, do_idle},
     {IN(BUSY), RUNNER_EVENT_HANG_CLOCK, RUNNER_REAPING, do_kill_hung},
     {IN(BUSY), RUNNER_EVENT_CANCEL, RUNNER_CANCELLING, do_send_cancel},
     {IN(CANCELLING), RUNNER_EVENT_CANCEL_CLOCK, RUNNER_STOPPING, do_stopsignal},

@@ -78,6 +78,18 @@ def test_job_that_kills_two_runners_is_dead(zitd):
     assert daemon.generate(steps=1)["state"] == "done"
 
 
+def test_death_long_after_a_cancel_is_the_runners_own(zitd):
+    daemon = zitd("step 0.05")
+    job = daemon.submit(steps=100)
+    daemon.wait_running(job)
+    daemon.call("cancel", job=job)
+    until(lambda: daemon.runner()["state"] == "idle", 10.0, "runner idle")
+    pid = daemon.runner()["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: daemon.runner()["pid"] not in (pid, 0), 10.0, "new runner")
+    assert daemon.runner()["deaths"] == 1
+
+
 def test_killed_idle_runner_is_replaced_at_once(zitd):
     daemon = zitd("step 0")
     pid = daemon.runner()["pid"]
