@@ -34,12 +34,14 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/samp
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
 	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
-RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o
+RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
+	runner/resume.o runner/canary.o
 
 SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_jobs.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
 	supervisor/outbox.o supervisor/methods.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/sched.o \
-	supervisor/runner.o supervisor/runner_messages.o supervisor/runner_death.o supervisor/spawn.o supervisor/disk.o \
-	supervisor/notify.o
+	supervisor/runner.o supervisor/runner_start.o supervisor/runner_orders.o supervisor/runner_messages.o \
+	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
+	supervisor/strays.o supervisor/job_record.o supervisor/disk.o supervisor/notify.o
 
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/admin.o ctl/output.o \
 	ctl/progress.o ctl/picture.o
@@ -47,7 +49,7 @@ CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o
 PROGRAMS := zitd zit-runner zitctl
 
 LIBS_zitd       := -lev -ljansson -lsystemd -linih -lpthread -lm
-LIBS_zit-runner := -ljansson -lutf8proc -lpng -ldnnl -lgomp -lm -lpthread
+LIBS_zit-runner := -ljansson -lutf8proc -lpng -lz -ldnnl -lgomp -lm -lpthread
 LIBS_zitctl     := -ljansson
 
 all: $(PROGRAMS:%=$(BUILD)/%)
@@ -118,10 +120,10 @@ bench-pipeline: $(BUILD)/tests/bench/bench_pipeline $(GOLDEN)/.done
 	$(Q)$<
 
 # The runner's process side; test_session runs the real program on a tiny checkpoint.
-RUNNER_TESTS := png metadata session fake_runner
+RUNNER_TESTS := png metadata resume session fake_runner
 
 $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
-		$(addprefix $(BUILD)/,$(IPC) runner/png_writer.o runner/metadata.o runner/result.o)
+		$(addprefix $(BUILD)/,$(IPC) runner/png_writer.o runner/metadata.o runner/result.o runner/resume.o runner/sha256.o)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lpng -lz -lpthread
 

@@ -1,5 +1,5 @@
 /*
- * The commands of administrators: restart, reload.
+ * The commands of administrators: start, stop, restart, drain, resume, reload.
  */
 #include <stdio.h>
 #include <string.h>
@@ -21,23 +21,54 @@ print_words(const char *title, const json_t *list)
 	putchar('\n');
 }
 
-int
-command_restart(struct ctl *ctl)
+/* One of the methods that take a runner's name, or none for all. */
+static int
+order(struct ctl *ctl, const char *method, const char *doing)
 {
 	int status = CTL_INTERNAL;
 	json_t *params = ctl->arg_count > 0 && strcmp(ctl->args[0], "all") != 0
 			     ? json_pack("{s:s}", "runner", ctl->args[0])
 			     : NULL;
-	json_t *result = call_once(ctl, "restart", params, &status);
+	json_t *result = call_once(ctl, method, params, &status);
 
 	if (result == NULL)
 		return status;
 	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
 		output_json(ctl, result);
 	else if (!ctl->quiet)
-		print_words("restarting", json_object_get(result, "runners"));
+		print_words(doing, json_object_get(result, "runners"));
 	json_decref(result);
 	return CTL_OK;
+}
+
+int
+command_start(struct ctl *ctl)
+{
+	return order(ctl, "start", "starting");
+}
+
+int
+command_stop(struct ctl *ctl)
+{
+	return order(ctl, "stop", "stopping");
+}
+
+int
+command_restart(struct ctl *ctl)
+{
+	return order(ctl, "restart", "restarting");
+}
+
+int
+command_drain(struct ctl *ctl)
+{
+	return order(ctl, "drain", "draining");
+}
+
+int
+command_resume(struct ctl *ctl)
+{
+	return order(ctl, "resume", "resuming");
 }
 
 int

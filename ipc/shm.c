@@ -1,5 +1,5 @@
 /*
- * The status page: made and sealed by zitd, written by a runner, read as hostile.
+ * The status page: made and sealed by zitd, written by a runner, read as hostile. And memory for checkpoints.
  */
 #include "ipc/shm.h"
 
@@ -31,17 +31,32 @@ stage_name(uint32_t stage)
 	return stage < STAGE_COUNT ? stage_names[stage] : "?";
 }
 
+/* A memfd of that size, sealed in it; -ERR_SYSTEM with errno. */
+static int
+create_sealed(const char *name, uint64_t bytes)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING), error;
+
+	if (fd < 0)
+		return -ERR_SYSTEM;
+	if (ftruncate(fd, (off_t)bytes) == 0 && fcntl(fd, F_ADD_SEALS, SEALS) == 0)
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -ERR_SYSTEM;
+}
+
 int
 shm_create(const struct status_page **page)
 {
 	struct status_page first = {.magic = SHM_MAGIC, .version = SHM_VERSION};
-	int fd = memfd_create("zit-status", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = create_sealed("zit-status", SHM_BYTES);
 	void *memory;
 
 	if (fd < 0)
 		return -ERR_SYSTEM;
-	if (ftruncate(fd, SHM_BYTES) != 0 || pwrite(fd, &first, sizeof(first), 0) != (ssize_t)sizeof(first) ||
-	    fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
+	if (pwrite(fd, &first, sizeof(first), 0) != (ssize_t)sizeof(first)) {
 		close(fd);
 		return -ERR_SYSTEM;
 	}
@@ -80,6 +95,36 @@ shm_detach(const struct status_page **page)
 	if (*page != NULL)
 		munmap((void *)*page, SHM_BYTES);
 	*page = NULL;
+}
+
+int
+shm_create_checkpoint(uint64_t bytes)
+{
+	return create_sealed("zit-checkpoint", bytes);
+}
+
+void *
+shm_attach_checkpoint(int fd, size_t *bytes)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+	void *memory;
+
+	if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(fd, &st) != 0 || st.st_size <= 0)
+		return NULL;
+	memory = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		return NULL;
+	*bytes = (size_t)st.st_size;
+	return memory;
+}
+
+void
+shm_detach_checkpoint(void **memory, size_t bytes)
+{
+	if (*memory != NULL)
+		munmap(*memory, bytes);
+	*memory = NULL;
 }
 
 void

@@ -1,17 +1,23 @@
 /*
- * The status page: one memfd per runner generation, made and sealed in size by zitd, written by the runner
- * only.
+ * Memory that zitd and runners share.
  *
- * zitd reads it without locks, copies what it reads, treats every value as hostile and never waits on it. It
- * is how a dead runner still says what it was doing. Checkpoints of held jobs will live behind this page
- * (design section 4).
+ * The status page: one memfd per runner generation, made and sealed in size by zitd, written by the runner
+ * only. zitd reads it without locks, copies what it reads, treats every value as hostile and never waits on
+ * it. It is how a dead runner still says what it was doing.
+ *
+ * A checkpoint: one memfd per job, made and sealed in size by zitd, which keeps it from the first dispatch to
+ * the job's end, hands it to each runner that works on the job, and never looks into it. What is in it is the
+ * runners' matter (runner/resume.h).
  */
 #ifndef IPC_SHM_H
 #define IPC_SHM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum { SHM_MAGIC = 0x315a4954, SHM_VERSION = 1, SHM_BYTES = 4096, SHM_LAST_WORDS = 240 };
+
+#define SHM_MAX_CHECKPOINT (UINT64_C(256) << 20) /* bytes; more is no checkpoint of a picture */
 
 /* STAGE(NAME, "name"): what a job is in. Order is the job's way; `stage` in messages and on the page. */
 #define SHM_STAGES(STAGE) \
@@ -48,6 +54,13 @@ int shm_create(const struct status_page **page);
 /* runner: maps fd read-write after checking seals and size. 0 or -ERR_PROTOCOL. */
 int shm_attach(int fd, struct status_page **page);
 void shm_detach(const struct status_page **page); /* either side; nulls the pointer */
+
+/* zitd: a new sealed memfd for a checkpoint (CLOEXEC), all zero. The fd or -ERR_SYSTEM with errno. */
+int shm_create_checkpoint(uint64_t bytes);
+/* runner: maps the checkpoint fd read-write after checking its seals; *bytes is its size. NULL: it is not
+ * one. The fd stays the caller's. shm_detach_checkpoint unmaps and nulls. */
+void *shm_attach_checkpoint(int fd, size_t *bytes);
+void shm_detach_checkpoint(void **memory, size_t bytes);
 
 /* A copy that is safe to use: NUL-terminated, control bytes and broken UTF-8 replaced, numbers as found. */
 void shm_read(const struct status_page *page, struct status_page *copy);

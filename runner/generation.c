@@ -244,6 +244,21 @@ generation_latent(struct generation *g, float *latent, struct err *e)
 	return fault_check(g->model->device, e);
 }
 
+size_t
+generation_latent_count(const struct generation *g)
+{
+	return (size_t)tensor_count(&g->tensors.latent);
+}
+
+int
+generation_restore(struct generation *g, int step, const float *latent, struct err *e)
+{
+	assert(step >= 0 && step <= g->steps);
+	g->model->ops->copy_in(g->model->device, &g->tensors.latent, latent, DT_F32);
+	g->step = step;
+	return fault_check(g->model->device, e);
+}
+
 int
 generation_tokens(const struct generation *g, bool *truncated)
 {

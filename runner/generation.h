@@ -15,7 +15,10 @@
 #include "kernels/ops.h"
 #include "runner/trace.h"
 
-enum { MAX_GENERATIONS = 3 /* held at once: two jobs and one that preempts (design section 5) */ };
+enum {
+	MAX_GENERATIONS =
+	    5 /* held at once: the largest concurrency and one that preempts (design section 5) */
+};
 
 struct model;
 struct generation;
@@ -31,6 +34,7 @@ struct model_limits {
 	int max_tokens;	    /* 512 */
 	float shift;	    /* of the schedule, for the metadata */
 	uint64_t memory_bytes; /* reserved on the device for stages and held pictures, without the weights */
+	size_t latent_count;   /* floats of the largest picture's latent */
 };
 
 typedef void model_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes);
@@ -71,6 +75,10 @@ int generation_left(const struct generation *g); /* steps still to do */
 int generation_decode(struct generation *g, uint8_t *rgb, struct err *e);
 /* The latent as it stands, (16, height/8, width/8) F32, into caller's memory. */
 int generation_latent(struct generation *g, float *latent, struct err *e);
+size_t generation_latent_count(const struct generation *g); /* floats in it */
+/* Goes on from that latent with `step` steps done (0..steps), as if they had been done here. 0 or a device
+ * failure. */
+int generation_restore(struct generation *g, int step, const float *latent, struct err *e);
 int generation_tokens(const struct generation *g, bool *truncated); /* of the prompt with its frame */
 const struct generation_times *generation_times(const struct generation *g);
 void generation_free(struct generation **g); /* at any step */

@@ -15,10 +15,12 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "ipc/shm.h"
+#include "runner/canary.h"
 #include "runner/options.h"
+#include "runner/resume.h"
 #include "runner/session.h"
 
-enum { REPORT_EVERY_US = 100 * 1000, WARM_SIDES = 2 /* granules */, BACKEND_NAME = 16, MAX_INDEX = 255 };
+enum { REPORT_EVERY_US = 100 * 1000, BACKEND_NAME = 16, MAX_INDEX = 255 };
 
 struct runner {
 	struct runner_options options;
@@ -26,6 +28,7 @@ struct runner {
 	struct status_page *page;
 	struct device *device;
 	struct model *model;
+	uint32_t canary;     /* checksum of the first small picture */
 	int64_t reported_us; /* when progress was last told */
 };
 
@@ -117,27 +120,13 @@ on_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
 	tell(r, &m);
 }
 
-/* The smallest picture, one step: libraries load what they load late, and a broken device shows now. */
 static int
 warm_up(struct runner *r, struct err *e)
 {
-	int side = WARM_SIDES * model_limits(r->model)->granule;
-	struct generation_request request = {"", 0, side, side, 1, false};
 	struct proto_msg m = {.head.type = PROTO_WARMING};
-	uint8_t *rgb = malloc((size_t)side * (size_t)side * 3);
-	struct generation *g = NULL;
-	int status = rgb != NULL ? 0 : err_set(e, ERR_SYSTEM, "out of memory");
 
 	tell(r, &m);
-	if (status == 0)
-		status = generation_start(&g, r->model, &request, e);
-	if (status == 0)
-		status = generation_step(g, e);
-	if (status == 0)
-		status = generation_decode(g, rgb, e);
-	generation_free(&g);
-	free(rgb);
-	return status;
+	return canary_draw(r->model, &r->canary, e);
 }
 
 static void
@@ -146,7 +135,7 @@ say_ready(struct runner *r)
 	const struct model_limits *l = model_limits(r->model);
 	struct proto_msg m = {.head.type = PROTO_READY,
 	    .READY = {l->name, device_name(r->device), (uint32_t)l->default_side, (uint32_t)l->max_side,
-		(uint64_t)l->max_pixels, l->memory_bytes}};
+		(uint64_t)l->max_pixels, l->memory_bytes, resume_bytes(l->latent_count)}};
 
 	tell(r, &m);
 }
@@ -155,7 +144,7 @@ static int
 serve(struct runner *r, struct err *e)
 {
 	const struct session_parts parts = {
-	    r->options.name, r->options.generation, r->channel, r->page, r->model, r->device};
+	    r->options.name, r->options.generation, r->channel, r->page, r->model, r->device, r->canary};
 	struct session *session = session_new(&parts);
 	int status;
 

@@ -118,6 +118,8 @@ set_limits(struct model *m, const char *dir, int64_t max_pixels)
 	l->max_pixels = max_pixels > 0 ? max_pixels : (int64_t)l->default_side * l->default_side;
 	if (l->max_pixels > (int64_t)l->max_side * l->max_side)
 		l->max_pixels = (int64_t)l->max_side * l->max_side;
+	l->latent_count = (size_t)t->in_channels * (size_t)l->max_pixels /
+			  (size_t)(m->config.vae.scale * m->config.vae.scale);
 	l->max_tokens = MAX_PROMPT_TOKENS;
 	l->shift = m->config.shift;
 }

@@ -1,9 +1,10 @@
 /*
  * The runner's conversation with zitd: jobs in, steps made, pictures out.
  *
- * Jobs run one after another. Work is done in units (start, one step, one decode); between two units the
- * socket is looked at, so a cancel waits for one unit at most. A finished picture goes to the encoder's
- * thread and the next unit begins; the job ends when its last PNG has come back.
+ * Work is done in units (start, one step, one decode), of all held jobs in turn; between two units the socket
+ * is looked at, so a cancel waits for one unit at most. After each step the latent goes into the job's
+ * checkpoint. A finished picture goes to the encoder's thread and the next unit begins; a job ends when its
+ * last PNG has come back. How many jobs are held is zitd's choice.
  */
 #include "runner/session.h"
 
@@ -19,7 +20,9 @@
 #include <unistd.h>
 
 #include "ipc/log.h"
+#include "runner/canary.h"
 #include "runner/encoder.h"
+#include "runner/resume.h"
 
 enum { MAX_HELD = 16 }; /* more jobs than zitd's largest concurrency would be a mistake of its */
 
@@ -28,7 +31,8 @@ struct job {
 	struct proto_header head;
 	struct proto_JOB request; /* strings point into `strings` */
 	char *strings;
-	uint32_t picture;	       /* the one being made: 0 .. count; count: all are with the encoder */
+	struct resume *resume; /* its checkpoint */
+	uint32_t picture;      /* the one being made: first .. count; count: all are with the encoder */
 	struct generation *generation; /* of that picture, or NULL before it has started */
 	uint32_t encoding;	       /* pictures with the encoder */
 	bool over;		       /* ended early; freed when the encoder is done with it */
@@ -38,7 +42,8 @@ struct job {
 struct session {
 	struct session_parts parts;
 	struct encoder *encoder;
-	STAILQ_HEAD(, job) jobs; /* in order of arrival */
+	float *latent;		 /* room for the largest, on its way to or from a checkpoint */
+	STAILQ_HEAD(, job) jobs; /* the one whose turn it is first */
 	bool finish;		 /* STOP came: end when idle */
 	bool stop;		 /* end now */
 	int exit_status;
@@ -150,6 +155,7 @@ static void
 job_free(struct job *job)
 {
 	generation_free(&job->generation);
+	resume_close(&job->resume);
 	free(job->strings);
 	free(job);
 }
@@ -207,21 +213,74 @@ picture_error(struct session *s, struct job *job, const struct err *e)
 		job_error(s, job, e);
 }
 
-/* The job whose next unit is due: the first that has a picture to make. */
+/* Whether its next unit can be done now: a picture needs a place to begin, and the encoder's room to end. */
+static bool
+is_runnable(struct session *s, const struct job *job, int begun)
+{
+	if (job->over || job->picture == job->request.count)
+		return false;
+	if (job->generation == NULL)
+		return begun < MAX_GENERATIONS;
+	return generation_left(job->generation) > 0 || !encoder_is_full(s->encoder);
+}
+
+/* The job whose next unit is due; its turn is then over. */
 static struct job *
-runnable_job(struct session *s)
+next_job(struct session *s)
 {
 	struct job *job;
+	int begun = 0;
 
 	STAILQ_FOREACH(job, &s->jobs, link)
+	begun += job->generation != NULL;
+	STAILQ_FOREACH(job, &s->jobs, link)
 	{
-		if (!job->over && job->picture < job->request.count)
-			return job;
+		if (!is_runnable(s, job, begun))
+			continue;
+		STAILQ_REMOVE(&s->jobs, job, job, link);
+		STAILQ_INSERT_TAIL(&s->jobs, job, link);
+		return job;
 	}
 	return NULL;
 }
 
 /* ---- units of work */
+
+static void
+begin_resume(struct session *s, const struct job *job)
+{
+	const struct resume_picture picture = {
+	    .model_hash = model_limits(s->parts.model)->hash,
+	    .device = device_name(s->parts.device),
+	    .prompt = job->request.prompt,
+	    .seed = job->request.seed + job->picture,
+	    .width = (int)job->request.width,
+	    .height = (int)job->request.height,
+	    .steps = (int)job->request.steps,
+	    .truncate = job->request.truncate != 0,
+	};
+
+	resume_begin(job->resume, &picture);
+}
+
+/* Where an earlier attempt left this picture; 0 steps if it did not. */
+static int
+go_on(struct session *s, struct job *job, struct err *e)
+{
+	int step = resume_load(job->resume, s->latent, generation_latent_count(job->generation));
+
+	if (step == 0 || step > (int)job->request.steps)
+		return 0;
+	log_info("runner %s: job %llu: picture %u goes on after step %d", s->parts.name,
+	    (unsigned long long)job->head.job, job->picture, step);
+	return generation_restore(job->generation, step, s->latent, e);
+}
+
+static int
+steps_done(const struct job *job)
+{
+	return (int)job->request.steps - generation_left(job->generation);
+}
 
 static void
 start_picture(struct session *s, struct job *job)
@@ -239,18 +298,28 @@ start_picture(struct session *s, struct job *job)
 	}
 	job->sums.tokens = (uint32_t)generation_tokens(job->generation, &truncated);
 	job->sums.truncated = truncated;
-	note(s, job, STAGE_DENOISE, 0);
+	begin_resume(s, job);
+	if (go_on(s, job, &e) != 0)
+		job_error(s, job, &e);
+	else
+		note(s, job, STAGE_DENOISE, steps_done(job));
 }
 
 static void
 make_step(struct session *s, struct job *job)
 {
+	int status;
 	struct err e;
 
-	if (generation_step(job->generation, &e) != 0)
+	status = generation_step(job->generation, &e);
+	if (status == 0)
+		status = generation_latent(job->generation, s->latent, &e);
+	if (status != 0) {
 		job_error(s, job, &e);
-	else
-		note(s, job, STAGE_DENOISE, (int)job->request.steps - generation_left(job->generation));
+		return;
+	}
+	resume_save(job->resume, steps_done(job), s->latent, generation_latent_count(job->generation));
+	note(s, job, STAGE_DENOISE, steps_done(job));
 }
 
 static struct encode_task *
@@ -320,7 +389,7 @@ finish_picture(struct session *s, struct job *job)
 static bool
 work(struct session *s)
 {
-	struct job *job = runnable_job(s);
+	struct job *job = next_job(s);
 
 	if (job == NULL)
 		return false;
@@ -328,10 +397,8 @@ work(struct session *s)
 		start_picture(s, job);
 	else if (generation_left(job->generation) > 0)
 		make_step(s, job);
-	else if (!encoder_is_full(s->encoder))
-		finish_picture(s, job);
 	else
-		return false;
+		finish_picture(s, job);
 	return true;
 }
 
@@ -397,9 +464,10 @@ count_jobs(struct session *s)
 	return count;
 }
 
-/* The strings of a message live as long as the next one; a job's live as long as it does. NULL: no memory. */
+/* The strings of a message live as long as the next one; a job's live as long as it does. The checkpoint fd
+ * is taken over. NULL: no memory. */
 static struct job *
-job_new(const struct proto_msg *m)
+job_new(const struct proto_msg *m, int checkpoint)
 {
 	const struct proto_JOB *r = &m->JOB;
 	size_t id = strlen(r->id) + 1, prompt = strlen(r->prompt) + 1,
@@ -409,12 +477,14 @@ job_new(const struct proto_msg *m)
 	if (job == NULL)
 		return NULL;
 	job->strings = malloc(id + prompt + negative);
-	if (job->strings == NULL) {
-		free(job);
+	job->resume = resume_open(checkpoint);
+	if (job->strings == NULL || job->resume == NULL) {
+		job_free(job);
 		return NULL;
 	}
 	job->head = m->head;
 	job->request = *r;
+	job->picture = r->first;
 	job->request.id = memcpy(job->strings, r->id, id);
 	job->request.prompt = memcpy(job->strings + id, r->prompt, prompt);
 	job->request.negative_prompt = memcpy(job->strings + id + prompt, r->negative_prompt, negative);
@@ -433,13 +503,13 @@ wrong_with_job(struct session *s, const struct proto_msg *m)
 		return "a JOB that is held already";
 	if (count_jobs(s) >= MAX_HELD)
 		return "more JOBs than can be held";
-	if (r->count == 0 || r->width > INT_MAX || r->height > INT_MAX || r->steps > INT_MAX)
+	if (r->first >= r->count || r->width > INT_MAX || r->height > INT_MAX || r->steps > INT_MAX)
 		return "a JOB with numbers that cannot be";
 	return NULL;
 }
 
 static void
-take_job(struct session *s, const struct proto_msg *m)
+take_job(struct session *s, const struct proto_msg *m, int checkpoint)
 {
 	const char *wrong = wrong_with_job(s, m);
 	struct proto_msg ack;
@@ -447,13 +517,14 @@ take_job(struct session *s, const struct proto_msg *m)
 	struct err e;
 
 	if (wrong != NULL) {
+		close(checkpoint);
 		err_set(&e, ERR_PROTOCOL, "zitd sent %s", wrong);
 		end_session(s, &e);
 		return;
 	}
-	job = job_new(m);
+	job = job_new(m, checkpoint);
 	if (job == NULL) {
-		err_set(&e, ERR_SYSTEM, "no memory for a job");
+		err_set(&e, ERR_SYSTEM, "no memory for a job, or its checkpoint cannot be used");
 		end_session(s, &e);
 		return;
 	}
@@ -464,35 +535,59 @@ take_job(struct session *s, const struct proto_msg *m)
 
 /* A job that has ended meanwhile has sent its last message already; there is nothing to answer. */
 static void
-take_cancel(struct session *s, const struct proto_msg *m)
+take_cancel(struct session *s, const struct proto_msg *m, int fd)
 {
 	struct job *job = find_job(s, &m->head);
 	struct proto_msg answer;
 
+	(void)fd;
 	if (job == NULL)
 		return;
 	answer = about_job(job, PROTO_STOPPED);
 	if (job->generation != NULL)
-		answer.STOPPED.step = job->request.steps - (uint32_t)generation_left(job->generation);
+		answer.STOPPED.step = (uint32_t)steps_done(job);
 	send_message(s, &answer, NULL);
 	job_end(s, job);
 }
 
 static void
-take_stop(struct session *s, const struct proto_msg *m)
+take_stop(struct session *s, const struct proto_msg *m, int fd)
 {
+	(void)fd;
 	s->finish = true;
 	if (m->STOP.finish_jobs == 0)
 		s->stop = true;
 }
 
+/* A device or memory that gives other bits than at the start would give wrong pictures. */
 static void
-take_message(struct session *s, const struct proto_msg *m)
+take_canary(struct session *s, const struct proto_msg *m, int fd)
+{
+	struct proto_msg answer = {.head.type = PROTO_CANARY_OK};
+	uint32_t checksum;
+	struct err e;
+
+	(void)m;
+	(void)fd;
+	if (canary_draw(s->parts.model, &checksum, &e) != 0)
+		end_session(s, &e);
+	else if (checksum != s->parts.canary) {
+		err_set(&e, ERR_POISONED,
+		    "the small test picture has other bits than at the start: the device is not to be "
+		    "trusted");
+		end_session(s, &e);
+	} else
+		send_message(s, &answer, NULL);
+}
+
+static void
+take_message(struct session *s, const struct proto_msg *m, int fd)
 {
 	static const struct {
 		unsigned type;
-		void (*take)(struct session *s, const struct proto_msg *m);
-	} rows[] = {{PROTO_JOB, take_job}, {PROTO_CANCEL, take_cancel}, {PROTO_STOP, take_stop}};
+		void (*take)(struct session *s, const struct proto_msg *m, int fd);
+	} rows[] = {{PROTO_JOB, take_job}, {PROTO_CANCEL, take_cancel}, {PROTO_STOP, take_stop},
+	    {PROTO_CANARY, take_canary}};
 	struct err e;
 
 	if (m->head.generation != s->parts.generation) {
@@ -503,7 +598,7 @@ take_message(struct session *s, const struct proto_msg *m)
 	}
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		if (rows[i].type == m->head.type)
-			rows[i].take(s, m);
+			rows[i].take(s, m, fd);
 	}
 }
 
@@ -515,7 +610,7 @@ take_messages(struct session *s)
 	struct err e;
 
 	while (!s->stop && (status = channel_receive(s->parts.channel, &m, fds)) == 1)
-		take_message(s, &m);
+		take_message(s, &m, proto_fds(m.head.type) > 0 ? fds[0] : -1);
 	if (status == -ERR_UNREACHABLE)
 		s->stop = true;
 	if (status == -ERR_PROTOCOL) {
@@ -594,7 +689,8 @@ session_new(const struct session_parts *parts)
 	STAILQ_INIT(&s->jobs);
 	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->encoder = encoder_new();
-	if (wake_fd < 0 || s->encoder == NULL)
+	s->latent = malloc(model_limits(parts->model)->latent_count * sizeof(float));
+	if (wake_fd < 0 || s->encoder == NULL || s->latent == NULL)
 		session_free(&s);
 	return s;
 }
@@ -612,6 +708,7 @@ session_free(struct session **s)
 		STAILQ_REMOVE_HEAD(&(*s)->jobs, link);
 		job_free(job);
 	}
+	free((*s)->latent);
 	fd = wake_fd;
 	wake_fd = -1; /* first, for the signal handler's sake */
 	if (fd >= 0)

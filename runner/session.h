@@ -21,6 +21,7 @@ struct session_parts {
 	struct status_page *page;
 	struct model *model;
 	struct device *device;
+	uint32_t canary; /* checksum of the first small picture (canary.h) */
 };
 
 /* NULL: no memory, no thread, or no descriptor; errno says. */

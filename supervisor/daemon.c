@@ -17,8 +17,10 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/cgroup.h"
 #include "supervisor/notify.h"
 #include "supervisor/sched.h"
+#include "supervisor/strays.h"
 
 enum { HOUSEKEEPING_S = 10, FLUSH_S = 2 };
 
@@ -42,6 +44,12 @@ const char *
 daemon_results_dir(const struct daemon *d)
 {
 	return d->paths.results;
+}
+
+const char *
+daemon_runtime_dir(const struct daemon *d)
+{
+	return d->paths.runtime_dir;
 }
 
 const char *
@@ -73,6 +81,13 @@ daemon_runner_ready(struct daemon *d)
 	d->was_ready = true;
 	d->changed = true;
 	notify_ready();
+}
+
+void
+daemon_runner_died(struct daemon *d)
+{
+	d->sweep_us = FIRST_SWEEP_US;
+	daemon_arm_timer(d, &d->sweep, d->sweep_us);
 }
 
 void
@@ -191,6 +206,49 @@ on_drain_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 /* ---- the loop's turns */
 
 static void
+schedule(struct daemon *d)
+{
+	int64_t again_us = sched_run(&d->queue, d->runners, d->runner_count), left_us;
+
+	left_us = again_us - clock_now_us();
+	daemon_arm_timer(d, &d->sched_again, again_us == 0 ? 0 : left_us > 0 ? left_us : 1);
+}
+
+static void
+on_sched_again(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	(void)loop;
+	(void)events;
+	daemon_changed(w->data);
+}
+
+static bool
+is_known_child(void *arg, pid_t pid)
+{
+	const struct daemon *d = arg;
+
+	for (int i = 0; i < d->runner_count; i++) {
+		if (runner_pid(d->runners[i]) == pid)
+			return true;
+	}
+	return false;
+}
+
+/* One that does not go is looked at ever more rarely. */
+static void
+on_sweep(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct daemon *d = w->data;
+
+	(void)loop;
+	(void)events;
+	if (!strays_sweep(is_known_child, d))
+		return;
+	d->sweep_us = 2 * d->sweep_us < LAST_SWEEP_US ? 2 * d->sweep_us : LAST_SWEEP_US;
+	daemon_arm_timer(d, &d->sweep, d->sweep_us);
+}
+
+static void
 before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 {
 	struct daemon *d = w->data;
@@ -203,7 +261,7 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 		return;
 	d->changed = false;
 	if (d->phase == SERVING)
-		sched_run(&d->queue, d->runners, d->runner_count);
+		schedule(d);
 	daemon_trim_history(d);
 	daemon_tell_status(d);
 }
@@ -295,8 +353,10 @@ start_watchers(struct daemon *d)
 	ev_timer_init(&d->housekeeping, on_housekeeping, HOUSEKEEPING_S, HOUSEKEEPING_S);
 	ev_init(&d->drain_clock, on_drain_clock);
 	ev_timer_init(&d->watchdog, on_watchdog, period_s, period_s);
+	ev_init(&d->sched_again, on_sched_again);
+	ev_init(&d->sweep, on_sweep);
 	d->before_sleep.data = d->after_sleep.data = d->housekeeping.data = d->drain_clock.data =
-	    d->watchdog.data = d;
+	    d->watchdog.data = d->sched_again.data = d->sweep.data = d;
 	ev_prepare_start(d->loop, &d->before_sleep);
 	ev_check_start(d->loop, &d->after_sleep);
 	ev_timer_start(d->loop, &d->housekeeping);
@@ -365,6 +425,8 @@ daemon_start(
 		free(d);
 		return err_set(e, ERR_SYSTEM, "no event loop: %s", strerror(errno));
 	}
+	strays_open();
+	cgroup_open();
 	start_watchers(d);
 	status = open_parts(d, e);
 	if (status != 0)
@@ -392,6 +454,8 @@ stop_watchers(struct daemon *d)
 	ev_timer_stop(d->loop, &d->housekeeping);
 	ev_timer_stop(d->loop, &d->drain_clock);
 	ev_timer_stop(d->loop, &d->watchdog);
+	ev_timer_stop(d->loop, &d->sched_again);
+	ev_timer_stop(d->loop, &d->sweep);
 	for (int i = 0; i < SIGNALS; i++)
 		ev_signal_stop(d->loop, &d->signals[i]);
 }

@@ -15,6 +15,7 @@
 
 struct daemon;
 struct client;
+struct runner;
 
 struct daemon_options {
 	const char *config;
@@ -32,11 +33,13 @@ void daemon_free(struct daemon **d);
 struct ev_loop *daemon_loop(const struct daemon *d);
 const struct conf *daemon_conf(const struct daemon *d);
 const char *daemon_results_dir(const struct daemon *d);
+const char *daemon_runtime_dir(const struct daemon *d);
 const char *daemon_default_command(const struct daemon *d); /* the runner's program beside ours */
 /* (Re)arms a timer to fire once after clock_us; <= 0 stops it. */
 void daemon_arm_timer(struct daemon *d, struct ev_timer *timer, int64_t clock_us);
 void daemon_changed(struct daemon *d); /* something may be dispatched, or STATUS= is another */
 void daemon_runner_ready(struct daemon *d);
+void daemon_runner_died(struct daemon *d);	      /* it may have left processes behind */
 void daemon_loading(struct daemon *d);		      /* a runner makes progress in loading */
 void daemon_store(struct daemon *d, struct job *job); /* its result to disk */
 
@@ -54,8 +57,9 @@ int daemon_position(const struct daemon *d, const struct job *job);
 bool daemon_is_admin(const struct daemon *d, uid_t uid, gid_t gid);
 json_t *daemon_status(struct daemon *d); /* new references */
 json_t *daemon_runners(struct daemon *d);
-/* Restarts the runner of that name, or all for NULL. The names (new reference); NULL: there is none. */
-json_t *daemon_restart(struct daemon *d, const char *name);
+/* An order of runner.h for the runner of that name, or all for NULL. Their names (new reference); NULL: there
+ * is none. */
+json_t *daemon_order(struct daemon *d, const char *name, const char *what, void (*order)(struct runner *r));
 /* {changed, need_restart}, or NULL with *e. */
 json_t *daemon_reload(struct daemon *d, struct err *e);
 /* A picture of a job that is done, to read: the caller's descriptor, or -1. */

@@ -14,6 +14,9 @@
 
 enum { SIGNALS = 3 };
 
+#define FIRST_SWEEP_US (20 * INT64_C(1000))
+#define LAST_SWEEP_US (10 * INT64_C(1000000))
+
 enum phase { SERVING, DRAINING, STOPPING, FLUSHING };
 
 struct daemon {
@@ -38,7 +41,8 @@ struct daemon {
 	struct ev_prepare before_sleep;
 	struct ev_check after_sleep;
 	struct ev_signal signals[SIGNALS];
-	struct ev_timer housekeeping, drain_clock, watchdog;
+	struct ev_timer housekeeping, drain_clock, watchdog, sched_again, sweep;
+	int64_t sweep_us; /* until the next look for strays */
 };
 
 /* Runners that serve, or are on their way to. */

@@ -136,7 +136,7 @@ static void
 on_overdue(struct job *job)
 {
 	if (job->runner != NULL)
-		runner_drop_job(job->runner);
+		runner_drop_job(job->runner, job);
 }
 
 const struct job_hooks daemon_job_hooks = {methods_job_advanced, on_ended, on_requeued, on_overdue};

@@ -23,7 +23,8 @@ phase_name(const struct daemon *d)
 		return "draining";
 	for (int i = 0; i < d->runner_count; i++) {
 		enum runner_state state = runner_state(d->runners[i]);
-		ready += state == RUNNER_IDLE || state == RUNNER_BUSY || state == RUNNER_CANCELLING;
+		ready += state == RUNNER_IDLE || state == RUNNER_TESTING || state == RUNNER_BUSY ||
+			 state == RUNNER_CANCELLING;
 	}
 	if (ready == d->runner_count)
 		return "ready";
@@ -84,7 +85,7 @@ daemon_status(struct daemon *d)
 /* ---- orders */
 
 json_t *
-daemon_restart(struct daemon *d, const char *name)
+daemon_order(struct daemon *d, const char *name, const char *what, void (*order)(struct runner *r))
 {
 	json_t *names = json_array();
 
@@ -92,9 +93,9 @@ daemon_restart(struct daemon *d, const char *name)
 		const char *own = runner_conf(d->runners[i])->section_name;
 		if (name != NULL && strcmp(name, own) != 0)
 			continue;
-		log_notice("runner %s: restart was asked for", own);
+		log_notice("runner %s: %s was asked for", own, what);
 		json_array_append_new(names, json_string(own));
-		runner_restart(d->runners[i]);
+		order(d->runners[i]);
 	}
 	if (json_array_size(names) > 0)
 		return names;

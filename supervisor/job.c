@@ -4,11 +4,10 @@
 #include "supervisor/job.h"
 
 #include <errno.h>
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ipc/clock.h"
@@ -18,8 +17,7 @@
 
 enum { DEFAULT_STEPS = 8 };
 
-/* The runner must answer a JOB message within 2 s; the disk thread must write a result within a minute. */
-#define ACK_CLOCK_US (2 * INT64_C(1000000))
+/* The disk thread must write a result within a minute. */
 #define WRITE_CLOCK_US (60 * INT64_C(1000000))
 
 static struct job_hooks hooks;
@@ -45,8 +43,9 @@ queue_clock_us(const void *object)
 static int64_t
 ack_clock_us(const void *object)
 {
-	(void)object;
-	return ACK_CLOCK_US;
+	const struct job *job = object;
+
+	return runner_ack_clock_us(job->runner);
 }
 
 static double
@@ -112,6 +111,7 @@ static void
 end(struct job *job, const struct err *e)
 {
 	job->ended_us = clock_now_us();
+	job_drop_checkpoint(job);
 	if (e != NULL)
 		job->error = *e;
 	log_notice(
@@ -183,15 +183,14 @@ do_write_failed(void *object, void *detail)
 	end(object, &e);
 }
 
-/* The runner did not acknowledge: it is at fault, the job goes back. */
+/* The runner did not acknowledge: it hangs, and its death brings the job back. */
 static void
 do_no_answer(void *object, void *detail)
 {
 	struct job *job = object;
 
 	(void)detail;
-	hooks.overdue(job);
-	hooks.requeued(job);
+	runner_unanswered(job->runner);
 }
 
 static void
@@ -212,7 +211,7 @@ static const struct fsm_row rows[] = {
     {IN(QUEUED), JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel},
     {IN(QUEUED), JOB_EVENT_FAULT, JOB_FAILED, do_fault},
     {IN(DISPATCHED), JOB_EVENT_ACKNOWLEDGED, JOB_RUNNING, do_start},
-    {IN(DISPATCHED), JOB_EVENT_ACK_CLOCK, JOB_QUEUED, do_no_answer},
+    {IN(DISPATCHED), JOB_EVENT_ACK_CLOCK, JOB_DISPATCHED, do_no_answer},
     {HELD, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {HELD, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
     {HELD, JOB_EVENT_RETRY, JOB_QUEUED, do_requeue}, {HELD, JOB_EVENT_GIVE_UP, JOB_DEAD, do_fault},
     {IN(RUNNING), JOB_EVENT_ADVANCED, FSM_SAME, do_advance},
@@ -305,6 +304,36 @@ const char *job_class_name(enum job_class class)
 	return api_choice_word(API_submit, "priority", (int)class);
 }
 
+/* ---- its checkpoint */
+
+bool
+job_need_checkpoint(struct job *job, uint64_t bytes)
+{
+	if (job->checkpoint >= 0 && job->checkpoint_bytes == bytes)
+		return true;
+	job_drop_checkpoint(job); /* of a runner with another model: it would not count */
+	job->checkpoint = shm_create_checkpoint(bytes);
+	job->checkpoint_bytes = bytes;
+	return job->checkpoint >= 0;
+}
+
+void
+job_drop_checkpoint(struct job *job)
+{
+	if (job->checkpoint >= 0)
+		close(job->checkpoint);
+	job->checkpoint = -1;
+}
+
+void
+job_note_death(struct job *job, int status, const char *words, const char *log_tail)
+{
+	job->exit_status = status;
+	snprintf(job->last_words, sizeof(job->last_words), "%s", words);
+	free(job->log_tail);
+	job->log_tail = strdup(log_tail); /* without memory there is none */
+}
+
 /* ---- making and freeing */
 
 static uint64_t
@@ -367,7 +396,7 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 	job->number = ++last_number;
 	job->uid = uid;
 	job->pid = pid;
-	job->exit_status = -1;
+	job->exit_status = job->checkpoint = -1;
 	job->submitted_us = clock_now_us();
 	job->submitted_wall_us = clock_wall_us();
 	id_make(job->id);
@@ -390,112 +419,10 @@ job_free(struct job **out)
 		if (job->pictures[i].fd >= 0)
 			close(job->pictures[i].fd);
 	}
+	job_drop_checkpoint(job);
 	free(job->prompt);
 	free(job->negative_prompt);
+	free(job->log_tail);
 	free(job);
 	*out = NULL;
-}
-
-/* ---- the record */
-
-/* Seconds to the microsecond, so that they print as short as they are. */
-static json_t *
-seconds(double s)
-{
-	return json_real(round(s * 1e6) / 1e6);
-}
-
-static json_t *
-seconds_between(int64_t from_us, int64_t to_us)
-{
-	return seconds((double)(to_us - from_us) * 1e-6);
-}
-
-static void
-put_times(const struct job *job, json_t *record)
-{
-	int64_t end_us = job->ended_us != 0 ? job->ended_us : clock_now_us();
-	int64_t queue_end_us = job->started_us != 0 ? job->started_us : end_us;
-
-	json_object_set_new(record, "submitted_at", seconds((double)job->submitted_wall_us * 1e-6));
-	json_object_set_new(record, "queued_s", seconds_between(job->submitted_us, queue_end_us));
-	if (job->started_us != 0)
-		json_object_set_new(record, "run_s", seconds_between(job->started_us, end_us));
-	json_object_set_new(record, "total_s", seconds_between(job->submitted_us, end_us));
-	if (job_state(job) != JOB_DONE)
-		return;
-	json_object_set_new(record, "text_s", seconds(job->sums.text_s));
-	json_object_set_new(record, "denoise_s", seconds(job->sums.denoise_s));
-	json_object_set_new(record, "decode_s", seconds(job->sums.decode_s));
-	json_object_set_new(record, "png_s", seconds(job->sums.png_s));
-	json_object_set_new(record, "tokens", json_integer(job->sums.tokens));
-	json_object_set_new(record, "truncated", json_boolean(job->sums.truncated));
-}
-
-static void
-put_error(const struct job *job, json_t *record)
-{
-	if (job->error.code == ERR_NONE)
-		return;
-	json_object_set_new(record, "error",
-	    json_pack("{s:s, s:i, s:s}", "name", err_row(job->error.code)->name, "code",
-		-(int)job->error.code, "message", job->error.text));
-	if (job->exit_status < 0)
-		return;
-	json_object_set_new(record, "last_words", json_string(job->last_words));
-	if (WIFSIGNALED(job->exit_status))
-		json_object_set_new(record, "signal", json_integer(WTERMSIG(job->exit_status)));
-	else
-		json_object_set_new(record, "exit_status", json_integer(WEXITSTATUS(job->exit_status)));
-}
-
-static void
-put_result(const struct job *job, json_t *record)
-{
-	json_t *pictures = json_array(), *result;
-	const char *dir = daemon_results_dir(job->daemon);
-
-	for (int i = 0; i < job->picture_count; i++) {
-		const struct picture *p = &job->pictures[i];
-		json_array_append_new(
-		    pictures, json_pack("{s:s+++, s:I, s:I}", "path", dir, "/", p->name, "", "bytes",
-				  (json_int_t)p->bytes, "seed", (json_int_t)p->seed));
-	}
-	result = json_pack("{s:s++, s:I, s:o}", "path", dir, "/", job->pictures[0].name, "bytes",
-	    (json_int_t)job->pictures[0].bytes, "pictures", pictures);
-	json_object_set_new(record, "result", result);
-}
-
-static void
-put_progress(const struct job *job, json_t *record)
-{
-	json_object_set_new(record, "progress",
-	    json_pack("{s:s, s:i, s:i, s:i}", "stage", stage_name(job->stage), "picture", (int)job->picture,
-		"step", (int)job->step, "steps", job->steps));
-}
-
-json_t *
-job_record(const struct job *job, int position)
-{
-	json_t *record = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:{s:i, s:i}}", "job",
-	    job->id, "state", job_state_name(job), "priority", job_class_name(job->class), "prompt",
-	    job->prompt, "width", job->width, "height", job->height, "steps", job->steps, "seed",
-	    (json_int_t)job->seed, "n", job->count, "attempts", (int)job->attempt, "client", "uid",
-	    (int)job->uid, "pid", (int)job->pid);
-	json_t *warnings = json_array();
-
-	for (int i = 0; i < JOB_MAX_WARNINGS && job->warnings[i] != NULL; i++)
-		json_array_append_new(warnings, json_string(job->warnings[i]));
-	json_object_set_new(record, "warnings", warnings);
-	if (position > 0)
-		json_object_set_new(record, "position", json_integer(position));
-	put_times(job, record);
-	put_error(job, record);
-	if (job->runner != NULL) {
-		json_object_set_new(record, "runner", json_string(runner_conf(job->runner)->section_name));
-		put_progress(job, record);
-	}
-	if (job_state(job) == JOB_DONE && !job->expired)
-		put_result(job, record);
-	return record;
 }

@@ -103,7 +103,13 @@ struct job {
 	struct ev_timer timer;
 	struct runner *runner;	      /* while DISPATCHED or RUNNING */
 	uint32_t attempt, generation; /* with its number, the fence */
+	int checkpoint;		      /* memfd of its steps, kept over attempts; -1: none */
+	uint64_t checkpoint_bytes;
+	bool told_start; /* this attempt has said where it begins */
+	int resumed, steps_saved;
 	int blamed_deaths, memory_deaths;
+	bool alone, fresh;     /* wants a runner for itself; one that has done nothing yet */
+	int64_t not_before_us; /* when it may run again; 0: at once */
 	enum stage stage;
 	uint32_t picture, step;
 	int64_t submitted_us, submitted_wall_us, started_us, ended_us; /* started 0: never ran */
@@ -116,6 +122,8 @@ struct job {
 	struct err error;
 	int exit_status; /* of the runner that it died with, as waitpid has it; -1: none did */
 	char last_words[SHM_LAST_WORDS];
+	char *log_tail;		/* what that runner printed last; NULL: nothing */
+	char retry_of[ID_SIZE]; /* the dead letter that this is a new try of, or "" */
 };
 
 /* What the daemon wants to hear of jobs; set once. */
@@ -123,8 +131,7 @@ struct job_hooks {
 	void (*advanced)(struct job *job); /* progress worth telling */
 	void (*ended)(struct job *job);	   /* reached a final state: exactly once a job */
 	void (*requeued)(struct job *job); /* back to the front of its line */
-	void (*overdue)(
-	    struct job *job); /* its runner does not answer or overran: it no longer holds the job */
+	void (*overdue)(struct job *job);  /* cancelled or overran: its runner no longer holds it */
 };
 void job_set_hooks(const struct job_hooks *hooks);
 
@@ -143,7 +150,13 @@ enum job_state job_state(const struct job *job);
 const char *job_state_name(const struct job *job);
 const char *job_class_name(enum job_class class);
 
-/* The record as clients see it; a new reference. position: 1.. in the queue, or 0. */
+/* Sees that it has memory of that size for its checkpoint; what is there from an earlier attempt stays. */
+bool job_need_checkpoint(struct job *job, uint64_t bytes);
+void job_drop_checkpoint(struct job *job);
+/* How a runner ended under it: its wait status, its last words, what it printed last. */
+void job_note_death(struct job *job, int status, const char *words, const char *log_tail);
+
+/* The record as clients see it (job_record.c); a new reference. position: 1.. in the queue, or 0. */
 json_t *job_record(const struct job *job, int position);
 
 extern const struct fsm_kind job_kind; /* for its test */

@@ -15,6 +15,7 @@
 #include "ipc/log.h"
 #include "supervisor/client.h"
 #include "supervisor/daemon.h"
+#include "supervisor/runner.h"
 
 enum deliver { DELIVER_PATH, DELIVER_BASE64, DELIVER_FD }; /* order of api.def */
 
@@ -393,17 +394,52 @@ method_runners(struct call *call)
 }
 
 static json_t *
-method_restart(struct call *call)
+order_runners(struct call *call, const char *name, void (*order)(struct runner *r))
 {
-	const struct api_restart *p = &call->request->restart;
-	json_t *names = daemon_restart(call->daemon, p->has_runner ? p->runner : NULL);
+	json_t *names = daemon_order(call->daemon, name, api_method_name(call->request->method), order);
 
 	if (names == NULL) {
 		err_set(&call->e, ERR_INVALID_PARAM,
-		    "there is no runner '%.40s'; 'zitctl runners' lists them", p->runner);
+		    "there is no runner '%.40s'; 'zitctl runners' lists them", name);
 		return NULL;
 	}
 	return json_pack("{s:o}", "runners", names);
+}
+
+static void
+stop_now(struct runner *r)
+{
+	runner_stop(r, false);
+}
+
+static json_t *
+method_start(struct call *call)
+{
+	return order_runners(call, call->request->start.runner, runner_start);
+}
+
+static json_t *
+method_stop(struct call *call)
+{
+	return order_runners(call, call->request->stop.runner, stop_now);
+}
+
+static json_t *
+method_restart(struct call *call)
+{
+	return order_runners(call, call->request->restart.runner, runner_restart);
+}
+
+static json_t *
+method_drain(struct call *call)
+{
+	return order_runners(call, call->request->drain.runner, runner_drain);
+}
+
+static json_t *
+method_resume(struct call *call)
+{
+	return order_runners(call, call->request->resume.runner, runner_resume);
 }
 
 static json_t *

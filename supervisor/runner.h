@@ -1,12 +1,13 @@
 /*
  * A runner: one device's process and its life. The state machine of design.md section 6, the kill escalation,
- * and what a death means for the job that was on it.
+ * and what a death means for the jobs that were on it.
  */
 #ifndef SUPERVISOR_RUNNER_H
 #define SUPERVISOR_RUNNER_H
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "ipc/fsm.h"
 #include "supervisor/conf.h"
@@ -21,6 +22,7 @@ struct runner;
 	RUNNER_STATE(LOADING, "loading") \
 	RUNNER_STATE(WARMING, "warming") \
 	RUNNER_STATE(IDLE, "idle") \
+	RUNNER_STATE(TESTING, "testing") \
 	RUNNER_STATE(BUSY, "busy") \
 	RUNNER_STATE(CANCELLING, "cancelling") \
 	RUNNER_STATE(STOPPING, "stopping") \
@@ -42,10 +44,13 @@ enum runner_state {
 	RUNNER_EVENT(LOADING) /* more bytes are in */ \
 	RUNNER_EVENT(WARMING) \
 	RUNNER_EVENT(READY) \
+	RUNNER_EVENT(TEST_CLOCK) /* idle for long: does it still work? */ \
+	RUNNER_EVENT(TESTED) \
 	RUNNER_EVENT(DISPATCH) \
-	RUNNER_EVENT(ADVANCED) /* its job did a step */ \
-	RUNNER_EVENT(JOB_OVER) \
-	RUNNER_EVENT(CANCEL) \
+	RUNNER_EVENT(ADVANCED) /* a job of its did a step */ \
+	RUNNER_EVENT(CANCEL)   /* a job is not its any more, and it has been told */ \
+	RUNNER_EVENT(LET_GO)   /* it holds no such job any more, but others */ \
+	RUNNER_EVENT(ALL_OVER) /* it holds none at all */ \
 	RUNNER_EVENT(STOP) \
 	RUNNER_EVENT(LIE)	  /* it broke the protocol */ \
 	RUNNER_EVENT(START_CLOCK) /* no hello, no progress in loading, not warm in time */ \
@@ -54,6 +59,7 @@ enum runner_state {
 	RUNNER_EVENT(STOP_CLOCK) \
 	RUNNER_EVENT(REAP_CLOCK) \
 	RUNNER_EVENT(ALARM_CLOCK) \
+	RUNNER_EVENT(GONE)	    /* dead, and somebody keeps it from being reaped */ \
 	RUNNER_EVENT(DIED)	    /* reaped, to be respawned */ \
 	RUNNER_EVENT(DIED_FOR_GOOD) /* reaped once too often, or for a reason that stays */ \
 	RUNNER_EVENT(DIED_STOPPED)  /* reaped, and not wanted any more */ \
@@ -66,7 +72,7 @@ enum runner_event {
 	    RUNNER_EVENT_COUNT
 };
 
-/* Starts its life at once. NULL: no memory. */
+/* Starts its life at once, or is STOPPED without `autostart`. NULL: no memory. */
 struct runner *runner_new(struct daemon *d, const struct conf_runner *conf);
 void runner_free(struct runner **r); /* it must have no process */
 void runner_set_conf(struct runner *r, const struct conf_runner *conf);
@@ -74,21 +80,36 @@ void runner_set_conf(struct runner *r, const struct conf_runner *conf);
 const struct conf_runner *runner_conf(const struct runner *r);
 enum runner_state runner_state(const struct runner *r);
 bool runner_has_process(const struct runner *r);
-bool runner_may_serve(const struct runner *r); /* ready, or on its way there */
-bool runner_is_sound(const struct runner *r);  /* in a legal state, its clock armed */
+pid_t runner_pid(const struct runner *r); /* 0: none */
+bool runner_has_jobs(const struct runner *r);
+bool runner_may_serve(const struct runner *r);	 /* ready, or on its way there, and not drained */
+bool runner_is_starting(const struct runner *r); /* on its way to ready */
+bool runner_is_sound(const struct runner *r);	 /* in a legal state, its clock armed */
 
 /* Sizes it can draw, once it was ready; false before. */
 bool runner_limits(const struct runner *r, int *default_side, int *max_side, int64_t *max_pixels);
 
-/* IDLE takes the job and becomes BUSY. */
-void runner_dispatch(struct runner *r, struct job *job);
+/* Whether it takes this job now: it has room, and nobody who must be alone would have company. */
+bool runner_can_take(const struct runner *r, const struct job *job);
+/* Gives it the job. false: there is no memory for its checkpoint; nothing has changed. */
+bool runner_dispatch(struct runner *r, struct job *job);
 /* The job is not its any more: cancelled or overdue. It is told to stop, and made to. */
-void runner_drop_job(struct runner *r);
+void runner_drop_job(struct runner *r, struct job *job);
+/* It did not acknowledge the job in time: it hangs. */
+void runner_unanswered(struct runner *r);
+/* How long it may take to acknowledge a job. */
+int64_t runner_ack_clock_us(const struct runner *r);
 
-/* A fresh process: the old one is stopped first; its job goes back to the front. */
-void runner_restart(struct runner *r);
-/* An end: with its job when `finish`, else at once. No respawn. */
+/* ---- orders of administrators, and of the daemon's end */
+void runner_start(struct runner *r);   /* from STOPPED, FAILED or BACKOFF; else nothing */
+void runner_restart(struct runner *r); /* a fresh process; its jobs go back to the front */
+void runner_drain(struct runner *r);   /* takes no new jobs */
+void runner_resume(struct runner *r);
+/* An end without a successor: at once, or, when `finish`, not before it holds nothing (then it must be asked
+ * again). */
 void runner_stop(struct runner *r, bool finish);
+/* A fresh process for a job that wants one, if it holds nothing. */
+void runner_recycle(struct runner *r, const char *why);
 
 json_t *runner_record(const struct runner *r); /* new reference */
 

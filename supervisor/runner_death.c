@@ -1,5 +1,5 @@
 /*
- * How a runner ends: the status it left, what that means for its job (design.md section 6, "What a death
+ * How a runner ends: the status it left, what that means for its jobs (design.md section 6, "What a death
  * means"), and whether and when there is a next one.
  */
 #include <errno.h>
@@ -12,40 +12,83 @@
 
 #include "ipc/clock.h"
 #include "ipc/log.h"
+#include "supervisor/cgroup.h"
 #include "supervisor/daemon.h"
 #include "supervisor/runner_inside.h"
 
-#define INTENSITY_US (600 * INT64_C(1000000))
-#define LONGEST_DELAY_US (60 * INT64_C(1000000))
-#define FIRST_DELAY_US INT64_C(250000)
+#define INTENSITY_US (600 * RUNNER_SECOND)
+#define LONGEST_DELAY_US (60 * RUNNER_SECOND)
+#define FIRST_DELAY_US (RUNNER_SECOND / 4)
+#define HOST_MEMORY_DELAY_US (5 * RUNNER_SECOND)
+#define REAP_POLL_US (RUNNER_SECOND / 20)
 
-enum { MAX_BLAME = 2 }; /* deaths that a job may be blamed for */
+enum {
+	INTENSITY = 2 * 5, /* unplanned deaths within 10 minutes that end the trying, in halves */
+	MAX_BLAME = 2,	   /* deaths that a job may be blamed for */
+};
 
-void
-runner_close(struct runner *r)
+/* ---- what a death means: the table of design.md section 6 */
+
+enum cause {
+	CAUSE_PLANNED,
+	CAUSE_OVERDUE,	     /* a job overran and it did not let go: that job has its end already */
+	CAUSE_DEVICE_MEMORY, /* exit 72 */
+	CAUSE_HOST_MEMORY,   /* exit 73, or the kernel's choice */
+	CAUSE_CRASH,	     /* any other end by itself, a hang, a lie */
+	CAUSE_START,	     /* before it was ready */
+};
+
+static const struct {
+	int weight;	  /* against the runner, in halves of a death */
+	bool blames;	  /* the job that was alone with it; several become suspects */
+	bool memory;	  /* the blame is for memory, and the retry wants a fresh process */
+	int64_t delay_us; /* before its jobs are tried again */
+	const char *text;
+} causes[] = {
+    [CAUSE_PLANNED] = {0, false, false, 0, "as planned"},
+    [CAUSE_OVERDUE] = {0, false, false, 0, "after a job overran or was cancelled"},
+    [CAUSE_DEVICE_MEMORY] = {1, true, true, 0, "out of device memory"},
+    [CAUSE_HOST_MEMORY] = {2, true, false, HOST_MEMORY_DELAY_US, "out of memory"},
+    [CAUSE_CRASH] = {2, true, false, 0, "by a fault"},
+    [CAUSE_START] = {2, false, false, 0, "before it was ready"},
+};
+
+/* The count of the kernel's kills for want of memory, of the whole machine: when it grew in a process's life,
+ * a SIGKILL that nobody here sent is taken for one of them. */
+int64_t
+runner_oom_kills(void)
 {
-	struct ev_loop *loop = daemon_loop(r->daemon);
+	char text[16 * 1024], *at;
+	FILE *file = fopen("/proc/vmstat", "re");
+	size_t n = 0;
 
-	ev_io_stop(loop, &r->death_io);
-	ev_io_stop(loop, &r->channel_io);
-	channel_free(&r->channel);
-	shm_detach(&r->page);
-	if (r->pidfd >= 0)
-		close(r->pidfd);
-	r->pidfd = -1;
-	r->pid = 0;
+	if (file != NULL) {
+		n = fread(text, 1, sizeof(text) - 1, file);
+		fclose(file);
+	}
+	text[n] = '\0';
+	at = strstr(text, "\noom_kill ");
+	return at != NULL ? strtoll(at + strlen("\noom_kill "), NULL, 10) : 0;
 }
 
-void
-runner_release_job(struct runner *r, enum job_event event, const struct err *e)
+static enum cause
+find_cause(const struct runner *r, int status)
 {
-	struct job *job = r->job;
+	bool by_kill = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 
-	if (job == NULL)
-		return;
-	r->job = NULL;
-	job->runner = NULL;
-	job_event_error(job, event, e);
+	if (r->end == END_PLANNED)
+		return CAUSE_PLANNED;
+	if (r->end == END_OVERDUE)
+		return CAUSE_OVERDUE;
+	if (!r->proved)
+		return CAUSE_START;
+	if (r->end == END_ITSELF && WIFEXITED(status) && WEXITSTATUS(status) == RUNNER_EXIT_DEVICE_MEMORY)
+		return CAUSE_DEVICE_MEMORY;
+	if (r->end == END_ITSELF && WIFEXITED(status) && WEXITSTATUS(status) == RUNNER_EXIT_HOST_MEMORY)
+		return CAUSE_HOST_MEMORY;
+	if (r->end == END_ITSELF && by_kill && runner_oom_kills() > r->oom_kills)
+		return CAUSE_HOST_MEMORY;
+	return CAUSE_CRASH;
 }
 
 /* ---- saying what happened */
@@ -77,65 +120,111 @@ take_last_words(struct runner *r, char words[SHM_LAST_WORDS])
 }
 
 static void
-report(struct runner *r, int status, const char *words)
+report(struct runner *r, enum cause cause, const char *how, const char *words)
 {
-	static const char *const reasons[] = {
-	    [END_ITSELF] = "",
-	    [END_TIMEOUT] = ", after its job overran or was cancelled",
-	    [END_PLANNED] = ", as planned",
+	static const char *const doings[] = {
 	    [END_HUNG] = ", for it showed no sign of life",
 	    [END_LIED] = ", for it broke the protocol",
+	    [END_ITSELF] = "",
+	    [END_OVERDUE] = "",
+	    [END_PLANNED] = "",
 	};
-	char how[80];
-	bool planned = r->end == END_PLANNED;
 
-	describe_status(status, how, sizeof(how));
-	log_line(planned ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "runner %s: process %d ended: %s%s%s%s",
-	    r->conf.section_name, (int)r->pid, how, reasons[r->end], words[0] != '\0' ? ": " : "", words);
-	if (!planned && r->end != END_LIED)
+	log_line(cause == CAUSE_PLANNED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+	    "runner %s: process %d ended %s: %s%s%s%s", r->conf.section_name, (int)r->pid, causes[cause].text,
+	    how, doings[r->end], words[0] != '\0' ? ": " : "", words);
+	if (cause != CAUSE_PLANNED && r->end != END_LIED)
 		snprintf(r->last_error, sizeof(r->last_error), "%.100s%s%.130s", how,
 		    words[0] != '\0' ? ": " : "", words);
 }
 
-/* ---- its job */
+/* ---- its jobs */
 
-/* The job was on it when it ended by a fault. */
+/* It was alone on the runner, so it is to blame: once more, alone, or the end. */
 static void
-settle_job(struct runner *r, int status, const char *words)
+blame(struct held *held, enum cause cause, const char *how)
 {
-	struct job *job = r->job;
-	bool memory = WIFEXITED(status) && WEXITSTATUS(status) == RUNNER_EXIT_DEVICE_MEMORY;
-	char how[80];
+	struct job *job = held->job;
 	struct err e;
 
-	describe_status(status, how, sizeof(how));
-	job->exit_status = status;
-	snprintf(job->last_words, sizeof(job->last_words), "%s", words);
-	for (; job->picture_count > 0; job->picture_count--)
-		close(job->pictures[job->picture_count - 1].fd); /* the next attempt makes them all again */
-	if (memory && ++job->memory_deaths >= MAX_BLAME) {
+	if (causes[cause].memory && ++job->memory_deaths >= MAX_BLAME) {
 		err_set(&e, ERR_OUT_OF_MEMORY,
 		    "The device ran out of memory on this job twice; ask for fewer pixels.");
-		runner_release_job(r, JOB_EVENT_FAULT, &e);
-	} else if (!memory && ++job->blamed_deaths >= MAX_BLAME) {
+		runner_release(held, JOB_EVENT_FAULT, &e);
+	} else if (!causes[cause].memory && ++job->blamed_deaths >= MAX_BLAME) {
 		err_set(&e, ERR_RUNNER_CRASHED, "The runner died under this job twice, last by %s.", how);
-		runner_release_job(r, JOB_EVENT_GIVE_UP, &e);
+		runner_release(held, JOB_EVENT_GIVE_UP, &e);
 	} else
-		runner_release_job(r, JOB_EVENT_RETRY, NULL);
+		runner_release(held, JOB_EVENT_RETRY, NULL);
+}
+
+/* What the job's record says of this death. */
+static void
+note_death(const struct runner *r, struct job *job, int status, const char *words)
+{
+	char tail[RUNNER_LOG_EXCERPT];
+
+	runner_log_excerpt(&r->log, tail, sizeof(tail));
+	job_note_death(job, status, words, tail);
+}
+
+static struct held *
+youngest(struct runner *r)
+{
+	struct held *found = NULL;
+
+	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
+		if (r->held[i].job != NULL && (found == NULL || r->held[i].head.job > found->head.job))
+			found = &r->held[i];
+	}
+	return found;
+}
+
+static void
+settle_jobs(struct runner *r, enum cause cause, int status, const char *words, const char *how)
+{
+	int count = runner_held_count(r);
+	struct held *held;
+
+	while ((held = youngest(r)) != NULL) { /* each goes to the front: the oldest last */
+		struct job *job = held->job;
+		if (!causes[cause].blames) {
+			runner_release(held, JOB_EVENT_RETRY, NULL);
+			continue;
+		}
+		note_death(r, job, status, words);
+		job->alone = true;
+		job->fresh = causes[cause].memory;
+		if (causes[cause].delay_us > 0)
+			job->not_before_us = clock_now_us() + causes[cause].delay_us;
+		if (count == 1)
+			blame(held, cause, how);
+		else {
+			log_notice(
+			    "job %s: was one of %d when the runner died: it will run alone", job->id, count);
+			runner_release(held, JOB_EVENT_RETRY, NULL);
+		}
+	}
+	memset(r->held, 0, sizeof(r->held));
 }
 
 /* ---- its successor */
 
-/* Whether this is the fifth unplanned death within ten minutes. */
+/* Whether these are five unplanned deaths within ten minutes; one for want of device memory counts half. */
 static bool
-too_many_deaths(struct runner *r)
+too_many_deaths(struct runner *r, int weight)
 {
-	int64_t now_us = clock_now_us(), oldest_us;
+	int64_t now_us = clock_now_us();
+	int sum = 0;
 
-	r->death_times_us[r->death_index] = now_us;
-	r->death_index = (r->death_index + 1) % INTENSITY;
-	oldest_us = r->death_times_us[r->death_index];
-	return oldest_us != 0 && now_us - oldest_us < INTENSITY_US;
+	r->unplanned[r->unplanned_next].at_us = now_us;
+	r->unplanned[r->unplanned_next].weight = weight;
+	r->unplanned_next = (r->unplanned_next + 1) % DEATHS_KEPT;
+	for (int i = 0; i < DEATHS_KEPT; i++) {
+		if (now_us - r->unplanned[i].at_us < INTENSITY_US)
+			sum += r->unplanned[i].weight;
+	}
+	return sum >= INTENSITY;
 }
 
 /* 0.25 s, doubled with each start that failed, at most a minute, 20 % to either side. */
@@ -150,9 +239,21 @@ backoff_us(const struct runner *r)
 	return delay_us * (80 + random() % 41) / 100;
 }
 
-/* Decides from what is known of this life and the ones before. `planned`: nobody is to blame. */
+/* autorestart = false: it is not started again; unexpected: not after an exit with status 0. What we ended
+ * ourselves has its successor in any case. */
+static bool
+is_let_be(const struct runner *r, int status)
+{
+	bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+
+	if (r->end != END_ITSELF || strcmp(r->conf.autorestart, "true") == 0)
+		return false;
+	return good || strcmp(r->conf.autorestart, "false") == 0;
+}
+
+/* Decides from what is known of this life and the ones before. */
 static enum runner_event
-decide(struct runner *r, bool planned, bool permanent)
+decide(struct runner *r, int weight, bool permanent)
 {
 	int retries = r->conf.startretries > 0 ? (int)r->conf.startretries : 1;
 
@@ -163,49 +264,72 @@ decide(struct runner *r, bool planned, bool permanent)
 		r->permanent = true;
 		return RUNNER_EVENT_DIED_FOR_GOOD;
 	}
-	if (planned)
+	if (weight == 0)
 		return RUNNER_EVENT_DIED;
 	if (!r->proved) {
 		r->start_failures++;
 		r->delay_us = backoff_us(r);
 	}
-	if (too_many_deaths(r) || r->start_failures >= retries)
+	if (too_many_deaths(r, weight) || r->start_failures >= retries)
 		return RUNNER_EVENT_DIED_FOR_GOOD;
 	return RUNNER_EVENT_DIED;
 }
 
 void
-runner_not_started(struct runner *r, int error)
+runner_not_started(struct runner *r, bool counts)
 {
+	enum runner_event event;
+
 	runner_close(r);
-	r->deaths++;
-	snprintf(r->last_error, sizeof(r->last_error), "%.100s cannot be started: %s",
-	    r->conf.command[0] != '\0' ? r->conf.command : daemon_default_command(r->daemon),
-	    strerror(error));
-	fsm_event(&r->fsm, (int)decide(r, false, false), NULL);
+	if (counts) {
+		r->deaths++;
+		event = decide(r, causes[CAUSE_START].weight, false);
+	} else {
+		event = decide(r, 0, false);
+		r->delay_us = FIRST_DELAY_US;
+	}
+	fsm_event(&r->fsm, (int)event, NULL);
+}
+
+/* Dead, but not ours to bury yet: a debugger holds it, say. It is looked at again until it is. */
+static void
+await(struct runner *r)
+{
+	ev_io_stop(daemon_loop(r->daemon), &r->death_io);
+	daemon_arm_timer(r->daemon, &r->reap_poll, REAP_POLL_US);
+	fsm_event(&r->fsm, RUNNER_EVENT_GONE, NULL);
 }
 
 void
 runner_reap(struct runner *r)
 {
-	char words[SHM_LAST_WORDS];
-	bool planned, permanent;
+	char words[SHM_LAST_WORDS], how[80];
+	enum cause cause;
+	bool permanent;
 	int status;
 
-	if (waitpid(r->pid, &status, WNOHANG) != r->pid)
+	if (waitpid(r->pid, &status, WNOHANG) != r->pid) {
+		await(r);
 		return;
+	}
 	if (ev_is_active(&r->channel_io))
 		runner_talk(r, EV_READ); /* what it sent before it ended still counts */
 	kill(-r->pid, SIGKILL);		 /* whatever it left in its group */
+	cgroup_kill(r->conf.section_name);
 	take_last_words(r, words);
-	report(r, status, words);
-	planned = r->end == END_PLANNED || r->end == END_TIMEOUT;
+	describe_status(status, how, sizeof(how));
+	cause = find_cause(r, status);
+	report(r, cause, how, words);
 	permanent = r->permanent ||
 		    (r->end == END_ITSELF && WIFEXITED(status) && runner_exit_permanent(WEXITSTATUS(status)));
-	if (!planned || (WIFEXITED(status) && WEXITSTATUS(status) != 0))
-		r->deaths++;
-	if (r->job != NULL)
-		settle_job(r, status, words);
-	runner_close(r);
-	fsm_event(&r->fsm, (int)decide(r, planned, permanent), NULL);
+	if (is_let_be(r, status)) {
+		log_notice("runner %s: not started again: autorestart = %s", r->conf.section_name,
+		    r->conf.autorestart);
+		r->unwanted = true;
+	}
+	r->deaths += causes[cause].weight > 0;
+	runner_close(r); /* first: its last lines belong to the tail */
+	settle_jobs(r, cause, status, words, how);
+	daemon_runner_died(r->daemon);
+	fsm_event(&r->fsm, (int)decide(r, causes[cause].weight, permanent), NULL);
 }

@@ -1,6 +1,7 @@
 /*
- * What the three files of a runner share: runner.c (life), runner_messages.c (what it says), runner_death.c
- * (how it ends). Nobody else includes this.
+ * What the files of a runner share: runner.c (states and clocks), runner_start.c (its process),
+ * runner_orders.c (what it is told), runner_messages.c (what it says), runner_death.c (how it ends). Nobody
+ * else includes this.
  */
 #ifndef SUPERVISOR_RUNNER_INSIDE_H
 #define SUPERVISOR_RUNNER_INSIDE_H
@@ -12,19 +13,31 @@
 #include "ipc/shm.h"
 #include "supervisor/job.h"
 #include "supervisor/runner.h"
+#include "supervisor/runner_log.h"
 
-#define FIRST_PROBE_US (300 * INT64_C(1000000))
-#define LAST_PROBE_US (3600 * INT64_C(1000000))
+#define RUNNER_SECOND INT64_C(1000000)
+#define FIRST_PROBE_US (300 * RUNNER_SECOND)
+#define LAST_PROBE_US (3600 * RUNNER_SECOND)
 
-enum { INTENSITY = 5 }; /* unplanned deaths within 10 minutes that end the trying */
+enum {
+	RUNNER_MAX_HELD = 16, /* jobs, those that are only being written as PNG included */
+	DEATHS_KEPT = 16,     /* for the restart intensity */
+};
 
 /* Why a process ends, as far as it is our doing. */
 enum runner_end {
 	END_ITSELF,  /* nobody asked it to */
-	END_TIMEOUT, /* a job of its overran or was cancelled, and it did not let go */
-	END_PLANNED, /* restart or stop */
+	END_OVERDUE, /* a job of its overran or was cancelled, and it did not let go */
+	END_PLANNED, /* restart, stop or recycling */
 	END_HUNG,    /* no sign of life in time */
 	END_LIED,    /* it broke the protocol */
+};
+
+/* A job that it was given. */
+struct held {
+	struct proto_header head; /* the fence: job, attempt, generation; job 0: this place is free */
+	struct job *job;	  /* NULL: not its any more, but it has not said that it let go */
+	bool device_over;	  /* only the PNG is to come */
 };
 
 struct runner {
@@ -37,46 +50,74 @@ struct runner {
 	pid_t pid; /* 0: none */
 	int pidfd;
 	struct ev_io death_io, channel_io;
+	struct ev_timer reap_poll; /* while it is dead and cannot be reaped */
 	struct channel *channel;
 	const struct status_page *page;
 	uint32_t generation;
 	int64_t spawned_us;
+	int64_t oom_kills; /* of the whole machine when it was spawned */
 	uint64_t loaded_bytes;
 	bool proved; /* was READY in this life */
 	enum runner_end end;
 	int64_t stop_wait_us;
 	char fatal_text[SHM_LAST_WORDS]; /* of its FATAL message */
+	struct runner_log log;		 /* of this name, over all its processes */
 
-	/* its job */
-	struct job *job;	     /* NULL: none, or one that is not its any more */
-	struct proto_header current; /* what it was given last */
+	/* its jobs */
+	struct held held[RUNNER_MAX_HELD];
+	int jobs_taken; /* by this process */
 	int64_t dispatched_us, advanced_us, slowest_step_us;
 
 	/* what it said of itself when it was ready */
 	char device[160], model[80];
 	int default_side, max_side; /* 0: never was ready */
 	int64_t max_pixels;
+	uint64_t checkpoint_bytes;
 
 	/* its deaths */
 	int deaths, start_failures;
-	int64_t death_times_us[INTENSITY]; /* of unplanned ones, as a ring */
-	int death_index;
+	struct {
+		int64_t at_us;
+		int weight;	  /* in halves */
+	} unplanned[DEATHS_KEPT]; /* as a ring */
+	int unplanned_next;
 	int64_t delay_us, probe_us;
-	bool permanent, unwanted;
+	bool permanent, unwanted, draining, recycling;
 	char last_error[SHM_LAST_WORDS];
 };
 
-/* Sends; a channel that does not take it is a lie. */
-void runner_send(struct runner *r, struct proto_msg *m);
-/* Reads and writes what the channel has. */
-void runner_talk(struct runner *r, int events);
-/* The pidfd is readable: takes the status, settles the job, decides what comes. */
-void runner_reap(struct runner *r);
-/* There is no process: counts as a death before READY. */
-void runner_not_started(struct runner *r, int error);
-/* Ends the tie to its job, if there is one, and fires the event at it. */
-void runner_release_job(struct runner *r, enum job_event event, const struct err *e);
+/* ---- runner_start.c */
+
+/* BACKOFF and FAILED end: makes the process, or counts a failure. */
+void runner_spawn(struct runner *r);
 /* Closes what belongs to the process. */
 void runner_close(struct runner *r);
+
+/* ---- runner_orders.c */
+
+/* Sends; a channel that does not take it is a lie. `fds`: NULL when the message carries none. */
+void runner_send(struct runner *r, struct proto_msg *m, const int *fds);
+struct held *runner_find_held(struct runner *r, const struct proto_header *head);
+int runner_held_count(const struct runner *r); /* places in use */
+/* The place is free again: what that means for the runner's state. The job is somewhere else already. */
+void runner_let_go(struct runner *r, struct held *held);
+/* Ends the tie of a held job, and fires the event at it. */
+void runner_release(struct held *held, enum job_event event, const struct err *e);
+/* Ends the process when it has done enough, and nothing is held. */
+void runner_recycle_if_due(struct runner *r);
+
+/* ---- runner_messages.c */
+
+/* Reads and writes what the channel has. */
+void runner_talk(struct runner *r, int events);
+
+/* ---- runner_death.c */
+
+/* The pidfd is readable: takes the status, settles the jobs, decides what comes. */
+void runner_reap(struct runner *r);
+/* There is no process. `counts`: as a death before READY, else it is tried again soon. */
+void runner_not_started(struct runner *r, bool counts);
+/* How often the machine has killed for want of memory; 0 if it does not say. */
+int64_t runner_oom_kills(void);
 
 #endif

@@ -17,25 +17,6 @@
 
 enum { MAX_PICTURE_BYTES = 64 * 1024 * 1024 };
 
-void
-runner_send(struct runner *r, struct proto_msg *m)
-{
-	struct ev_loop *loop = daemon_loop(r->daemon);
-	int status = channel_send(r->channel, m, NULL);
-
-	if (status != 0 && status != -ERR_UNREACHABLE) { /* gone is gone: its death comes by the pidfd */
-		log_err("runner %s: %s cannot be sent: %s", r->conf.section_name, proto_name(m->head.type),
-		    err_row(status)->name);
-		fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
-		return;
-	}
-	if (channel_has_output(r->channel)) {
-		ev_io_stop(loop, &r->channel_io);
-		ev_io_set(&r->channel_io, channel_fd(r->channel), EV_READ | EV_WRITE);
-		ev_io_start(loop, &r->channel_io);
-	}
-}
-
 static void
 lie(struct runner *r, const char *what)
 {
@@ -97,7 +78,8 @@ on_ready(struct runner *r, const struct proto_msg *m, int *fds)
 
 	(void)fds;
 	if (f->default_side == 0 || f->default_side > 65536 || f->max_side > 65536 ||
-	    f->max_pixels > UINT32_MAX) {
+	    f->max_pixels > UINT32_MAX || f->checkpoint_bytes == 0 ||
+	    f->checkpoint_bytes > SHM_MAX_CHECKPOINT) {
 		lie(r, "READY with sizes that cannot be");
 		return;
 	}
@@ -106,8 +88,16 @@ on_ready(struct runner *r, const struct proto_msg *m, int *fds)
 	r->default_side = (int)f->default_side;
 	r->max_side = (int)f->max_side;
 	r->max_pixels = (int64_t)f->max_pixels;
-	r->slowest_step_us = 0;
+	r->checkpoint_bytes = f->checkpoint_bytes;
 	peer_event(r, RUNNER_EVENT_READY, "READY");
+}
+
+static void
+on_canary_ok(struct runner *r, const struct proto_msg *m, int *fds)
+{
+	(void)m;
+	(void)fds;
+	peer_event(r, RUNNER_EVENT_TESTED, "CANARY_OK");
 }
 
 static void
@@ -117,23 +107,40 @@ on_fatal(struct runner *r, const struct proto_msg *m, int *fds)
 	snprintf(r->fatal_text, sizeof(r->fatal_text), "%s", m->FATAL.text);
 }
 
-/* ---- its job. The fence has let the message through: r->job is the one it is about. */
+/* ---- its jobs. The fence has let the message through: held->job is the one it is about. */
 
 static void
-on_ack(struct runner *r, const struct proto_msg *m, int *fds)
+on_ack(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
 {
 	(void)m;
 	(void)fds;
 	r->advanced_us = clock_now_us();
-	if (job_event(r->job, JOB_EVENT_ACKNOWLEDGED) != 0)
+	if (job_state(held->job) != JOB_DISPATCHED)
 		lie(r, "ACK twice");
+	else
+		job_event(held->job, JOB_EVENT_ACKNOWLEDGED);
+}
+
+/* The first step that an attempt tells of is where it begins: past 0, it goes on from the checkpoint. */
+static void
+note_start(struct runner *r, struct job *job, const struct proto_PROGRESS *f)
+{
+	if (job->told_start || f->stage != STAGE_DENOISE)
+		return;
+	job->told_start = true;
+	if (job->attempt < 2 || f->step == 0)
+		return;
+	job->resumed++;
+	job->steps_saved += (int)f->step;
+	log_info("runner %s: job %s goes on at picture %u, step %u", r->conf.section_name, job->id,
+	    f->picture, f->step);
 }
 
 static void
-on_progress(struct runner *r, const struct proto_msg *m, int *fds)
+on_progress(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
 {
 	const struct proto_PROGRESS *f = &m->PROGRESS;
-	struct job *job = r->job;
+	struct job *job = held->job;
 	int64_t now_us = clock_now_us();
 
 	(void)fds;
@@ -145,9 +152,14 @@ on_progress(struct runner *r, const struct proto_msg *m, int *fds)
 	if (now_us - r->advanced_us > r->slowest_step_us)
 		r->slowest_step_us = now_us - r->advanced_us;
 	r->advanced_us = now_us;
+	note_start(r, job, f);
 	job->stage = (enum stage)f->stage;
 	job->picture = f->picture;
 	job->step = f->step;
+	if (f->stage == STAGE_ENCODE && f->picture + 1 == (uint32_t)job->count) {
+		held->device_over = true;
+		daemon_changed(r->daemon); /* the device is free for the next one */
+	}
 	job_event(job, JOB_EVENT_ADVANCED);
 	peer_event(r, RUNNER_EVENT_ADVANCED, "PROGRESS");
 }
@@ -165,9 +177,9 @@ is_sound_picture(int fd, uint64_t bytes)
 }
 
 static void
-on_picture(struct runner *r, const struct proto_msg *m, int *fds)
+on_picture(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
 {
-	struct job *job = r->job;
+	struct job *job = held->job;
 
 	if (job_state(job) != JOB_RUNNING || m->PICTURE.picture != (uint32_t)job->picture_count ||
 	    job->picture_count == job->count || m->PICTURE.seed != job->seed + m->PICTURE.picture ||
@@ -180,9 +192,9 @@ on_picture(struct runner *r, const struct proto_msg *m, int *fds)
 }
 
 static void
-on_done(struct runner *r, const struct proto_msg *m, int *fds)
+on_done(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
 {
-	struct job *job = r->job;
+	struct job *job = held->job;
 
 	(void)fds;
 	if (job_state(job) != JOB_RUNNING || job->picture_count != job->count) {
@@ -190,82 +202,82 @@ on_done(struct runner *r, const struct proto_msg *m, int *fds)
 		return;
 	}
 	job->sums = m->DONE;
-	job->runner = NULL;
-	r->job = NULL;
-	job_event(job, JOB_EVENT_RESULT);
+	runner_release(held, JOB_EVENT_RESULT, NULL);
 	daemon_store(r->daemon, job);
-	peer_event(r, RUNNER_EVENT_JOB_OVER, "DONE");
+	runner_let_go(r, held);
 }
 
 static void
-on_failed(struct runner *r, const struct proto_msg *m, int *fds)
+on_failed(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
 {
 	struct err e;
 
 	(void)fds;
 	err_set(&e, err_row((int)m->FAILED.code)->code, "%s", m->FAILED.text);
-	runner_release_job(r, JOB_EVENT_FAULT, &e);
-	peer_event(r, RUNNER_EVENT_JOB_OVER, "FAILED");
+	runner_release(held, JOB_EVENT_FAULT, &e);
+	runner_let_go(r, held);
 }
 
-/* ---- all of them */
-
-enum about { ABOUT_LIFE, ABOUT_JOB };
+/* ---- all of them: about its life, or about a job of its */
 
 static const struct {
 	unsigned type;
-	enum about about;
-	void (*take)(struct runner *r, const struct proto_msg *m, int *fds);
+	void (*life)(struct runner *r, const struct proto_msg *m, int *fds);
+	void (*job)(struct runner *r, struct held *held, const struct proto_msg *m, int *fds);
 } rows[] = {
-    {PROTO_HELLO, ABOUT_LIFE, on_hello},
-    {PROTO_LOADING, ABOUT_LIFE, on_loading},
-    {PROTO_WARMING, ABOUT_LIFE, on_warming},
-    {PROTO_READY, ABOUT_LIFE, on_ready},
-    {PROTO_FATAL, ABOUT_LIFE, on_fatal},
-    {PROTO_ACK, ABOUT_JOB, on_ack},
-    {PROTO_PROGRESS, ABOUT_JOB, on_progress},
-    {PROTO_PICTURE, ABOUT_JOB, on_picture},
-    {PROTO_DONE, ABOUT_JOB, on_done},
-    {PROTO_FAILED, ABOUT_JOB, on_failed},
+    {PROTO_HELLO, on_hello, NULL},
+    {PROTO_LOADING, on_loading, NULL},
+    {PROTO_WARMING, on_warming, NULL},
+    {PROTO_READY, on_ready, NULL},
+    {PROTO_FATAL, on_fatal, NULL},
+    {PROTO_CANARY_OK, on_canary_ok, NULL},
+    {PROTO_ACK, NULL, on_ack},
+    {PROTO_PROGRESS, NULL, on_progress},
+    {PROTO_PICTURE, NULL, on_picture},
+    {PROTO_DONE, NULL, on_done},
+    {PROTO_FAILED, NULL, on_failed},
 };
-
-static bool
-is_triple(const struct proto_header *a, const struct proto_header *b)
-{
-	return a->job == b->job && a->attempt == b->attempt && a->generation == b->generation;
-}
 
 /* A message about a job that is not this runner's any more: dropped, but one that ends the job ends a
  * cancellation. */
 static void
-fence(struct runner *r, const struct proto_msg *m)
+fence(struct runner *r, struct held *held, const struct proto_msg *m)
 {
 	bool ends =
 	    m->head.type == PROTO_STOPPED || m->head.type == PROTO_DONE || m->head.type == PROTO_FAILED;
 
-	if (ends && is_triple(&m->head, &r->current) && r->fsm.state == RUNNER_CANCELLING) {
-		fsm_event(&r->fsm, RUNNER_EVENT_JOB_OVER, NULL);
+	if (held != NULL && held->job != NULL) {
+		lie(r, "STOPPED without a CANCEL");
 		return;
 	}
-	log_info("runner %s: %s of job number %llu, attempt %u, generation %u is not current: dropped",
-	    r->conf.section_name, proto_name(m->head.type), (unsigned long long)m->head.job, m->head.attempt,
-	    m->head.generation);
+	if (held != NULL && ends) {
+		runner_let_go(r, held);
+		return;
+	}
+	if (held == NULL || m->head.type == PROTO_PICTURE)
+		log_info(
+		    "runner %s: %s of job number %llu, attempt %u, generation %u is not current: dropped",
+		    r->conf.section_name, proto_name(m->head.type), (unsigned long long)m->head.job,
+		    m->head.attempt, m->head.generation);
 }
 
 static void
 take(struct runner *r, const struct proto_msg *m, int *fds)
 {
-	bool current = r->job != NULL && is_triple(&m->head, &r->current);
+	struct held *held = runner_find_held(r, &m->head);
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		if (rows[i].type != m->head.type)
 			continue;
-		if (rows[i].about == ABOUT_JOB && !current)
+		if (rows[i].life != NULL)
+			rows[i].life(r, m, fds);
+		else if (held != NULL && held->job != NULL)
+			rows[i].job(r, held, m, fds);
+		else
 			break;
-		rows[i].take(r, m, fds);
 		return;
 	}
-	fence(r, m);
+	fence(r, held, m);
 }
 
 static void

@@ -1,6 +1,5 @@
 /*
- * Which waiting job goes to which runner. One job a runner at a time; classes in order (weights and fairness
- * are to come).
+ * Which waiting job goes to which runner: classes in order (weights and fairness are to come).
  */
 #ifndef SUPERVISOR_SCHED_H
 #define SUPERVISOR_SCHED_H
@@ -8,7 +7,8 @@
 #include "supervisor/queue.h"
 #include "supervisor/runner.h"
 
-/* Hands jobs to idle runners until one side is used up. */
-void sched_run(struct queue *q, struct runner *const *runners, int runner_count);
+/* Hands jobs to runners until one side is used up. Returns when it should be done again though nothing
+ * changed (CLOCK_MONOTONIC), or 0: it need not. */
+int64_t sched_run(struct queue *q, struct runner *const *runners, int runner_count);
 
 #endif

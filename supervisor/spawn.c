@@ -1,5 +1,5 @@
 /*
- * Starting a runner's process. vfork, so that the cost does not grow with the daemon: the child shares our
+ * Starting a child's process. vfork, so that the cost does not grow with the daemon: the child shares our
  * memory until it executes, and touches nothing but its own stack and one errno of ours.
  */
 #include "supervisor/spawn.h"
@@ -7,34 +7,37 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct child {
-	char *const *argv;
-	char *const *envp;
-	int channel, status, null;
-	pid_t parent;
-};
-
-/* Moves the two descriptors to their places; they may stand in each other's way. */
-static int
-place_fds(const struct child *c)
+/* Moves all descriptors to their places; they may stand in each other's way, so first all go beyond them. */
+static bool
+place_fds(const struct spawn *s, int null)
 {
-	int channel = fcntl(c->channel, F_DUPFD, SPAWN_STATUS_FD + 1);
-	int status = fcntl(c->status, F_DUPFD, SPAWN_STATUS_FD + 1);
+	int beyond = SPAWN_FIRST_FD + SPAWN_MAX_FDS, output, away[SPAWN_MAX_FDS];
 
-	if (channel < 0 || status < 0 || dup2(c->null, STDIN_FILENO) < 0 ||
-	    dup2(channel, SPAWN_CHANNEL_FD) < 0 || dup2(status, SPAWN_STATUS_FD) < 0)
-		return -1;
-	return close_range(SPAWN_STATUS_FD + 1, ~0U, 0);
+	output = fcntl(s->output, F_DUPFD, beyond);
+	for (int i = 0; i < s->fd_count; i++) {
+		away[i] = fcntl(s->fds[i], F_DUPFD, beyond);
+		if (away[i] < 0)
+			return false;
+	}
+	if (output < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
+	    dup2(output, STDERR_FILENO) < 0)
+		return false;
+	for (int i = 0; i < s->fd_count; i++) {
+		if (dup2(away[i], SPAWN_FIRST_FD + i) < 0)
+			return false;
+	}
+	return close_range((unsigned)(SPAWN_FIRST_FD + s->fd_count), ~0U, 0) == 0;
 }
 
 /* Runs in the child; returns only when it failed, with errno. */
 static void
-become_runner(const struct child *c)
+become(const struct spawn *s, pid_t parent, int null)
 {
 	struct sigaction standard = {.sa_handler = SIG_DFL};
 	sigset_t none;
@@ -43,38 +46,40 @@ become_runner(const struct child *c)
 		sigaction(number, &standard, NULL); /* ours would run code that is not there after exec */
 	sigemptyset(&none);
 	setsid();
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || place_fds(c) != 0)
+	if (s->cgroup >= 0 && write(s->cgroup, "0", 1) != 1)
 		return;
-	if (getppid() != c->parent) { /* it died before the line above */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || !place_fds(s, null))
+		return;
+	if (getppid() != parent) { /* it died before the line above */
 		errno = ESRCH;
 		return;
 	}
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	execve(c->argv[0], c->argv, c->envp);
+	execve(s->argv[0], s->argv, s->envp);
 }
 
 pid_t
-spawn_runner(char *const argv[], char *const envp[], int channel, int status, int *pidfd)
+spawn_process(const struct spawn *s, int *pidfd)
 {
-	struct child c = {argv, envp, channel, status, open("/dev/null", O_RDONLY | O_CLOEXEC), getpid()};
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	volatile int error = 0;
 	sigset_t all, before;
-	pid_t pid;
+	pid_t pid, parent = getpid();
 
-	if (c.null < 0)
+	if (null < 0)
 		return -1;
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
 	pid = vfork();
 	if (pid == 0) {
-		become_runner(&c);
+		become(s, parent, null);
 		error = errno;
 		_exit(127);
 	}
 	if (pid < 0)
 		error = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
-	close(c.null);
+	close(null);
 	if (pid > 0 && error == 0) {
 		*pidfd = (int)syscall(SYS_pidfd_open, pid, 0); /* CLOEXEC by itself */
 		if (*pidfd >= 0)

@@ -170,6 +170,8 @@ static const struct generation_request requests[MAX_GENERATIONS] = {
     {"A cat sitting on a mat.", 42, 40, 20, 4, false},
     {"1234567890123456789012345678901234567890", 7, 32, 32, 2, false},
     {"", 1, 4, 4, 3, false},
+    {"A cat sitting on a mat.", 43, 40, 20, 1, false},
+    {"A dog.", 42, 12, 24, 5, false},
 };
 
 /* ---- pictures beside each other */
@@ -198,6 +200,33 @@ test_interleaved(void **state)
 	}
 	for (int i = 0; i < MAX_GENERATIONS; i++)
 		assert_same(alone[i], finish(g[i]));
+	stand_close(&s);
+}
+
+/* A picture that another goes on with, from any step, has the same bits. */
+static void
+test_restored(void **state)
+{
+	const struct generation_request *r = &requests[0];
+	struct stand s;
+	struct err e;
+
+	stand_open(&s, *state, "golden-a");
+	for (int done = 0; done <= r->steps; done++) {
+		struct picture *plain = draw(s.model, r);
+		struct generation *g = start(s.model, r), *next;
+		size_t count = generation_latent_count(g);
+		float *latent = malloc(count * sizeof(float));
+		for (int i = 0; i < done; i++)
+			step(g);
+		assert_int_equal(generation_latent(g, latent, &e), 0);
+		generation_free(&g);
+		next = start(s.model, r);
+		assert_int_equal(generation_restore(next, done, latent, &e), 0);
+		assert_int_equal(generation_left(next), r->steps - done);
+		assert_same(plain, finish(next));
+		free(latent);
+	}
 	stand_close(&s);
 }
 
@@ -259,8 +288,8 @@ test_one_too_many(void **state)
 	generation_free(&g[1]);
 	more = start(s.model, &requests[0]);
 	generation_free(&more);
-	generation_free(&g[0]);
-	generation_free(&g[2]);
+	for (int i = 0; i < MAX_GENERATIONS; i++)
+		generation_free(&g[i]);
 	stand_close(&s);
 }
 
@@ -610,6 +639,7 @@ struct row {
 
 static const struct row drawing[] = {
     {"interleaved", test_interleaved, false},
+    {"restored", test_restored, false},
     {"decoding midway", test_decoding_midway, false},
     {"given up at any step", test_given_up_at_any_step, false},
     {"one too many", test_one_too_many, false},

@@ -17,9 +17,10 @@
  * bad jobs.
  *
  * PHASE, each before the message of that name is sent, which can be left out by `skip`:
- *   life  hello loading warming ready
- *   job   job (on its arrival, before ACK)  ack (after ACK)  step (before its PROGRESS)  picture  done
- *         after (after DONE)  cancel (on CANCEL, before STOPPED)
+ *   life  hello loading warming ready canary (on CANARY, before CANARY_OK)
+ *   job   job (on its arrival, before ACK)  ack (after ACK)  step (before its PROGRESS)  encode (before the
+ *         PROGRESS that frees the device)  picture  done  after (after DONE)  cancel (on CANCEL, before
+ * STOPPED)
  *
  * ACTION (rows[] below says what each one does):
  *   ends      exit N, fatal N (FATAL first), kill N, hang, close
@@ -57,10 +58,25 @@ enum {
 
 /* ---- the script */
 
-enum phase { HELLO, LOADING, WARMING, READY, JOB, ACK, STEP, PICTURE, DONE, AFTER, CANCEL, PHASES };
+enum phase {
+	HELLO,
+	LOADING,
+	WARMING,
+	READY,
+	CANARY,
+	JOB,
+	ACK,
+	STEP,
+	ENCODE,
+	PICTURE,
+	DONE,
+	AFTER,
+	CANCEL,
+	PHASES
+};
 
-static const char *const phase_names[PHASES] = {
-    "hello", "loading", "warming", "ready", "job", "ack", "step", "picture", "done", "after", "cancel"};
+static const char *const phase_names[PHASES] = {"hello", "loading", "warming", "ready", "canary", "job",
+    "ack", "step", "encode", "picture", "done", "after", "cancel"};
 
 struct job {
 	struct proto_header head;
@@ -173,12 +189,12 @@ picture_message(const struct job *job)
 }
 
 static void
-send_progress(const struct job *job, uint32_t step)
+send_progress(const struct job *job, enum stage stage, uint32_t step)
 {
 	struct proto_msg m = about(job, PROTO_PROGRESS);
 
-	m.PROGRESS = (struct proto_PROGRESS){STAGE_DENOISE, job->picture, step, job->steps};
-	shm_note(page, job->head.job, STAGE_DENOISE, step);
+	m.PROGRESS = (struct proto_PROGRESS){stage, job->picture, step, job->steps};
+	shm_note(page, job->head.job, stage, step);
 	send_message(&m, -1);
 }
 
@@ -342,7 +358,7 @@ act_generation(const struct scene *s)
 static void
 act_progress(const struct scene *s)
 {
-	send_progress(s->job, (uint32_t)s->number);
+	send_progress(s->job, STAGE_DENOISE, (uint32_t)s->number);
 }
 
 static void
@@ -367,8 +383,8 @@ act_send_done(const struct scene *s)
 static void
 act_ready_again(const struct scene *s)
 {
-	struct proto_msg m = {
-	    .head.type = PROTO_READY, .READY = {"fake", "no device", 256, SIDE, (uint64_t)SIDE * SIDE, 0}};
+	struct proto_msg m = {.head.type = PROTO_READY,
+	    .READY = {"fake", "no device", 256, SIDE, (uint64_t)SIDE * SIDE, 0, 4096}};
 
 	(void)s;
 	send_message(&m, -1);
@@ -679,7 +695,7 @@ take_job(const struct proto_msg *m)
 	if (job_count == MAX_JOBS)
 		die("too many jobs before", m->JOB.id);
 	job_count++;
-	*job = (struct job){m->head, m->JOB.steps, m->JOB.count, m->JOB.seed, 0, 0, 0};
+	*job = (struct job){m->head, m->JOB.steps, m->JOB.count, m->JOB.seed, 0, m->JOB.first, 0};
 	if (m->JOB.prompt[0] == '@')
 		job->section = section_index(m->JOB.prompt + 1, strcspn(m->JOB.prompt + 1, " "), false);
 	if (job->section < 0)
@@ -711,6 +727,16 @@ take_cancel(const struct proto_msg *m)
 }
 
 static void
+answer_canary(void)
+{
+	struct proto_msg m = {.head.type = PROTO_CANARY_OK};
+
+	run_phase(CANARY, NULL);
+	if (!skip)
+		send_message(&m, -1);
+}
+
+static void
 take_messages(bool idle)
 {
 	struct pollfd wait = {.fd = channel_fd(channel),
@@ -721,8 +747,11 @@ take_messages(bool idle)
 	poll(&wait, 1, idle ? -1 : 0);
 	channel_flush(channel);
 	while ((status = channel_receive(channel, &m, fds)) == 1) {
-		if (m.head.type == PROTO_JOB)
+		if (m.head.type == PROTO_JOB) {
+			close(fds[0]); /* it keeps no checkpoints */
 			take_job(&m);
+		} else if (m.head.type == PROTO_CANARY)
+			answer_canary();
 		else if (m.head.type == PROTO_CANCEL && !ignore_cancel)
 			take_cancel(&m);
 		else if (m.head.type == PROTO_STOP && !ignore_stop) {
@@ -739,6 +768,9 @@ finish_picture(struct job *job)
 {
 	const struct scene scene = {"", 0, job};
 
+	run_phase(ENCODE, job);
+	if (!skip && job->head.job != 0)
+		send_progress(job, STAGE_ENCODE, job->steps);
 	run_phase(PICTURE, job);
 	if (job->head.job == 0) {
 		drop_job(job);
@@ -766,7 +798,7 @@ make_step(struct job *job)
 	if (job->head.job == 0)
 		drop_job(job);
 	else if (!skip)
-		send_progress(job, job->step);
+		send_progress(job, STAGE_DENOISE, job->step);
 }
 
 static void

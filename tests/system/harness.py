@@ -333,7 +333,7 @@ class Zitd:
             except FileNotFoundError:
                 continue
             own = target.startswith(("anon_inode:", "/memfd:"))
-            assert int(fd) <= 4 or own, f"runner {pid} holds {fd}: {target}"
+            assert int(fd) <= 5 or own, f"runner {pid} holds {fd}: {target}"
 
     def audit_leftovers(self):
         assert until_empty(self.processes) == [], "processes left after the end"

@@ -62,7 +62,7 @@ peer_spawn(const char *program, int channel, int status, char **argv)
 struct peer
 peer_start(const char *program, const char *device, const char *model)
 {
-	struct peer p = {.got_fd = -1};
+	struct peer p = {.got_fd = -1, .checkpoint = -1};
 	char generation[16];
 	char *argv[PEER_MAX_ARGUMENTS] = {(char *)program, "--channel", "3", "--status", "4", "--name",
 	    "test", "--generation", generation, "--device", (char *)device, "--model", (char *)model,
@@ -95,6 +95,8 @@ peer_wait(struct peer *p)
 	close(p->pidfd);
 	if (p->got_fd >= 0)
 		close(p->got_fd);
+	if (p->checkpoint >= 0)
+		close(p->checkpoint);
 	channel_free(&p->channel);
 	return status;
 }
@@ -127,7 +129,9 @@ peer_say(struct peer *p, unsigned type, uint64_t job, struct proto_msg m)
 	m.head.attempt = job != 0 ? 1 : 0;
 	if (m.head.generation == 0)
 		m.head.generation = PEER_GENERATION;
-	assert_int_equal(channel_send(p->channel, &m, NULL), 0);
+	if (type == PROTO_JOB && p->checkpoint < 0)
+		p->checkpoint = shm_create_checkpoint(CHECKPOINT_BYTES);
+	assert_int_equal(channel_send(p->channel, &m, &p->checkpoint), 0);
 }
 
 void

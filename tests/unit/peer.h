@@ -11,14 +11,20 @@
 #include "ipc/shm.h"
 
 /* Generous: a sanitized build on a busy machine. Nothing here waits that long when all is well. */
-enum { PEER_PATIENCE_MS = 60 * 1000, PEER_GENERATION = 7, PEER_MAX_ARGUMENTS = 24 };
+enum {
+	PEER_PATIENCE_MS = 60 * 1000,
+	PEER_GENERATION = 7,
+	PEER_MAX_ARGUMENTS = 24,
+	CHECKPOINT_BYTES = 256 * 1024
+};
 
 struct peer {
 	struct channel *channel;
 	const struct status_page *page;
 	pid_t pid;
 	int pidfd;
-	int got_fd; /* of the last PICTURE, or -1 */
+	int got_fd;	/* of the last PICTURE, or -1 */
+	int checkpoint; /* that goes with each JOB; made at the first, or -1 */
 };
 
 /* The path of `name` in the build directory that this test's program lies in, for the process's life. */

@@ -98,15 +98,16 @@ test_largest_message_passes(void **state)
 	static char prompt[65537], negative[65537];
 	struct proto_msg m = {.head = {PROTO_JOB, 5, 1, 1}}, got;
 	struct ends e;
-	int fds[PROTO_MAX_FDS];
+	int fds[PROTO_MAX_FDS], checkpoint = STDIN_FILENO; /* any descriptor */
 
 	(void)state;
 	memset(prompt, 'p', 65536);
 	memset(negative, 'n', 65536);
-	m.JOB = (struct proto_JOB){256, 256, 8, 1, 0, 1, "job", prompt, negative};
+	m.JOB = (struct proto_JOB){256, 256, 8, 1, 0, 0, 1, "job", prompt, negative};
 	open_ends(&e, false);
-	assert_int_equal(channel_send(e.zitd, &m, NULL), 0);
+	assert_int_equal(channel_send(e.zitd, &m, &checkpoint), 0);
 	assert_int_equal(channel_receive(e.runner, &got, fds), 1);
+	close(fds[0]);
 	assert_int_equal(strlen(got.JOB.negative_prompt), 65536);
 	close_ends(&e);
 }

@@ -52,6 +52,8 @@ remark_of(const struct proto_msg *m, int fd)
 		return "(build)";
 	if (m->head.type == PROTO_PROGRESS && m->PROGRESS.step > STEPS)
 		return "(step)";
+	if (m->head.type == PROTO_PROGRESS && m->PROGRESS.stage == STAGE_ENCODE)
+		return "(encode)";
 	if (m->head.type != PROTO_PICTURE)
 		return "";
 	if ((fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE) == 0)
@@ -87,7 +89,7 @@ hear(struct peer *p, struct transcript *t)
 static void
 play(struct transcript *t, struct peer *p, const char *script, const char *prompt, bool cancel)
 {
-	struct proto_msg job = {.JOB = {256, 256, STEPS, 1, 0, 42, "job_x", prompt, ""}};
+	struct proto_msg job = {.JOB = {256, 256, STEPS, 1, 0, 0, 42, "job_x", prompt, ""}};
 	unsigned type;
 
 	setenv("ZIT_FAKE", script, 1);
@@ -132,7 +134,7 @@ add_end(struct transcript *t, struct peer *p)
 }
 
 #define START "HELLO LOADING WARMING READY "
-#define GOOD START "ACK PROGRESS PROGRESS PICTURE DONE "
+#define GOOD START "ACK PROGRESS PROGRESS PROGRESS(encode) PICTURE DONE "
 
 static const struct {
 	const char *script, *prompt;
@@ -155,7 +157,7 @@ static const struct {
     {"ready ready_again", NULL, false, START "READY end exit 0"},
 
     {"@x;job exit 5", "@x", false, START "end exit 5"},
-    {"@x;job skip", "@x", false, START "PROGRESS PROGRESS PICTURE DONE end exit 0"},
+    {"@x;job skip", "@x", false, START "PROGRESS PROGRESS PROGRESS(encode) PICTURE DONE end exit 0"},
     {"@x;ack exit 5", "@x", false, START "ACK end exit 5"},
     {"@x;try 1 step 2 kill 9", "@x", false, START "ACK PROGRESS end signal 9"},
     {"@x;try 2 step 2 kill 9", "@x", false, GOOD "end exit 0"},
@@ -163,19 +165,23 @@ static const struct {
     {"@x;step 1 hang", "@x", false, START "ACK silence signal 9"},
     {"@x;step 1 close", "@x", false, START "ACK end signal 9"},
     {"@x;step 1 garbage", "@x", false, START "ACK nonsense signal 9"},
-    {"@x;step skip", "@x", false, START "ACK PICTURE DONE end exit 0"},
+    {"@x;step skip", "@x", false, START "ACK PROGRESS(encode) PICTURE DONE end exit 0"},
     {"@x;step 2 progress 999", "@x", false,
-	START "ACK PROGRESS PROGRESS(step) PROGRESS PICTURE DONE end exit 0"},
-    {"@x;step 2 attempt -1", "@x", false, START "ACK PROGRESS DONE(stale) PROGRESS PICTURE DONE end exit 0"},
+	START "ACK PROGRESS PROGRESS(step) PROGRESS PROGRESS(encode) PICTURE DONE end exit 0"},
+    {"@x;step 2 attempt -1", "@x", false,
+	START "ACK PROGRESS DONE(stale) PROGRESS PROGRESS(encode) PICTURE DONE end exit 0"},
     {"@x;step 2 generation -1", "@x", false,
-	START "ACK PROGRESS DONE(stale) PROGRESS PICTURE DONE end exit 0"},
+	START "ACK PROGRESS DONE(stale) PROGRESS PROGRESS(encode) PICTURE DONE end exit 0"},
     {"@x;step 1 fail out_of_memory", "@x", false, START "ACK FAILED end exit 0"},
-    {"@x;picture fds 3;picture skip", "@x", false, START "ACK PROGRESS PROGRESS nonsense signal 9"},
-    {"@x;picture fds 0", "@x", false, START "ACK PROGRESS PROGRESS nonsense signal 9"},
-    {"@x;picture unsealed", "@x", false, START "ACK PROGRESS PROGRESS PICTURE(unsealed) DONE end exit 0"},
-    {"@x;picture bytes 10", "@x", false, START "ACK PROGRESS PROGRESS PICTURE(bytes) DONE end exit 0"},
+    {"@x;picture fds 3;picture skip", "@x", false,
+	START "ACK PROGRESS PROGRESS PROGRESS(encode) nonsense signal 9"},
+    {"@x;picture fds 0", "@x", false, START "ACK PROGRESS PROGRESS PROGRESS(encode) nonsense signal 9"},
+    {"@x;picture unsealed", "@x", false,
+	START "ACK PROGRESS PROGRESS PROGRESS(encode) PICTURE(unsealed) DONE end exit 0"},
+    {"@x;picture bytes 10", "@x", false,
+	START "ACK PROGRESS PROGRESS PROGRESS(encode) PICTURE(bytes) DONE end exit 0"},
     {"@x;after send_picture;after send_done", "@x", false, GOOD "PICTURE DONE end exit 0"},
-    {"@x;done skip", "@x", false, START "ACK PROGRESS PROGRESS PICTURE silence signal 9"},
+    {"@x;done skip", "@x", false, START "ACK PROGRESS PROGRESS PROGRESS(encode) PICTURE silence signal 9"},
     {"@x;step 1 flood 100000", "@x", false, GOOD "end exit 0"},
     {"@x;step 1 allocate 1e6;step 1 words bye", "@x", false, GOOD "end exit 0"},
 

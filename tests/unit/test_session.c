@@ -69,7 +69,7 @@ static struct proto_msg
 job_message(int side, int steps, int count, const char *prompt)
 {
 	return (struct proto_msg){.JOB = {(uint32_t)side, (uint32_t)side, (uint32_t)steps, (uint32_t)count, 0,
-				      42, "job_x", prompt, ""}};
+				      0, 42, "job_x", prompt, ""}};
 }
 
 static void

@@ -1,0 +1,217 @@
+/*
+ * A runner's process: what it is started with, and what is closed when it has ended.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "supervisor/cgroup.h"
+#include "supervisor/daemon.h"
+#include "supervisor/device_lock.h"
+#include "supervisor/runner_inside.h"
+#include "supervisor/spawn.h"
+
+enum { MAX_ARGUMENTS = 32, MAX_ENVIRONMENT = 256 };
+
+/* The descriptors that a process is started with; its own order is that of the protocol's options. */
+enum { FD_CHANNEL, FD_STATUS, FD_LOCK, FDS };
+
+_Static_assert((int)FDS <= (int)SPAWN_MAX_FDS, "a child must take them all");
+
+/* Systemd's words to us alone, and what we say ourselves. */
+static bool
+is_private(const char *variable)
+{
+	static const char *const names[] = {"NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM="};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strncmp(variable, names[i], strlen(names[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* "A=1,B=2" of the configuration, then our own environment. The strings are cut inside `text`. */
+static void
+make_environment(char *text, char *envp[MAX_ENVIRONMENT])
+{
+	int count = 0;
+
+	envp[count++] = "JOURNAL_STREAM=zitd"; /* its lines come to us with their level */
+	for (char *at = strtok(text, ","); at != NULL && count < MAX_ENVIRONMENT / 2; at = strtok(NULL, ","))
+		envp[count++] = at;
+	for (char **own = environ; *own != NULL && count < MAX_ENVIRONMENT - 1; own++) {
+		if (!is_private(*own))
+			envp[count++] = *own;
+	}
+	envp[count] = NULL;
+}
+
+static pid_t
+start_process(struct runner *r, const int fds[FDS], int output)
+{
+	const struct conf_runner *c = &r->conf;
+	char generation[24], threads[24], max_pixels[24], environment[CONF_TEXT];
+	char *envp[MAX_ENVIRONMENT];
+	const char *command = c->command[0] != '\0' ? c->command : daemon_default_command(r->daemon);
+	const char *const argv[MAX_ARGUMENTS] = {command, "--channel", "3", "--status", "4", "--name",
+	    c->section_name, "--generation", generation, "--device", c->device, "--model", c->model,
+	    "--precision", c->precision, "--threads", threads, "--max-pixels", max_pixels, NULL};
+	struct spawn s = {(char *const *)argv, envp, output, {0}, FDS, cgroup_enter_fd(c->section_name)};
+	pid_t pid;
+
+	snprintf(generation, sizeof(generation), "%u", r->generation);
+	snprintf(threads, sizeof(threads), "%lld", (long long)c->threads);
+	snprintf(max_pixels, sizeof(max_pixels), "%lld", (long long)c->max_pixels);
+	snprintf(environment, sizeof(environment), "%s", c->environment);
+	make_environment(environment, envp);
+	memcpy(s.fds, fds, FDS * sizeof(fds[0]));
+	pid = spawn_process(&s, &r->pidfd);
+	if (s.cgroup >= 0)
+		close(s.cgroup);
+	return pid;
+}
+
+/* ---- the device's lock */
+
+/* A device of its own for each CUDA index; CPUs are shared, so there the runner itself is what must not be
+ * twice. */
+static const char *
+lock_name(const struct runner *r)
+{
+	return strncmp(r->conf.device, "cuda:", 5) == 0 ? r->conf.device : r->conf.section_name;
+}
+
+/* The lock, or -1 after saying who holds it. A runner that outlived its zitd is ended only if we are told to.
+ */
+static int
+take_lock(struct runner *r)
+{
+	pid_t holder;
+	int fd = device_lock_take(daemon_runtime_dir(r->daemon), lock_name(r), &holder), error = errno;
+
+	if (fd >= 0)
+		return fd;
+	if (error != EWOULDBLOCK) {
+		snprintf(r->last_error, sizeof(r->last_error), "the lock of its device cannot be taken: %s",
+		    strerror(error));
+	} else if (strcmp(daemon_conf(r->daemon)->zitd.orphans, "kill") == 0 &&
+		   device_lock_kill(daemon_runtime_dir(r->daemon), lock_name(r), holder) == 0) {
+		snprintf(r->last_error, sizeof(r->last_error), "process %d outlived its zitd and was killed",
+		    (int)holder);
+	} else {
+		snprintf(r->last_error, sizeof(r->last_error),
+		    "its device is held by process %d, which outlived its zitd; end that process, or set "
+		    "orphans = kill",
+		    (int)holder);
+	}
+	log_err("runner %s: not started: %s", r->conf.section_name, r->last_error);
+	errno = error;
+	return -1;
+}
+
+/* ---- one start */
+
+/* The process is there: watch its end and its words. */
+static void
+watch(struct runner *r)
+{
+	ev_io_set(&r->death_io, r->pidfd, EV_READ);
+	ev_io_set(&r->channel_io, channel_fd(r->channel), EV_READ);
+	ev_io_start(daemon_loop(r->daemon), &r->death_io);
+	ev_io_start(daemon_loop(r->daemon), &r->channel_io);
+}
+
+static void
+forget_last_process(struct runner *r)
+{
+	r->generation++;
+	r->proved = r->recycling = false;
+	r->end = END_ITSELF;
+	r->fatal_text[0] = '\0';
+	r->jobs_taken = 0;
+	r->dispatched_us = 0;
+	r->slowest_step_us = 0;
+	r->spawned_us = clock_now_us();
+	r->oom_kills = runner_oom_kills();
+}
+
+/* All that a process needs but the lock. 0, or -1 with errno and nothing held but what runner_close closes.
+ */
+static int
+start_with(struct runner *r, int lock)
+{
+	int ends[2] = {-1, -1}, fds[FDS] = {-1, -1, lock}, output = -1, error;
+
+	if (channel_pair(ends) == 0 && (fds[FD_STATUS] = shm_create(&r->page)) >= 0 &&
+	    (output = runner_log_open(&r->log)) >= 0 &&
+	    (r->channel = channel_new(ends[0], PROTO_FROM_ZITD)) != NULL) {
+		ends[0] = -1; /* the channel's now */
+		fds[FD_CHANNEL] = ends[1];
+		r->pid = start_process(r, fds, output);
+	}
+	error = errno;
+	for (int i = 0; i < 2; i++) {
+		if (ends[i] >= 0)
+			close(ends[i]);
+	}
+	if (fds[FD_STATUS] >= 0)
+		close(fds[FD_STATUS]);
+	if (output >= 0)
+		close(output);
+	errno = error;
+	if (r->pid > 0)
+		return 0;
+	r->pid = 0;
+	return -1;
+}
+
+void
+runner_spawn(struct runner *r)
+{
+	int lock, error;
+
+	forget_last_process(r);
+	lock = take_lock(r);
+	if (lock < 0) {
+		runner_not_started(r, errno != EWOULDBLOCK);
+		return;
+	}
+	if (start_with(r, lock) == 0) {
+		device_lock_note(lock, r->pid);
+		close(lock); /* from here on it is the process's */
+		log_info("runner %s: generation %u is process %d", r->conf.section_name, r->generation,
+		    (int)r->pid);
+		watch(r);
+		return;
+	}
+	error = errno;
+	close(lock);
+	snprintf(r->last_error, sizeof(r->last_error), "%.100s cannot be started: %s",
+	    r->conf.command[0] != '\0' ? r->conf.command : daemon_default_command(r->daemon),
+	    strerror(error));
+	log_err("runner %s: %s", r->conf.section_name, r->last_error);
+	runner_not_started(r, true);
+}
+
+void
+runner_close(struct runner *r)
+{
+	struct ev_loop *loop = daemon_loop(r->daemon);
+
+	ev_io_stop(loop, &r->death_io);
+	ev_io_stop(loop, &r->channel_io);
+	daemon_arm_timer(r->daemon, &r->reap_poll, 0);
+	channel_free(&r->channel);
+	shm_detach(&r->page);
+	runner_log_close(&r->log);
+	if (r->pidfd >= 0)
+		close(r->pidfd);
+	r->pidfd = -1;
+	r->pid = 0;
+}
