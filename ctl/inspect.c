@@ -1,5 +1,6 @@
 /*
- * The commands that look at jobs and at the service, and cancel: job, queue, cancel, status, runners.
+ * The commands that look at jobs and at the service, and treat jobs: job, queue, cancel, dead, status,
+ * runners.
  */
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,10 @@ static const struct output_column job_columns[] = {
     {"error", "error.name", 0},
     {"message", "error.message", 0},
     {"last words", "last_words", 0},
+    {"log", "log_tail", 1},
+    {"retry of", "retry_of", 0},
+    {"retried as", "retried_as", 0},
+    {"resumed", "resumed", 0},
     {"prompt", "prompt", 0},
     {"width", "width", 0},
     {"height", "height", 0},
@@ -127,6 +132,60 @@ command_cancel(struct ctl *ctl)
 		output_list(ctl, list_in(result, "jobs"), cancel_columns, COUNT(cancel_columns), "job", "");
 	json_decref(result);
 	return CTL_OK;
+}
+
+/* ---- dead letters */
+
+static const struct output_column dead_columns[] = {
+    {"JOB", "job", 0},
+    {"ATTEMPTS", "attempts", 0},
+    {"SIGNAL", "signal", 0},
+    {"EXIT", "exit_status", 0},
+    {"UID", "client.uid", 1},
+    {"LAST WORDS", "last_words", 0},
+    {"PROMPT", "prompt", 0},
+};
+
+static int
+list_dead(struct ctl *ctl)
+{
+	int status = CTL_INTERNAL;
+	json_t *result = call_once(ctl, "dead", NULL, &status);
+
+	if (result == NULL)
+		return status;
+	output_list(ctl, list_in(result, "jobs"), dead_columns, COUNT(dead_columns), "job",
+	    "There are no dead letters.");
+	json_decref(result);
+	return CTL_OK;
+}
+
+/* retry or drop, which take one and answer with a job's record. */
+static int
+treat_dead(struct ctl *ctl, const char *method)
+{
+	int status = CTL_INTERNAL;
+	json_t *record = call_once(ctl, method, json_pack("{s:s}", "job", ctl->args[1]), &status);
+
+	if (record == NULL)
+		return status;
+	if (!ctl->quiet)
+		output_record(ctl, record, job_columns, COUNT(job_columns), "job");
+	json_decref(record);
+	return CTL_OK;
+}
+
+int
+command_dead(struct ctl *ctl)
+{
+	const char *what = ctl->arg_count > 0 ? ctl->args[0] : "list";
+
+	if (strcmp(what, "list") == 0 && ctl->arg_count <= 1)
+		return list_dead(ctl);
+	if ((strcmp(what, "retry") == 0 || strcmp(what, "drop") == 0) && ctl->arg_count == 2)
+		return treat_dead(ctl, what);
+	fprintf(stderr, "zitctl: 'dead' takes list, retry JOB, or drop JOB\n");
+	return CTL_USAGE;
 }
 
 /* ---- status: one screen */

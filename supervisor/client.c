@@ -4,17 +4,22 @@
  * One timer a connection. Until the first whole line it is the connect clock; after that it is the stall
  * clock, pushed on by every byte that moves. When it ends, the connection ends with it, unless it merely
  * waits for a job.
+ *
+ * No client gets more of the loop, of memory or of descriptors than its share: its requests are taken for a
+ * millisecond in a turn, and not at all while the answers to earlier ones pile up.
  */
 #include "supervisor/client.h"
 
 #include <errno.h>
 #include <ev.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -22,6 +27,7 @@
 
 #include "ipc/api.h"
 #include "ipc/buf.h"
+#include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/methods.h"
@@ -31,10 +37,12 @@ enum {
 	READ_CHUNK = 16 * 1024,
 	BACKLOG = 512,
 	OUT_ENOUGH =
-	    256 * 1024,	       /* bytes waiting to leave: no further requests are read until they are fewer */
+	    256 * 1024,	       /* bytes waiting to leave: no further requests are taken until they are fewer */
 	MAX_PENDING = 1000,    /* waits of one connection: likewise */
-	PAUSE_US = 200 * 1000, /* of accepting when there are no descriptors */
+	TURN_US = 1000,	       /* that one's requests may take in one turn of the loop */
+	PAUSE_US = 200 * 1000, /* of accepting when there are too many, or no descriptors */
 	ACCEPTS = 64,	       /* in one turn of the loop */
+	RESERVED_FDS = 64,     /* that clients leave to runners and results */
 	GONE_CHECK_US = 1000 * 1000, /* how often a half-closed one is looked at */
 	LINGER_US = 2000 * 1000,     /* for one that was cut off to read why */
 };
@@ -49,7 +57,9 @@ struct client {
 	struct outbox out;
 	struct ucred peer;
 	int pending;
+	int64_t moved_us; /* when a byte of it moved last */
 	bool introduced;  /* has sent a whole line */
+	bool lines_left;  /* whole lines of it wait for another turn */
 	bool half_closed; /* it sends no more */
 	bool closing;	  /* cut off: ends when its output has left and it has seen the end */
 	bool lingering;	  /* and we have said that we send no more */
@@ -65,6 +75,7 @@ struct clients {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" when the socket was inherited */
 	TAILQ_HEAD(, client) list;
 	int count;
+	bool full; /* nobody is accepted, and it has been said why */
 };
 
 static struct ev_loop *
@@ -133,47 +144,78 @@ is_gone(const struct client *c)
 	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0;
 }
 
+static int64_t
+stall_clock_us(const struct client *c)
+{
+	return (int64_t)(daemon_conf(c->all->daemon)->zitd.read_timeout * 1e6);
+}
+
+/* The end of one that is not read is not told by the loop: it is looked for. */
+static void
+arm_clock(struct client *c)
+{
+	int64_t left_us = c->moved_us + stall_clock_us(c) - clock_now_us();
+
+	if (c->pending > 0 && (c->half_closed || c->lines_left) && left_us > GONE_CHECK_US)
+		left_us = GONE_CHECK_US;
+	if (c->lingering)
+		left_us = LINGER_US;
+	daemon_arm_timer(c->all->daemon, &c->clock, left_us > 0 ? left_us : 1);
+}
+
 static void
 push_clock(struct client *c)
 {
-	const struct conf_zitd *conf = &daemon_conf(c->all->daemon)->zitd;
-	int64_t clock_us = (int64_t)(conf->read_timeout * 1e6);
-
-	/* The loop cannot be asked to tell the end of a half-closed socket without telling its silence all
-	 * the time. */
-	if (c->half_closed && c->pending > 0 && clock_us > GONE_CHECK_US)
-		clock_us = GONE_CHECK_US;
-	daemon_arm_timer(c->all->daemon, &c->clock, c->lingering ? LINGER_US : clock_us);
+	c->moved_us = clock_now_us();
+	arm_clock(c);
 }
 
 static void
 on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 {
 	struct client *c = w->data;
-	bool only_waits = c->pending > 0 && outbox_is_empty(&c->out) && buf_length(&c->in) == 0;
+	bool half_a_line = !c->lines_left && buf_length(&c->in) > 0;
+	bool only_waits = c->pending > 0 && outbox_is_empty(&c->out) && !half_a_line;
+	bool in_time = clock_now_us() - c->moved_us < stall_clock_us(c);
 
 	(void)loop;
 	(void)events;
-	if (only_waits && !is_gone(c)) {
+	if (!c->introduced || c->lingering || is_gone(c) || (!only_waits && !in_time)) {
+		log_debug("client %d: gone, or nothing moved in time: closed", (int)c->peer.pid);
+		drop(c);
+	} else if (only_waits)
 		push_clock(c);
-		return;
-	}
-	log_debug("client %d: gone, or nothing moved in time: closed", (int)c->peer.pid);
-	drop(c);
+	else
+		arm_clock(c);
 }
 
 /* ---- sending */
 
-/* Reads only from a client that takes its answers; one that was cut off is read to be discarded. */
-static void
-set_reading(struct client *c)
+/* Whether answers to earlier requests pile up. */
+static bool
+has_enough(const struct client *c)
 {
-	bool enough = !c->closing && (c->out.bytes > OUT_ENOUGH || c->pending >= MAX_PENDING);
+	return c->out.weight > OUT_ENOUGH || c->pending >= MAX_PENDING;
+}
 
-	if (c->half_closed || enough)
-		ev_io_stop(loop_of(c), &c->read_io);
+static void
+watch(struct client *c, struct ev_io *io, bool wanted)
+{
+	if (wanted)
+		ev_io_start(loop_of(c), io);
 	else
-		ev_io_start(loop_of(c), &c->read_io);
+		ev_io_stop(loop_of(c), io);
+}
+
+/* One that was cut off is read to be discarded. Lines that are left go on when it can be written to: with
+ * nothing to write that is the next turn, else when it has taken some of its answers. */
+static void
+set_watches(struct client *c)
+{
+	bool takes = !c->closing && !has_enough(c);
+
+	watch(c, &c->read_io, !c->half_closed && (c->closing || (takes && !c->lines_left)));
+	watch(c, &c->write_io, !outbox_is_empty(&c->out) || (takes && c->lines_left));
 }
 
 /* All is said. Closing at once on one that was cut off would discard what it has not read yet: it is told the
@@ -203,10 +245,6 @@ flush(struct client *c)
 	}
 	if (sent > 0 && c->introduced)
 		push_clock(c);
-	if (outbox_is_empty(&c->out))
-		ev_io_stop(loop_of(c), &c->write_io);
-	else
-		ev_io_start(loop_of(c), &c->write_io);
 	end_if_finished(c);
 }
 
@@ -272,21 +310,7 @@ client_send(struct client *c, json_t *message, struct attachment *a)
 	if (!c->dead)
 		flush(c);
 	if (!c->dead)
-		set_reading(c);
-	leave(c);
-}
-
-static void
-on_writable(struct ev_loop *loop, struct ev_io *w, int events)
-{
-	struct client *c = w->data;
-
-	(void)loop;
-	(void)events;
-	enter(c);
-	flush(c);
-	if (!c->dead)
-		set_reading(c);
+		set_watches(c);
 	leave(c);
 }
 
@@ -302,15 +326,21 @@ refuse_long_line(struct client *c)
 	client_send(c, api_error(NULL, &e, NULL, NULL), NULL);
 }
 
-/* Every whole line there is. A blank one is nothing. */
+/* Whole lines, until answers pile up or its time in this turn is over. A blank one is nothing. */
 static void
 take_lines(struct client *c)
 {
+	int64_t end_us = clock_now_us() + TURN_US;
 	const char *newline;
 
-	while (!c->dead && !c->closing && buf_length(&c->in) > 0 && c->pending < MAX_PENDING &&
+	c->lines_left = false;
+	while (!c->dead && !c->closing && buf_length(&c->in) > 0 &&
 	       (newline = memchr(buf_bytes(&c->in), '\n', buf_length(&c->in))) != NULL) {
 		size_t bytes = (size_t)(newline - buf_bytes(&c->in));
+
+		c->lines_left = has_enough(c) || clock_now_us() > end_us;
+		if (c->lines_left)
+			return;
 		c->introduced = true;
 		if (bytes > 0)
 			methods_line(c, buf_bytes(&c->in), bytes);
@@ -318,6 +348,25 @@ take_lines(struct client *c)
 	}
 	if (!c->dead && !c->closing && buf_length(&c->in) > API_MAX_LINE)
 		refuse_long_line(c);
+}
+
+static void
+on_writable(struct ev_loop *loop, struct ev_io *w, int events)
+{
+	struct client *c = w->data;
+
+	(void)loop;
+	(void)events;
+	enter(c);
+	flush(c);
+	if (!c->dead && c->lines_left && !has_enough(c)) {
+		take_lines(c);
+		if (!c->dead)
+			push_clock(c);
+	}
+	if (!c->dead)
+		set_watches(c);
+	leave(c);
 }
 
 /* The peer sends no more: its ids are finished and answered first, unless it is gone altogether. */
@@ -360,7 +409,7 @@ on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 	else if (errno != EAGAIN && errno != EINTR)
 		drop(c);
 	if (!c->dead)
-		set_reading(c);
+		set_watches(c);
 	leave(c);
 }
 
@@ -375,16 +424,18 @@ client_hold(struct client *c)
 void
 client_answer(struct client *c, json_t *message, struct attachment *a)
 {
-	bool outermost = c->depth == 0; /* else the callback that holds it goes on with its lines */
-
 	enter(c);
 	c->pending--;
 	client_send(c, message, a);
-	if (!c->dead && outermost)
-		take_lines(c);
 	if (!c->dead)
 		end_if_finished(c);
 	leave(c);
+}
+
+bool
+client_is_behind(const struct client *c)
+{
+	return c->out.weight > OUT_ENOUGH;
 }
 
 uid_t
@@ -448,36 +499,70 @@ on_pause_over(struct ev_loop *loop, struct ev_timer *w, int events)
 	ev_io_start(loop, &all->accept_io);
 }
 
-/* Too many clients or no descriptors: those who come wait in the backlog, and we do not spin. */
-static void
-pause_accepting(struct clients *all)
+bool
+client_fd_is_reserved(int fd)
 {
+	struct rlimit limit;
+	rlim_t reserved;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return false;
+	reserved = limit.rlim_cur / 8 < RESERVED_FDS ? limit.rlim_cur / 8 : RESERVED_FDS;
+	return (rlim_t)fd >= limit.rlim_cur - reserved;
+}
+
+/* Why nobody is accepted, or NULL. */
+static const char *
+reason_to_wait(const struct clients *all)
+{
+	int fd;
+
+	if (all->count >= daemon_conf(all->daemon)->zitd.max_clients)
+		return "max_clients are here";
+	fd = fcntl(all->fd, F_DUPFD_CLOEXEC, 0); /* the one that the next client would have */
+	if (fd < 0)
+		return strerror(errno);
+	close(fd);
+	return client_fd_is_reserved(fd) ? "the last descriptors are kept for runners" : NULL;
+}
+
+/* Those who come wait in the backlog, and we do not spin. Said once until it is over. */
+static void
+pause_accepting(struct clients *all, const char *why)
+{
+	if (!all->full)
+		log_warning("no further client is accepted for now: %s", why);
+	all->full = true;
 	ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
 	daemon_arm_timer(all->daemon, &all->pause, PAUSE_US);
+}
+
+/* One more, if there is one. false: no more in this turn. */
+static bool
+accept_client(struct clients *all)
+{
+	const char *why = reason_to_wait(all);
+	int fd = why == NULL ? accept4(all->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC) : -1;
+
+	if (fd >= 0) {
+		all->full = false;
+		add_client(all, fd);
+		return true;
+	}
+	if (why == NULL && (errno == ENFILE || errno == EMFILE || errno == ENOBUFS || errno == ENOMEM))
+		why = strerror(errno);
+	if (why != NULL)
+		pause_accepting(all, why);
+	return false;
 }
 
 static void
 on_connection(struct ev_loop *loop, struct ev_io *w, int events)
 {
-	struct clients *all = w->data;
-	int fd = -1;
-
 	(void)loop;
 	(void)events;
-	if (all->count >= daemon_conf(all->daemon)->zitd.max_clients) {
-		pause_accepting(all);
-		return;
-	}
-	for (int i = 0; i < ACCEPTS; i++) {
-		fd = accept4(all->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd < 0)
-			break;
-		add_client(all, fd);
-	}
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
-		log_warning("no client can be accepted for now: %s", strerror(errno));
-		pause_accepting(all);
-	}
+	for (int i = 0; i < ACCEPTS && accept_client(w->data); i++)
+		;
 }
 
 /* ---- the socket. The state directory's lock is ours, so a socket that stands at the path is a dead one's.

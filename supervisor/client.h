@@ -39,10 +39,15 @@ struct daemon *client_daemon(const struct client *c);
 
 /* Sends one line; `message` is stolen. `attachment` may be NULL. */
 void client_send(struct client *c, json_t *message, struct attachment *attachment);
+/* It has not taken its answers: what it can do without is better not sent. */
+bool client_is_behind(const struct client *c);
+/* Whether fd is one of the last, which are not for clients. */
+bool client_fd_is_reserved(int fd);
 /* The text that stands for attachment `i` until its bytes take its place. */
 void client_placeholder(int i, char out[48]);
 
-/* An answer to it is pending: it is not idle, and half-closing does not end it. client_answer sends that answer. */
+/* An answer to it is pending: it is not idle, and half-closing does not end it. client_answer sends that
+ * answer. */
 void client_hold(struct client *c);
 void client_answer(struct client *c, json_t *message, struct attachment *attachment);
 

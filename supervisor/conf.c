@@ -271,7 +271,7 @@ on_line(void *arg, const char *section_text, const char *name, const char *value
 	if (r->status != 0)
 		return 0;
 	if (!find_section(r, section_text, &section, &runner))
-		return unknown_section(r, section_text);
+		return 0; /* note_section has complained */
 	for (int i = 0; i < ROWS; i++) {
 		if (rows[i].section != section || strcmp(rows[i].name, name) != 0)
 			continue;
@@ -288,14 +288,29 @@ on_line(void *arg, const char *section_text, const char *name, const char *value
 
 /* ---- files */
 
+/* A section that has no keys is not told to inih's handler, but a [runner:NAME] without any is a runner. */
+static void
+note_section(struct reading *r, const char *text)
+{
+	char name[80];
+	enum section section;
+	int runner;
+
+	if (sscanf(text, " [%79[^]\n]]", name) == 1 && !find_section(r, name, &section, &runner))
+		unknown_section(r, name);
+}
+
 /* fgets that counts: Debian's inih does not tell its handler the line. */
 static char *
 next_line(char *text, int size, void *stream)
 {
 	struct reading *r = stream;
+	char *line = fgets(text, size, r->stream);
 
 	r->line++;
-	return fgets(text, size, r->stream);
+	if (line != NULL && r->status == 0)
+		note_section(r, line);
+	return line;
 }
 
 static int

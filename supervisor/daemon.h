@@ -45,15 +45,22 @@ void daemon_store(struct daemon *d, struct job *job); /* its result to disk */
 
 /* ---- for methods.c */
 
-/* Admits a job: refuses what cannot be (NULL, *e, and data for the error's details), else queues it. */
-struct job *daemon_admit(
-    struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid, struct err *e, json_t **data);
+/* Admits a job: refuses what cannot be (NULL, *e, and data for the error's details), else queues it. `force`:
+ * even one that is quarantined, as a probe. */
+struct job *daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid, bool force,
+    struct err *e, json_t **data);
 struct job *daemon_find_job(const struct daemon *d, const char *id); /* NULL: unknown */
 /* Oldest first, of all that are kept; NULL starts and ends. */
 struct job *daemon_next_job(const struct daemon *d, const struct job *job);
 /* In running order; NULL starts and ends. */
 struct job *daemon_next_queued(const struct daemon *d, const struct job *job);
 int daemon_position(const struct daemon *d, const struct job *job);
+/* Dead letters: all (new reference); the one of that id, or NULL with *e; a new job from one, or NULL as with
+ * daemon_admit; its end. */
+json_t *daemon_dead_letters(const struct daemon *d);
+struct job *daemon_find_dead(const struct daemon *d, const char *id, struct err *e);
+struct job *daemon_retry(struct daemon *d, struct job *dead, bool force, struct err *e, json_t **data);
+void daemon_drop_dead(struct daemon *d, struct job *dead);
 bool daemon_is_admin(const struct daemon *d, uid_t uid, gid_t gid);
 json_t *daemon_status(struct daemon *d); /* new references */
 json_t *daemon_runners(struct daemon *d);

@@ -1,6 +1,7 @@
 /*
  * What the files of the daemon share: daemon.c (the loop, start and end), daemon_jobs.c (admission, records,
- * results), daemon_orders.c (status, restart, reload). Nobody else includes this.
+ * results), daemon_dead.c (dead letters, quarantine), daemon_orders.c (status, restart, reload). Nobody else
+ * includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -9,6 +10,7 @@
 #include "supervisor/daemon.h"
 #include "supervisor/disk.h"
 #include "supervisor/paths.h"
+#include "supervisor/quarantine.h"
 #include "supervisor/queue.h"
 #include "supervisor/runner.h"
 
@@ -29,6 +31,7 @@ struct daemon {
 	struct runner *runners[CONF_MAX_RUNNERS];
 	int runner_count;
 	struct queue queue;
+	struct quarantine quarantine;
 	struct job_line jobs; /* all that are kept, by all_link, oldest first */
 	int final_kept;
 
@@ -52,6 +55,12 @@ void daemon_tell_status(const struct daemon *d);
 /* Forgets the oldest records over the limit; removes pictures past their retention. */
 void daemon_trim_history(struct daemon *d);
 void daemon_expire_results(struct daemon *d);
+
+/* Whether such a request is refused (*e, *data), or is let in to see how it ends (*probe). */
+bool daemon_is_quarantined(const struct daemon *d, const struct api_submit *p, bool force, bool *probe,
+    struct err *e, json_t **data);
+/* What a job's end says of others like it. */
+void daemon_judge_ended(struct daemon *d, const struct job *job);
 
 extern const struct job_hooks daemon_job_hooks;
 

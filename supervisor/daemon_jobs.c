@@ -109,6 +109,7 @@ on_ended(struct job *job)
 		double run_s = (double)(job->ended_us - job->started_us) * 1e-6;
 		d->mean_run_s = d->mean_run_s > 0 ? 0.8 * d->mean_run_s + 0.2 * run_s : run_s;
 	}
+	daemon_judge_ended(d, job);
 	methods_job_ended(job);
 	for (int i = 0; i < job->picture_count; i++) {
 		if (job->pictures[i].fd >= 0)
@@ -278,17 +279,23 @@ may_enter(const struct daemon *d, const struct api_submit *p, struct err *e, jso
 }
 
 struct job *
-daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid, struct err *e, json_t **data)
+daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid, bool force, struct err *e,
+    json_t **data)
 {
 	struct job *job;
+	bool probe;
 
-	if (!may_enter(d, p, e, data))
+	if (!may_enter(d, p, e, data) || daemon_is_quarantined(d, p, force, &probe, e, data))
 		return NULL;
 	job = job_new(d, p, uid, pid);
 	if (job == NULL) {
 		err_set(e, ERR_SYSTEM, "out of memory");
 		return NULL;
 	}
+	job->fingerprint = quarantine_fingerprint(p);
+	job->probe = job->alone = probe;
+	if (probe)
+		quarantine_probe(&d->quarantine, job->fingerprint);
 	queue_push(&d->queue, job);
 	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
 	d->admitted++;

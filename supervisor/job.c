@@ -360,8 +360,9 @@ add_warnings(struct job *job, const struct api_submit *p)
 static void
 take_params(struct job *job, const struct api_submit *p, const struct conf *conf)
 {
-	job->width = p->has_width ? (int)p->width : 0;
-	job->height = p->has_height ? (int)p->height : 0;
+	job->asked_width = job->width = p->has_width ? (int)p->width : 0;
+	job->asked_height = job->height = p->has_height ? (int)p->height : 0;
+	job->asked_steps = p->has_steps ? (int)p->steps : 0;
 	job->steps = p->has_steps ? (int)p->steps : DEFAULT_STEPS;
 	job->count = p->has_n ? (int)p->n : 1;
 	job->seed = p->has_seed ? (uint64_t)p->seed : random_seed();
@@ -405,6 +406,37 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 	job->timer.data = job;
 	fsm_init(&job->fsm, &job_kind, job, JOB_QUEUED);
 	return job;
+}
+
+struct api_submit
+job_request(const struct job *job)
+{
+	struct api_submit p = {
+	    .prompt = job->prompt,
+	    .has_prompt = true,
+	    .negative_prompt = job->negative_prompt,
+	    .has_negative_prompt = job->negative_prompt[0] != '\0',
+	    .width = job->asked_width,
+	    .has_width = job->asked_width > 0,
+	    .height = job->asked_height,
+	    .has_height = job->asked_height > 0,
+	    .steps = job->asked_steps,
+	    .has_steps = job->asked_steps > 0,
+	    .seed = (int64_t)job->seed,
+	    .has_seed = true,
+	    .n = job->count,
+	    .has_n = true,
+	    .priority = (int)job->class,
+	    .has_priority = true,
+	    .queue_timeout = job->queue_timeout_s,
+	    .has_queue_timeout = true,
+	    .exec_timeout = job->exec_timeout_s,
+	    .has_exec_timeout = job->exec_timeout_s > 0,
+	    .truncate = job->truncate,
+	    .has_truncate = true,
+	};
+
+	return p;
 }
 
 void

@@ -88,7 +88,8 @@ struct job {
 
 	/* what was asked for */
 	char *prompt, *negative_prompt;
-	int width, height; /* 0: the model's own, resolved when it is dispatched */
+	int asked_width, asked_height, asked_steps; /* 0: not given */
+	int width, height;			    /* 0: the model's own, resolved when it is dispatched */
 	int steps, count;
 	uint64_t seed;
 	bool truncate, keep; /* keep: goes on when its client goes away */
@@ -124,6 +125,9 @@ struct job {
 	char last_words[SHM_LAST_WORDS];
 	char *log_tail;		/* what that runner printed last; NULL: nothing */
 	char retry_of[ID_SIZE]; /* the dead letter that this is a new try of, or "" */
+	char retried_as[ID_SIZE];
+	uint64_t fingerprint; /* quarantine.h */
+	bool probe;	      /* let in to see whether such jobs still kill */
 };
 
 /* What the daemon wants to hear of jobs; set once. */
@@ -138,6 +142,8 @@ void job_set_hooks(const struct job_hooks *hooks);
 /* From a submit's parameters; defaults from the daemon's configuration; QUEUED, its clock running. NULL: no
  * memory. */
 struct job *job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid);
+/* What was asked for, to be asked again with the same seed; strings are the job's. */
+struct api_submit job_request(const struct job *job);
 void job_free(struct job **job); /* closes what it holds; it must be in no line */
 
 /* Fires an event; 0 or -ERR_INVALID_REQUEST when the state does not take it (which was logged). */

@@ -106,6 +106,8 @@ job_record(const struct job *job, int position)
 	}
 	if (job->retry_of[0] != '\0')
 		json_object_set_new(record, "retry_of", json_string(job->retry_of));
+	if (job->retried_as[0] != '\0')
+		json_object_set_new(record, "retried_as", json_string(job->retried_as));
 	if (position > 0)
 		json_object_set_new(record, "position", json_integer(position));
 	put_times(job, record);

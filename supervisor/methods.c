@@ -244,8 +244,8 @@ method_submit(struct call *call)
 	struct waiter *waiter;
 	struct job *job;
 
-	job = daemon_admit(
-	    call->daemon, p, client_uid(call->client), client_pid(call->client), &call->e, &call->data);
+	job = daemon_admit(call->daemon, p, client_uid(call->client), client_pid(call->client), false,
+	    &call->e, &call->data);
 	if (job == NULL)
 		return NULL;
 	if (!p->wait)
@@ -440,6 +440,48 @@ static json_t *
 method_resume(struct call *call)
 {
 	return order_runners(call, call->request->resume.runner, runner_resume);
+}
+
+static json_t *
+method_dead(struct call *call)
+{
+	return json_pack("{s:o}", "jobs", daemon_dead_letters(call->daemon));
+}
+
+/* The dead letter if the client may touch it, else NULL with the error. */
+static struct job *
+own_dead_letter(struct call *call, const char *id)
+{
+	struct job *dead = daemon_find_dead(call->daemon, id, &call->e);
+
+	if (dead == NULL || may_touch(call, dead))
+		return dead;
+	err_set(&call->e, ERR_NOT_PERMITTED, "job %s is another user's", dead->id);
+	return NULL;
+}
+
+static json_t *
+method_retry(struct call *call)
+{
+	struct job *dead = own_dead_letter(call, call->request->retry.job), *job = NULL;
+	bool admin = daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client));
+
+	if (dead != NULL)
+		job = daemon_retry(call->daemon, dead, admin, &call->e, &call->data);
+	return job != NULL ? record_of(call->daemon, job) : NULL;
+}
+
+static json_t *
+method_drop(struct call *call)
+{
+	struct job *dead = own_dead_letter(call, call->request->drop.job);
+	json_t *record;
+
+	if (dead == NULL)
+		return NULL;
+	record = job_record(dead, 0);
+	daemon_drop_dead(call->daemon, dead);
+	return record;
 }
 
 static json_t *

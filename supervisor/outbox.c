@@ -12,11 +12,17 @@
 
 #include "ipc/err.h"
 
-enum { FILE_CHUNK = 24 * 1024, BASE64_CHUNK = FILE_CHUNK / 3 * 4, TURN = 1024 * 1024 };
+enum {
+	FILE_CHUNK = 24 * 1024,
+	BASE64_CHUNK = FILE_CHUNK / 3 * 4,
+	TURN = 1024 * 1024,
+	FD_WEIGHT = 16 * 1024, /* zitd has few descriptors, and clients many requests */
+};
 
 struct piece {
 	STAILQ_ENTRY(piece) link;
-	size_t start, end, size; /* of data; size is what the text counts in the outbox */
+	size_t start, end; /* of data */
+	size_t weight;	   /* in the outbox's sum */
 	int fds[OUTBOX_MAX_FDS];
 	int fd_count;
 	int file; /* read for more base64 when data is sent; -1: none */
@@ -28,7 +34,7 @@ void
 outbox_init(struct outbox *o)
 {
 	STAILQ_INIT(&o->pieces);
-	o->bytes = 0;
+	o->weight = 0;
 }
 
 static void
@@ -45,7 +51,7 @@ drop_first(struct outbox *o)
 	struct piece *p = STAILQ_FIRST(&o->pieces);
 
 	STAILQ_REMOVE_HEAD(&o->pieces, link);
-	o->bytes -= p->size;
+	o->weight -= p->weight;
 	drop_fds(p);
 	if (p->file >= 0)
 		close(p->file);
@@ -66,13 +72,15 @@ outbox_is_empty(const struct outbox *o)
 }
 
 static struct piece *
-add_piece(struct outbox *o, size_t room)
+add_piece(struct outbox *o, size_t room, int fd_count)
 {
 	struct piece *p = calloc(1, sizeof(*p) + room);
 
 	if (p == NULL)
 		return NULL;
 	p->file = -1;
+	p->weight = room + (size_t)fd_count * FD_WEIGHT;
+	o->weight += p->weight;
 	STAILQ_INSERT_TAIL(&o->pieces, p, link);
 	return p;
 }
@@ -80,13 +88,12 @@ add_piece(struct outbox *o, size_t room)
 int
 outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, int fd_count)
 {
-	struct piece *p = add_piece(o, bytes);
+	struct piece *p = add_piece(o, bytes, fd_count);
 
 	if (p == NULL)
 		return -ERR_SYSTEM;
 	memcpy(p->data, text, bytes);
-	p->end = p->size = bytes;
-	o->bytes += bytes;
+	p->end = bytes;
 	if (fd_count > 0)
 		memcpy(p->fds, fds, (size_t)fd_count * sizeof(int));
 	p->fd_count = fd_count;
@@ -96,7 +103,7 @@ outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, in
 int
 outbox_base64(struct outbox *o, int fd)
 {
-	struct piece *p = add_piece(o, BASE64_CHUNK);
+	struct piece *p = add_piece(o, BASE64_CHUNK, 1);
 
 	if (p == NULL)
 		return -ERR_SYSTEM;

@@ -15,7 +15,7 @@ struct piece;
 
 struct outbox {
 	STAILQ_HEAD(, piece) pieces;
-	size_t bytes; /* of text in memory */
+	size_t weight; /* bytes of text in memory, and as much for each descriptor as makes it count like one */
 };
 
 void outbox_init(struct outbox *o);

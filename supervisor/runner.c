@@ -1,7 +1,7 @@
 /*
- * A runner's life: its states, their clocks and the kill escalation, as one table. What it is told is in
- * runner_orders.c, what it says in runner_messages.c, how it ends in runner_death.c, its process in
- * runner_start.c.
+ * A runner's life: its states, their clocks and the kill escalation, as one table. Its jobs are in
+ * runner_jobs.c, what administrators want of it in runner_orders.c, what it says in runner_messages.c, how it
+ * ends in runner_death.c, its process in runner_start.c.
  */
 #include "supervisor/runner.h"
 
@@ -154,7 +154,6 @@ do_stopsignal(void *object, void *detail)
 
 	(void)detail;
 	r->end = END_OVERDUE;
-	r->stop_wait_us = (int64_t)(r->conf.stopwaitsecs_timeout * 1e6);
 	log_rung(r, "did not stop its job in time, sending stopsignal");
 	kill(r->pid, r->conf.stopsignal);
 }

@@ -48,7 +48,7 @@ static const struct {
     [CAUSE_PLANNED] = {0, false, false, 0, "as planned"},
     [CAUSE_OVERDUE] = {0, false, false, 0, "after a job overran or was cancelled"},
     [CAUSE_DEVICE_MEMORY] = {1, true, true, 0, "out of device memory"},
-    [CAUSE_HOST_MEMORY] = {2, true, false, HOST_MEMORY_DELAY_US, "out of memory"},
+    [CAUSE_HOST_MEMORY] = {2, true, true, HOST_MEMORY_DELAY_US, "out of memory"},
     [CAUSE_CRASH] = {2, true, false, 0, "by a fault"},
     [CAUSE_START] = {2, false, false, 0, "before it was ready"},
 };
@@ -149,7 +149,8 @@ blame(struct held *held, enum cause cause, const char *how)
 
 	if (causes[cause].memory && ++job->memory_deaths >= MAX_BLAME) {
 		err_set(&e, ERR_OUT_OF_MEMORY,
-		    "The device ran out of memory on this job twice; ask for fewer pixels.");
+		    "The %s ran out of memory on this job twice; ask for fewer pixels.",
+		    cause == CAUSE_HOST_MEMORY ? "machine" : "device");
 		runner_release(held, JOB_EVENT_FAULT, &e);
 	} else if (!causes[cause].memory && ++job->blamed_deaths >= MAX_BLAME) {
 		err_set(&e, ERR_RUNNER_CRASHED, "The runner died under this job twice, last by %s.", how);
@@ -188,6 +189,11 @@ settle_jobs(struct runner *r, enum cause cause, int status, const char *words, c
 
 	while ((held = youngest(r)) != NULL) { /* each goes to the front: the oldest last */
 		struct job *job = held->job;
+		if (job->picture_count == job->count) { /* all is here but its last word */
+			runner_release(held, JOB_EVENT_RESULT, NULL);
+			daemon_store(r->daemon, job);
+			continue;
+		}
 		if (!causes[cause].blames) {
 			runner_release(held, JOB_EVENT_RETRY, NULL);
 			continue;

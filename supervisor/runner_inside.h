@@ -1,7 +1,7 @@
 /*
- * What the files of a runner share: runner.c (states and clocks), runner_start.c (its process),
- * runner_orders.c (what it is told), runner_messages.c (what it says), runner_death.c (how it ends). Nobody
- * else includes this.
+ * What the files of a runner share: runner.c (states and clocks), runner_start.c (its process), runner_jobs.c
+ * (the jobs it holds), runner_orders.c (what administrators want of it), runner_messages.c (what it says),
+ * runner_death.c (how it ends). Nobody else includes this.
  */
 #ifndef SUPERVISOR_RUNNER_INSIDE_H
 #define SUPERVISOR_RUNNER_INSIDE_H
@@ -82,7 +82,8 @@ struct runner {
 	} unplanned[DEATHS_KEPT]; /* as a ring */
 	int unplanned_next;
 	int64_t delay_us, probe_us;
-	bool permanent, unwanted, draining, recycling;
+	bool permanent, unwanted, draining;
+	char recycling[80]; /* why this process shall have a successor soon; "": it shall not */
 	char last_error[SHM_LAST_WORDS];
 };
 
@@ -93,7 +94,7 @@ void runner_spawn(struct runner *r);
 /* Closes what belongs to the process. */
 void runner_close(struct runner *r);
 
-/* ---- runner_orders.c */
+/* ---- runner_jobs.c */
 
 /* Sends; a channel that does not take it is a lie. `fds`: NULL when the message carries none. */
 void runner_send(struct runner *r, struct proto_msg *m, const int *fds);
@@ -103,7 +104,10 @@ int runner_held_count(const struct runner *r); /* places in use */
 void runner_let_go(struct runner *r, struct held *held);
 /* Ends the tie of a held job, and fires the event at it. */
 void runner_release(struct held *held, enum job_event event, const struct err *e);
-/* Ends the process when it has done enough, and nothing is held. */
+
+/* ---- runner_orders.c */
+
+/* Sees whether the process has done enough: then it takes no more jobs, and ends when it holds none. */
 void runner_recycle_if_due(struct runner *r);
 
 /* ---- runner_messages.c */

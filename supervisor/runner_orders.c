@@ -1,5 +1,5 @@
 /*
- * What a runner is told: jobs, cancels, and an administrator's orders.
+ * What administrators order of a runner, when it is due for a fresh process, and its record.
  */
 #include <stdio.h>
 #include <string.h>
@@ -9,227 +9,6 @@
 #include "ipc/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/runner_inside.h"
-
-#define ACK_CLOCK_US (2 * RUNNER_SECOND)
-
-/* ---- saying it */
-
-void
-runner_send(struct runner *r, struct proto_msg *m, const int *fds)
-{
-	struct ev_loop *loop = daemon_loop(r->daemon);
-	int status = channel_send(r->channel, m, fds);
-
-	if (status != 0 && status != -ERR_UNREACHABLE) { /* gone is gone: its death comes by the pidfd */
-		log_err("runner %s: %s cannot be sent: %s", r->conf.section_name, proto_name(m->head.type),
-		    err_row(status)->name);
-		fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
-		return;
-	}
-	if (channel_has_output(r->channel)) {
-		ev_io_stop(loop, &r->channel_io);
-		ev_io_set(&r->channel_io, channel_fd(r->channel), EV_READ | EV_WRITE);
-		ev_io_start(loop, &r->channel_io);
-	}
-}
-
-/* ---- the jobs it holds */
-
-int
-runner_held_count(const struct runner *r)
-{
-	int count = 0;
-
-	for (int i = 0; i < RUNNER_MAX_HELD; i++)
-		count += r->held[i].head.job != 0;
-	return count;
-}
-
-bool
-runner_has_jobs(const struct runner *r)
-{
-	return runner_held_count(r) > 0;
-}
-
-struct held *
-runner_find_held(struct runner *r, const struct proto_header *head)
-{
-	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
-		const struct proto_header *own = &r->held[i].head;
-		if (own->job == head->job && own->job != 0 && own->attempt == head->attempt &&
-		    own->generation == head->generation)
-			return &r->held[i];
-	}
-	return NULL;
-}
-
-static struct held *
-held_of_job(struct runner *r, const struct job *job)
-{
-	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
-		if (r->held[i].job == job)
-			return &r->held[i];
-	}
-	return NULL;
-}
-
-void
-runner_release(struct held *held, enum job_event event, const struct err *e)
-{
-	struct job *job = held->job;
-
-	if (job == NULL)
-		return;
-	held->job = NULL;
-	job->runner = NULL;
-	job_event_error(job, event, e);
-}
-
-void
-runner_let_go(struct runner *r, struct held *held)
-{
-	bool others = false, cancelling = false;
-
-	*held = (struct held){0};
-	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
-		others |= r->held[i].head.job != 0;
-		cancelling |= r->held[i].head.job != 0 && r->held[i].job == NULL;
-	}
-	if (r->fsm.state == RUNNER_BUSY || r->fsm.state == RUNNER_CANCELLING) {
-		if (!others)
-			fsm_event(&r->fsm, RUNNER_EVENT_ALL_OVER, NULL);
-		else if (!cancelling && r->fsm.state == RUNNER_CANCELLING)
-			fsm_event(&r->fsm, RUNNER_EVENT_LET_GO, NULL);
-	}
-	daemon_changed(r->daemon);
-}
-
-/* ---- jobs in */
-
-/* Those that need the device: one whose PNG is being written does not count. */
-static int
-device_jobs(const struct runner *r)
-{
-	int count = 0;
-
-	for (int i = 0; i < RUNNER_MAX_HELD; i++)
-		count += r->held[i].head.job != 0 && !r->held[i].device_over;
-	return count;
-}
-
-static bool
-holds_loner(const struct runner *r)
-{
-	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
-		if (r->held[i].job != NULL && r->held[i].job->alone)
-			return true;
-	}
-	return false;
-}
-
-bool
-runner_can_take(const struct runner *r, const struct job *job)
-{
-	if ((r->fsm.state != RUNNER_IDLE && r->fsm.state != RUNNER_BUSY) || r->draining || r->recycling)
-		return false;
-	if (job->fresh && r->jobs_taken > 0)
-		return false;
-	if (job->alone)
-		return runner_held_count(r) == 0;
-	return device_jobs(r) < r->conf.concurrency && runner_held_count(r) < RUNNER_MAX_HELD &&
-	       !holds_loner(r);
-}
-
-static struct proto_msg
-job_message(const struct held *held)
-{
-	const struct job *job = held->job;
-	struct proto_msg m = {.head = held->head};
-
-	m.head.type = PROTO_JOB;
-	m.JOB = (struct proto_JOB){(uint32_t)job->width, (uint32_t)job->height, (uint32_t)job->steps,
-	    (uint32_t)job->count, (uint32_t)job->picture_count, job->truncate, job->seed, job->id,
-	    job->prompt, job->negative_prompt};
-	return m;
-}
-
-/* There is one: runner_can_take has seen it. */
-static struct held *
-free_place(struct runner *r)
-{
-	struct held *held = r->held;
-
-	while (held->head.job != 0)
-		held++;
-	return held;
-}
-
-bool
-runner_dispatch(struct runner *r, struct job *job)
-{
-	struct held *held = free_place(r);
-	struct proto_msg m;
-
-	if (!job_need_checkpoint(job, r->checkpoint_bytes)) {
-		log_err("job %s: no memory for its checkpoint; tried again soon", job->id);
-		return false;
-	}
-	held->head =
-	    (struct proto_header){.job = job->number, .attempt = ++job->attempt, .generation = r->generation};
-	held->job = job;
-	held->device_over = false;
-	job->width = job->width > 0 ? job->width : r->default_side;
-	job->height = job->height > 0 ? job->height : r->default_side;
-	job->runner = r;
-	job->generation = r->generation;
-	job->stage = STAGE_NONE;
-	job->step = 0;
-	job->picture = (uint32_t)job->picture_count;
-	job->told_start = false;
-	r->jobs_taken++;
-	r->dispatched_us = clock_now_us();
-	if (runner_held_count(r) == 1)
-		r->advanced_us = r->dispatched_us;
-	m = job_message(held);
-	log_info("runner %s: takes job %s, attempt %u", r->conf.section_name, job->id, job->attempt);
-	job_event(job, JOB_EVENT_PICKED);
-	fsm_event(&r->fsm, RUNNER_EVENT_DISPATCH, NULL);
-	runner_send(r, &m, &job->checkpoint);
-	return true;
-}
-
-/* A runner at work looks at its socket between two units, so it may take as long as a unit may. */
-int64_t
-runner_ack_clock_us(const struct runner *r)
-{
-	int64_t hang_us = (int64_t)(r->conf.hang_timeout * 1e6);
-
-	if (runner_held_count(r) <= 1)
-		return ACK_CLOCK_US;
-	return 8 * r->slowest_step_us > hang_us ? 8 * r->slowest_step_us : hang_us;
-}
-
-void
-runner_unanswered(struct runner *r)
-{
-	log_err("runner %s: did not acknowledge a job in time", r->conf.section_name);
-	fsm_event(&r->fsm, RUNNER_EVENT_HANG_CLOCK, NULL);
-}
-
-void
-runner_drop_job(struct runner *r, struct job *job)
-{
-	struct held *held = held_of_job(r, job);
-	struct proto_msg m = {.head = held->head, .CANCEL = {ERR_CANCELLED}};
-
-	held->job = NULL;
-	job->runner = NULL;
-	if (r->fsm.state != RUNNER_BUSY && r->fsm.state != RUNNER_CANCELLING)
-		return; /* it is being ended already */
-	m.head.type = PROTO_CANCEL;
-	fsm_event(&r->fsm, RUNNER_EVENT_CANCEL, NULL);
-	runner_send(r, &m, NULL);
-}
 
 /* ---- orders */
 
@@ -299,15 +78,7 @@ runner_stop(struct runner *r, bool finish)
 		fsm_event(&r->fsm, RUNNER_EVENT_STOP, NULL);
 }
 
-void
-runner_recycle(struct runner *r, const char *why)
-{
-	r->recycling = true;
-	if (runner_has_jobs(r))
-		return; /* when they are over, it is asked again */
-	log_notice("runner %s: gets a fresh process: %s", r->conf.section_name, why);
-	end_process(r);
-}
+/* ---- a fresh process between jobs */
 
 /* Resident bytes of its process, by the kernel's account. */
 static int64_t
@@ -326,24 +97,39 @@ resident_bytes(const struct runner *r)
 	return resident * sysconf(_SC_PAGESIZE);
 }
 
-void
-runner_recycle_if_due(struct runner *r)
+/* Looks whether it has done enough; if so it takes no more jobs, and ends when it holds none. */
+static void
+look_at_age(struct runner *r)
 {
 	const struct conf_runner *c = &r->conf;
 	double age_s = (double)(clock_now_us() - r->spawned_us) * 1e-6;
-	char why[80];
 
-	if (r->recycling)
-		snprintf(why, sizeof(why), "it was asked for");
-	else if (c->max_jobs > 0 && r->jobs_taken >= c->max_jobs)
-		snprintf(why, sizeof(why), "it has done %d jobs", r->jobs_taken);
-	else if (c->max_age > 0 && age_s >= c->max_age)
-		snprintf(why, sizeof(why), "it is %.0f s old", age_s);
-	else if (c->max_memory > 0 && resident_bytes(r) >= c->max_memory * 1024 * 1024)
-		snprintf(why, sizeof(why), "it holds %lld MiB", (long long)(resident_bytes(r) >> 20));
-	else
+	if (r->recycling[0] != '\0')
 		return;
-	runner_recycle(r, why);
+	if (c->max_jobs > 0 && r->jobs_taken >= c->max_jobs)
+		snprintf(r->recycling, sizeof(r->recycling), "it has had %d jobs", r->jobs_taken);
+	else if (c->max_age > 0 && age_s >= c->max_age)
+		snprintf(r->recycling, sizeof(r->recycling), "it is %.0f s old", age_s);
+	else if (c->max_memory > 0 && resident_bytes(r) >= c->max_memory * 1024 * 1024)
+		snprintf(r->recycling, sizeof(r->recycling), "it holds %lld MiB",
+		    (long long)(resident_bytes(r) >> 20));
+}
+
+void
+runner_recycle_if_due(struct runner *r)
+{
+	look_at_age(r);
+	if (r->recycling[0] == '\0' || runner_has_jobs(r))
+		return;
+	log_notice("runner %s: gets a fresh process: %s", r->conf.section_name, r->recycling);
+	end_process(r);
+}
+
+void
+runner_recycle(struct runner *r, const char *why)
+{
+	snprintf(r->recycling, sizeof(r->recycling), "%s", why);
+	runner_recycle_if_due(r);
 }
 
 /* ---- its record */

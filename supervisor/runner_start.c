@@ -131,7 +131,8 @@ static void
 forget_last_process(struct runner *r)
 {
 	r->generation++;
-	r->proved = r->recycling = false;
+	r->proved = false;
+	r->recycling[0] = '\0';
 	r->end = END_ITSELF;
 	r->fatal_text[0] = '\0';
 	r->jobs_taken = 0;

@@ -9,9 +9,11 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 import uuid
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,19 @@ def until(condition, timeout=30.0, what="condition"):
         if time.monotonic() > end:
             raise AssertionError(f"{what}: not within {timeout} s")
         time.sleep(0.01)
+
+
+def pixels(path):
+    """A PNG's picture without its metadata: the header and the unpacked rows."""
+    data = Path(path).read_bytes()
+    at, rows, head = 8, b"", b""
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + 8 + size]
+        head = body if kind == b"IHDR" else head
+        rows += body if kind == b"IDAT" else b""
+        at += size + 12
+    return head + zlib.decompress(rows)
 
 
 class RpcError(Exception):

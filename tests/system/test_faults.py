@@ -119,12 +119,13 @@ def test_restart_keeps_the_job(zitd):
 
 @pytest.mark.parametrize("fault", ["crash", "garbage", "fds", "unsealed", "hangup", "size", "turn"])
 def test_lying_runner_is_killed_and_nobody_else_notices(zitd, fault):
-    """Two deaths of one bad job: it is DEAD, and the good job beside it is done."""
+    """Two deaths of one bad job: it is DEAD, and the good job beside it is done. A third, when the good one was
+    given to the runner already and both were suspects."""
     daemon = zitd(SCRIPT, runner={"hang_timeout": 1})
     bad = daemon.submit(f"@{fault}")
     good = daemon.submit("good")
     record = daemon.wait(bad)
-    assert record["state"] == "dead" and record["attempts"] == 2, record
+    assert record["state"] == "dead" and record["attempts"] in (2, 3), record
     assert daemon.wait(good)["state"] == "done"
 
 

@@ -55,12 +55,14 @@ static void
 test_runners_inherit(void **state)
 {
 	struct conf *c = read_good("[runner:a]\ndevice = cpu\n[runner]\nmodel = rel\nexec_timeout = "
-				   "7\n[runner:b]\nexec_timeout = 9\n");
+				   "7\n[runner:b]\nexec_timeout = 9\n[runner:c]\n");
 	char model[128];
 
 	(void)state;
 	snprintf(model, sizeof(model), "%s/rel", dir);
-	assert_int_equal(c->runner_count, 2);
+	assert_int_equal(c->runner_count, 3);
+	assert_string_equal(c->runners[2].section_name, "c"); /* all it has is inherited */
+	assert_string_equal(c->runners[2].model, model);
 	assert_string_equal(c->runners[0].model, model); /* paths are relative to the file */
 	assert_string_equal(c->runners[0].device, "cpu");
 	assert_string_equal(c->runners[1].device, "auto");
@@ -94,9 +96,9 @@ static const struct {
     {"[queue]\nmax_size = 0\n", {"zitd.conf:2", "max_size", "1"}},
     {"[queue]\nmax_size = 5.5\n", {"zitd.conf:2", "max_size", "integer"}},
     {"\n[queue]\nmax_sise = 5\n", {"zitd.conf:3", "max_sise", "max_size"}},
-    {"[queu]\nmax_size = 5\n", {"zitd.conf:2", "[queu]", "[queue]"}},
-    {"[runner:]\ndevice = cpu\n", {"zitd.conf:2", "runner", ""}},
-    {"[queue:x]\nmax_size = 5\n", {"zitd.conf:2", "queue:x", ""}},
+    {"[queu]\nmax_size = 5\n", {"zitd.conf:1", "[queu]", "[queue]"}},
+    {"[runner:]\ndevice = cpu\n", {"zitd.conf:1", "runner", ""}},
+    {"[queue:x]\nmax_size = 5\n", {"zitd.conf:1", "queue:x", ""}},
     {"[runner]\nmodel = /m\nstopsignal = KILL\n", {"zitd.conf:3", "stopsignal", "INT"}},
     {"[runner]\nmodel = /m\nprecision = fp8\n", {"zitd.conf:3", "precision", "bf16"}},
     {"[zitd]\nlog_level = loud\n", {"zitd.conf:2", "log_level", "warning"}},

@@ -1,0 +1,119 @@
+/*
+ * Jobs that killed their runner twice: kept as dead letters until somebody tries them again or drops them,
+ * and others like them refused meanwhile.
+ */
+#include <string.h>
+
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "supervisor/daemon_inside.h"
+
+/* ---- quarantine */
+
+bool
+daemon_is_quarantined(
+    const struct daemon *d, const struct api_submit *p, bool force, bool *probe, struct err *e, json_t **data)
+{
+	double left_s;
+	enum verdict verdict =
+	    quarantine_check(&d->quarantine, quarantine_fingerprint(p), clock_now_us(), force, &left_s);
+
+	*probe = verdict == VERDICT_PROBE;
+	if (verdict != VERDICT_REFUSE)
+		return false;
+	*data = json_pack("{s:f}", "retry_after_s", left_s);
+	if (left_s > 0)
+		err_set(e, ERR_POISONED,
+		    "A job like this one killed its runner twice; such jobs are refused for another %.0f s.",
+		    left_s);
+	else
+		err_set(e, ERR_POISONED,
+		    "A job like this one killed its runner twice; one is being tried now, wait for its end.");
+	return true;
+}
+
+/* The waiting jobs that are like this one would end like it. */
+static void
+refuse_waiting(struct daemon *d, const struct job *dead)
+{
+	struct job *job, *next;
+	struct err e;
+
+	err_set(&e, ERR_POISONED, "Job %s, which asked for the same, killed its runner twice.", dead->id);
+	for (job = queue_first(&d->queue); job != NULL; job = next) {
+		next = queue_next(&d->queue, job);
+		if (job->fingerprint == dead->fingerprint)
+			job_event_error(job, JOB_EVENT_FAULT, &e);
+	}
+}
+
+void
+daemon_judge_ended(struct daemon *d, const struct job *job)
+{
+	int64_t time_us = (int64_t)(d->conf.queue.quarantine * 1e6);
+
+	if (job->probe)
+		quarantine_probed(&d->quarantine, job->fingerprint, job_state(job) == JOB_DONE);
+	if (job_state(job) != JOB_DEAD || time_us == 0)
+		return;
+	quarantine_add(&d->quarantine, job->fingerprint, clock_now_us() + time_us);
+	log_warning(
+	    "job %s: others that ask for the same are refused for %g s", job->id, d->conf.queue.quarantine);
+	refuse_waiting(d, job);
+}
+
+/* ---- dead letters */
+
+json_t *
+daemon_dead_letters(const struct daemon *d)
+{
+	json_t *list = json_array();
+	const struct job *job;
+
+	TAILQ_FOREACH(job, &d->jobs, all_link)
+	{
+		if (job_state(job) == JOB_DEAD && job->retried_as[0] == '\0')
+			json_array_append_new(list, job_record(job, 0));
+	}
+	return list;
+}
+
+/* The dead letter in `id`, or NULL with *e. */
+struct job *
+daemon_find_dead(const struct daemon *d, const char *id, struct err *e)
+{
+	struct job *job = daemon_find_job(d, id);
+
+	if (job == NULL)
+		err_set(
+		    e, ERR_UNKNOWN_JOB, "there is no job %.64s; 'zitctl dead list' lists dead letters", id);
+	else if (job_state(job) != JOB_DEAD)
+		err_set(e, ERR_INVALID_PARAM, "job %s is %s, no dead letter; 'zitctl dead list' lists those",
+		    job->id, job_state_name(job));
+	else
+		return job;
+	return NULL;
+}
+
+struct job *
+daemon_retry(struct daemon *d, struct job *dead, bool force, struct err *e, json_t **data)
+{
+	struct api_submit p = job_request(dead);
+	struct job *job = daemon_admit(d, &p, dead->uid, dead->pid, force, e, data);
+
+	if (job == NULL)
+		return NULL;
+	memcpy(job->retry_of, dead->id, sizeof(job->retry_of));
+	memcpy(dead->retried_as, job->id, sizeof(dead->retried_as));
+	log_notice("job %s: tried again as %s", dead->id, job->id);
+	return job;
+}
+
+void
+daemon_drop_dead(struct daemon *d, struct job *dead)
+{
+	log_notice("job %s: dropped", dead->id);
+	TAILQ_REMOVE(&d->jobs, dead, all_link);
+	d->final_kept--;
+	job_free(&dead);
+}
