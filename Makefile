@@ -174,13 +174,20 @@ check-kernels: $(BUILD)/tests/kernels/test_ops
 check-system: all $(BUILD)/tests/fake_runner $(GOLDEN)/.done
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system
 
+# Mixed load under random faults; how long, and what is drawn.
+SECONDS ?= $(if $(SAN),30,60)
+SEED ?= 1
+
+chaos: all $(GOLDEN)/.done
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/system/chaos.py --seconds $(SECONDS) --seed $(SEED)
+
 check-layers: $(BUILD)/zitd
 	$(Q)scripts/layers $<
 
 check-scripts:
 	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers .ci/run
 
-check: check-layers check-scripts check-man check-unit check-kernels check-runner check-model check-system
+check: check-layers check-scripts check-man check-unit check-kernels check-runner check-model check-system chaos
 
 # ---- manual pages: their lists come from the .def rows
 
@@ -221,5 +228,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all man golden clean install bench bench-pipeline bench-service \
+.PHONY: chaos all man golden clean install bench bench-pipeline bench-service \
 	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man

@@ -69,6 +69,7 @@ class Connection:
         self.buffer = b""
         self.last_id = 0
         self.events = []
+        self.strays = []  # answers that nobody asked for
         self.fds = []
 
     def close(self):
@@ -111,6 +112,8 @@ class Connection:
                 if "error" in line:
                     raise RpcError(line["error"])
                 return line["result"]
+            else:
+                self.strays.append(line)
 
     def call(self, method, **params):
         return self.reply(self.send(method, **params))
