@@ -111,13 +111,16 @@ $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%): $(BUILD)/tests/model/test_%: $(BUI
 check-model: $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; OMP_WAIT_POLICY=passive $$t; done
 
-$(BUILD)/tests/bench/bench_pipeline: \
-		$(addprefix $(BUILD)/,tests/bench/bench_pipeline.o $(IPC) $(KERNELS) $(RUNNER_MODEL))
+$(BUILD)/tests/bench/bench_%: $(BUILD)/tests/bench/bench_%.o \
+		$(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) runner/resume.o)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner)
 
 bench-pipeline: $(BUILD)/tests/bench/bench_pipeline $(GOLDEN)/.done
 	$(Q)$<
+
+bench-checkpoint: $(BUILD)/tests/bench/bench_checkpoint $(GOLDEN)/.done
+	$(Q)OMP_WAIT_POLICY=passive $<
 
 # The runner's process side; test_session runs the real program on a tiny checkpoint.
 RUNNER_TESTS := png metadata resume session fake_runner
@@ -208,7 +211,14 @@ check-man: man
 
 # ---- figures, as ratios where they can be
 
-bench: bench-pipeline bench-service
+bench: bench-pipeline bench-checkpoint bench-service bench-respawn
+
+# zitd beside supervisord (Debian package supervisor), in one run.
+bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_respawn.py
+
+$(BUILD)/tests/bench/stamp: $(BUILD)/tests/bench/stamp.o
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 
 bench-service: all $(BUILD)/tests/fake_runner
 	$(Q)/usr/bin/python3 tests/bench/bench_service.py
@@ -228,5 +238,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: chaos all man golden clean install bench bench-pipeline bench-service \
+.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
 	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man

@@ -6,6 +6,7 @@
 The runner is fake_runner with steps that take no time, so what is measured is zitd. supervisord is measured beside it
 where its Debian package (supervisor) is installed.
 """
+import contextlib
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 from harness import BUILD, Connection, Zitd, until  # noqa: E402
 
-SUBMITS, KILLS, STATUSES = 2000, 40, 50
+SUBMITS, KILLS, STATUSES, DEADLINES, DEAF = 2000, 40, 50, 200, 3
 
 
 def percentile(values, p):
@@ -66,6 +67,23 @@ def recoveries(directory):
     return times
 
 
+def deadlines(directory):
+    """Lateness of CANCEL after the execution deadline, by zitd's own clock; then until the device is free, from the
+    client's answer: a runner that stops at its next step (10 ms), and one that must be killed (stopwaitsecs_timeout 5)."""
+    late, free, killed = [], [], []
+    daemon = Zitd(directory / "deadlines", "step 0.01;@deaf;job ignore_signals;ack hang").start()
+    for prompts, times in ((["good"] * DEADLINES, free), (["@deaf"] * DEAF, killed)):
+        for prompt in prompts:
+            record = daemon.generate(prompt, steps=50, exec_timeout=0.05)
+            begin = time.perf_counter()
+            late.append(record["run_s"] - 0.05)
+            until(lambda: daemon.runner()["state"] == "idle", 30, "device free")
+            times.append(time.perf_counter() - begin)
+    daemon.stop()
+    daemon.clean_up()
+    return late, free, killed
+
+
 def statuses(daemon):
     times = []
     for _ in range(STATUSES):
@@ -76,26 +94,33 @@ def statuses(daemon):
     return times
 
 
+@contextlib.contextmanager
+def supervisord(directory, program):
+    """supervisord with one program, x, by these lines of its section, all its files in the directory; its configuration."""
+    conf = directory / "supervisord.conf"
+    conf.write_text(f"[unix_http_server]\nfile={directory}/s.sock\n[supervisord]\nlogfile={directory}/s.log\n"
+                    f"pidfile={directory}/s.pid\nchildlogdir={directory}\n[rpcinterface:supervisor]\n"
+                    "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
+                    f"[supervisorctl]\nserverurl=unix://{directory}/s.sock\n[program:x]\n{program}\n")
+    process = subprocess.Popen(["supervisord", "-n", "-c", str(conf)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: (directory / "s.sock").exists(), 20, "supervisord")
+        yield conf
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def supervisor_statuses(directory):
     """The same question to supervisord with one program; None when it is not installed."""
     if not shutil.which("supervisord"):
         return None
-    conf = directory / "supervisord.conf"
-    conf.write_text(f"[unix_http_server]\nfile={directory}/s.sock\n[supervisord]\nlogfile={directory}/s.log\n"
-                    f"pidfile={directory}/s.pid\n[rpcinterface:supervisor]\n"
-                    "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
-                    f"[supervisorctl]\nserverurl=unix://{directory}/s.sock\n[program:x]\ncommand=sleep 1000\n")
-    process = subprocess.Popen(["supervisord", "-n", "-c", str(conf)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     times = []
-    try:
-        until(lambda: (directory / "s.sock").exists(), 20, "supervisord")
+    with supervisord(directory, "command=sleep 1000") as conf:
         for _ in range(10):
             begin = time.perf_counter()
             subprocess.run(["supervisorctl", "-c", str(conf), "status"], check=False, stdout=subprocess.DEVNULL)
             times.append(time.perf_counter() - begin)
-    finally:
-        process.terminate()
-        process.wait()
     return times
 
 
@@ -111,6 +136,10 @@ def main():
         daemon.stop()
         daemon.clean_up()
         show("SIGKILL of a runner -> successor said hello", recoveries(directory))
+        late, free, killed = deadlines(directory)
+        show("execution deadline -> CANCEL sent", late)
+        show("... -> device free, steps of 10 ms", free)
+        show("... -> device free, runner killed after 5 s", killed)
         theirs = supervisor_statuses(directory)
         if theirs:
             show("supervisorctl status", theirs)
