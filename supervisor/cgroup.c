@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "ipc/log.h"
@@ -32,10 +34,25 @@ write_file(const char *path, const char *text)
 	return good;
 }
 
-/* The line "0::/path" of /proc/self/cgroup, below the place where version 2 is mounted alone. */
+/* Where version 2 is mounted: alone, or beside version 1. NULL: nowhere. */
+static const char *
+mount_point(void)
+{
+	static const char *const places[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+	struct statfs fs;
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		if (statfs(places[i], &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC)
+			return places[i];
+	}
+	return NULL;
+}
+
+/* The line "0::/path" of /proc/self/cgroup. */
 static bool
 find_own(void)
 {
+	const char *root = mount_point();
 	char line[PATH_MAX - 128] = "";
 	FILE *file = fopen("/proc/self/cgroup", "re");
 	bool found = false;
@@ -45,9 +62,9 @@ find_own(void)
 	if (file != NULL)
 		fclose(file);
 	line[strcspn(line, "\n")] = '\0';
-	if (!found || line[4] == '\0') /* the root is nobody's leaf */
+	if (root == NULL || !found || line[4] == '\0') /* the topmost one is nobody's own */
 		return false;
-	snprintf(own, sizeof(own), "/sys/fs/cgroup%s", line + 3);
+	snprintf(own, sizeof(own), "%s%s", root, line + 3);
 	return true;
 }
 

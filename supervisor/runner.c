@@ -449,6 +449,7 @@ runner_free(struct runner **r)
 		return;
 	runner_close(*r);
 	runner_log_free(&(*r)->log);
+	cgroup_remove((*r)->conf.section_name);
 	daemon_arm_timer((*r)->daemon, &(*r)->timer, 0);
 	free(*r);
 	*r = NULL;

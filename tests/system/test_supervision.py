@@ -478,6 +478,44 @@ def test_grandchildren_do_not_outlive_their_runner(zitd):
     assert daemon.zombies() == []
 
 
+def cgroup_root():
+    """Where control groups of version 2 can be made, or None."""
+    for place in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        if os.access(f"{place}/cgroup.procs", os.W_OK) and Path(place, "cgroup.subtree_control").exists():
+            return Path(place)
+    return None
+
+
+@pytest.mark.skipif(cgroup_root() is None, reason="no control groups of version 2 that are ours")
+def test_delegated_control_group(zitd):
+    """In a group of its own, as systemd's Delegate=yes gives it, each runner has a leaf, and its death empties it."""
+    group = cgroup_root() / f"zit-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        daemon = zitd("@fork; step 1 daemonize 100; step 2 kill 9", prefix=[
+            "sh", "-c", f'echo $$ >{group}/cgroup.procs && exec "$@"', "sh"])
+        leaf = group / "runner-0" / "cgroup.procs"
+        assert leaf.read_text().split() == [str(daemon.runner()["pid"])]
+        assert (group / "zitd" / "cgroup.procs").read_text().split() == [str(daemon.process.pid)]
+        daemon.wait(daemon.submit("@fork"))
+        until(lambda: leaf.read_text().split() == [str(daemon.runner()["pid"])], 2.0, "the leaf to itself")
+        daemon.audit()
+        daemon.audited = False
+    finally:
+        for leaf in ("runner-0", "zitd", "."):
+            until(lambda leaf=leaf: remove_group(group / leaf), 5.0, "empty group")
+
+
+def remove_group(path):
+    try:
+        path.rmdir()
+        return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
 def test_second_zitd_names_the_first(zitd):
     """23: refused, with the pid of the one that runs."""
     daemon = zitd("")
