@@ -18,6 +18,7 @@
 enum { DEFAULT_STEPS = 8 };
 
 /* The disk thread must write a result within a minute. */
+#define RETRY_WAIT_US (30 * INT64_C(1000000)) /* that an interrupted job may wait at least */
 #define WRITE_CLOCK_US (60 * INT64_C(1000000))
 
 static struct job_hooks hooks;
@@ -30,14 +31,16 @@ job_set_hooks(const struct job_hooks *given)
 
 /* ---- clocks of states */
 
-/* Retries do not restart it: it counts from the first time in the queue. */
+/* Retries do not restart it: it counts the time spent waiting, over all attempts. But one that was
+ * interrupted by another's fault does not end for want of the moment that a new runner takes. */
 static int64_t
 queue_clock_us(const void *object)
 {
 	const struct job *job = object;
-	int64_t left_us = job->submitted_us + (int64_t)(job->queue_timeout_s * 1e6) - clock_now_us();
+	int64_t left_us = (int64_t)(job->queue_timeout_s * 1e6) - job->waited_us;
+	int64_t least_us = job->attempt > 0 ? RETRY_WAIT_US : 1;
 
-	return left_us > 0 ? left_us : 1;
+	return left_us > least_us ? left_us : least_us;
 }
 
 static int64_t
@@ -194,10 +197,22 @@ do_no_answer(void *object, void *detail)
 }
 
 static void
+do_pick(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	job->waited_us += clock_now_us() - job->queued_us;
+}
+
+static void
 do_requeue(void *object, void *detail)
 {
+	struct job *job = object;
+
 	(void)detail;
-	hooks.requeued(object);
+	job->queued_us = clock_now_us();
+	hooks.requeued(job);
 }
 
 /* ---- the table of design.md section 6 */
@@ -206,7 +221,7 @@ do_requeue(void *object, void *detail)
 #define HELD (IN(DISPATCHED) | IN(RUNNING))
 
 static const struct fsm_row rows[] = {
-    {IN(QUEUED), JOB_EVENT_PICKED, JOB_DISPATCHED, NULL},
+    {IN(QUEUED), JOB_EVENT_PICKED, JOB_DISPATCHED, do_pick},
     {IN(QUEUED), JOB_EVENT_QUEUE_CLOCK, JOB_EXPIRED, do_expire},
     {IN(QUEUED), JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel},
     {IN(QUEUED), JOB_EVENT_FAULT, JOB_FAILED, do_fault},
@@ -398,7 +413,7 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 	job->uid = uid;
 	job->pid = pid;
 	job->exit_status = job->checkpoint = -1;
-	job->submitted_us = clock_now_us();
+	job->submitted_us = job->queued_us = clock_now_us();
 	job->submitted_wall_us = clock_wall_us();
 	id_make(job->id);
 	take_params(job, p, daemon_conf(d));

@@ -114,6 +114,7 @@ struct job {
 	enum stage stage;
 	uint32_t picture, step;
 	int64_t submitted_us, submitted_wall_us, started_us, ended_us; /* started 0: never ran */
+	int64_t queued_us, waited_us; /* in the queue since; in it before that */
 	struct picture pictures[JOB_MAX_PICTURES];
 	int picture_count, unwritten;
 	bool was_waited_for, expired; /* expired: its pictures are removed */

@@ -496,7 +496,8 @@ runner_may_serve(const struct runner *r)
 bool
 runner_is_starting(const struct runner *r)
 {
-	return !r->draining && (FSM_BIT(r->fsm.state) & (IN(BACKOFF) | STARTING)) != 0;
+	return !r->draining &&
+	       (r->recycling[0] != '\0' || (FSM_BIT(r->fsm.state) & (IN(BACKOFF) | STARTING)) != 0);
 }
 
 bool

@@ -23,18 +23,19 @@ find_runner(const struct fleet *f, const struct job *job)
 	return NULL;
 }
 
-/* A job that wants a runner which has done nothing yet: if none is on its way, one that holds nothing is
- * replaced. */
+/* A job that wants a runner which has done nothing yet: if none is on its way, one is replaced, at best one
+ * that holds nothing. */
 static void
 provide_fresh(const struct fleet *f)
 {
 	struct runner *used = NULL;
 
 	for (int i = 0; i < f->count; i++) {
-		if (runner_is_starting(f->runners[i]))
+		struct runner *r = f->runners[i];
+		if (runner_is_starting(r))
 			return;
-		if (runner_state(f->runners[i]) == RUNNER_IDLE && runner_may_serve(f->runners[i]))
-			used = f->runners[i];
+		if (runner_may_serve(r) && (used == NULL || runner_state(r) == RUNNER_IDLE))
+			used = r;
 	}
 	if (used != NULL)
 		runner_recycle(used, "a job that ran out of memory wants one");

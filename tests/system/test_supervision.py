@@ -617,3 +617,22 @@ def test_real_runner_out_of_memory(zitd, tmp_path):
     assert "memory" in record["last_words"]
     assert daemon.wait(good)["state"] == "done"
     assert daemon.runner()["deaths"] == 2
+
+
+def test_interrupted_job_does_not_expire_for_the_moment_of_a_respawn(zitd):
+    """Its queue_timeout counts waiting only: longer at work than that, then interrupted, it still ends well."""
+    daemon = zitd("step 0.05;try 2 loading 0.5")
+    job = daemon.submit(steps=30, queue_timeout=0.3)
+    until(lambda: daemon.job(job).get("progress", {}).get("step", 0) >= 10, 10.0, "half a second of work")
+    daemon.call("restart")
+    record = daemon.wait(job)
+    assert record["state"] == "done" and record["attempts"] == 2, record
+
+
+def test_fresh_runner_is_made_for_a_job_that_ran_out_of_memory(zitd):
+    """10: the retry waits for a process that has done nothing, though another one is always busy and never idle."""
+    daemon = zitd("step 0.02;@oom;try 1 step 1 exit 72", **two_runners(concurrency=2))
+    jobs = [daemon.submit(steps=20) for _ in range(12)]
+    record = daemon.generate("@oom", steps=2, priority="high")
+    assert record["state"] == "done" and record["attempts"] in (2, 3), record
+    assert [daemon.wait(j)["state"] for j in jobs] == ["done"] * 12
