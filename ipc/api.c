@@ -342,25 +342,27 @@ take_fields(struct taker *t, struct api_request *r)
 
 /* ---- the frame around the fields */
 
-/* Whether brackets outside strings nest no deeper than allowed; the parser recurses, so it must not see such
- * a line. */
+/* Whether brackets outside strings nest no deeper than allowed, and there are not too many values: the parser
+ * recurses, and makes a hundred times a line's bytes of its values, so it must not see such a line. */
 static bool
-depth_is_bounded(const char *line, size_t bytes)
+is_bounded(const char *line, size_t bytes)
 {
-	int depth = 0;
+	int depth = 0, values = 0;
 	bool in_string = false;
 
-	for (size_t i = 0; i < bytes; i++) {
-		if (in_string && line[i] == '\\')
-			i++;
-		else if (line[i] == '"')
+	for (size_t i = 0; i < bytes && depth <= API_MAX_DEPTH && values <= API_MAX_VALUES; i++) {
+		char c = line[i];
+
+		if (c == '"')
 			in_string = !in_string;
-		else if (!in_string && (line[i] == '[' || line[i] == '{') && ++depth > API_MAX_DEPTH)
-			return false;
-		else if (!in_string && (line[i] == ']' || line[i] == '}'))
-			depth--;
+		else if (in_string)
+			i += c == '\\';
+		else {
+			depth += (c == '[' || c == '{') - (c == ']' || c == '}');
+			values += c == '[' || c == '{' || c == ',';
+		}
 	}
-	return true;
+	return depth <= API_MAX_DEPTH && values <= API_MAX_VALUES;
 }
 
 static int
@@ -368,8 +370,10 @@ load_line(json_t **json, const char *line, size_t bytes, struct err *e)
 {
 	json_error_t why;
 
-	if (!depth_is_bounded(line, bytes))
-		return err_set(e, ERR_PARSE_ERROR, "the line nests more than %d brackets", API_MAX_DEPTH);
+	if (!is_bounded(line, bytes))
+		return err_set(e, ERR_PARSE_ERROR,
+		    "the line nests more than %d brackets, or has more than %d values", API_MAX_DEPTH,
+		    API_MAX_VALUES);
 	*json = json_loadb(line, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
 	if (*json == NULL)
 		return err_set(

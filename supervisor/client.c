@@ -36,14 +36,14 @@
 enum {
 	READ_CHUNK = 16 * 1024,
 	BACKLOG = 512,
-	OUT_ENOUGH =
-	    256 * 1024,	       /* bytes waiting to leave: no further requests are taken until they are fewer */
-	MAX_PENDING = 1000,    /* waits of one connection: likewise */
-	TURN_US = 1000,	       /* that one's requests may take in one turn of the loop */
-	PAUSE_US = 200 * 1000, /* of accepting when there are too many, or no descriptors */
-	ACCEPTS = 64,	       /* in one turn of the loop */
-	RESERVED_FDS = 64,     /* that clients leave to runners and results */
-	GONE_CHECK_US = 1000 * 1000, /* how often a half-closed one is looked at */
+	ACCEPTS = 64,		     /* in one turn of the loop */
+	RESERVED_FDS = 64,	     /* that clients leave to runners and results */
+	TURN_US = 1000,		     /* that one's requests may take in one turn of the loop */
+	OUT_ENOUGH = 256 * 1024,     /* waiting to leave: no further requests are taken until it is less */
+	MAX_PENDING = 1000,	     /* waits of one connection: likewise */
+	MAX_PENDING_FDS = 128,	     /* that their answers will bring: likewise */
+	PAUSE_US = 200 * 1000,	     /* of accepting when there are too many, or no descriptors */
+	GONE_CHECK_US = 1000 * 1000, /* how often one that is not read is looked at */
 	LINGER_US = 2000 * 1000,     /* for one that was cut off to read why */
 };
 
@@ -56,15 +56,15 @@ struct client {
 	struct buf in;
 	struct outbox out;
 	struct ucred peer;
-	int pending;
-	int64_t moved_us; /* when a byte of it moved last */
-	bool introduced;  /* has sent a whole line */
-	bool lines_left;  /* whole lines of it wait for another turn */
-	bool half_closed; /* it sends no more */
-	bool closing;	  /* cut off: ends when its output has left and it has seen the end */
-	bool lingering;	  /* and we have said that we send no more */
-	bool dead;	  /* freed at the end of the callback that found it so */
-	int depth;	  /* callbacks that hold it */
+	int pending, pending_fds; /* answers to come, and what they will bring */
+	int64_t moved_us;	  /* when a byte of it moved last */
+	bool introduced;	  /* has sent a whole line */
+	bool lines_left;	  /* whole lines of it wait for another turn */
+	bool half_closed;	  /* it sends no more */
+	bool closing;		  /* cut off: ends when its output has left and it has seen the end */
+	bool lingering;		  /* and we have said that we send no more */
+	bool dead;		  /* freed at the end of the callback that found it so */
+	int depth;		  /* callbacks that hold it */
 };
 
 struct clients {
@@ -75,7 +75,7 @@ struct clients {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" when the socket was inherited */
 	TAILQ_HEAD(, client) list;
 	int count;
-	bool full; /* nobody is accepted, and it has been said why */
+	bool full; /* somebody waits who cannot be accepted, and it has been said why */
 };
 
 static struct ev_loop *
@@ -86,11 +86,22 @@ loop_of(const struct client *c)
 
 /* ---- ending */
 
+/* One of those who wait may come in. */
+static void
+resume_accepting(struct clients *all)
+{
+	if (all->fd < 0)
+		return;
+	daemon_arm_timer(all->daemon, &all->pause, 0);
+	ev_io_start(daemon_loop(all->daemon), &all->accept_io);
+}
+
 static void
 free_client(struct client *c)
 {
 	TAILQ_REMOVE(&c->all->list, c, link);
 	c->all->count--;
+	resume_accepting(c->all);
 	ev_io_stop(loop_of(c), &c->read_io);
 	ev_io_stop(loop_of(c), &c->write_io);
 	ev_timer_stop(loop_of(c), &c->clock);
@@ -195,7 +206,7 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 static bool
 has_enough(const struct client *c)
 {
-	return c->out.weight > OUT_ENOUGH || c->pending >= MAX_PENDING;
+	return c->out.weight > OUT_ENOUGH || c->pending >= MAX_PENDING || c->pending_fds >= MAX_PENDING_FDS;
 }
 
 static void
@@ -341,6 +352,8 @@ take_lines(struct client *c)
 		c->lines_left = has_enough(c) || clock_now_us() > end_us;
 		if (c->lines_left)
 			return;
+		if (bytes > API_MAX_LINE)
+			break;
 		c->introduced = true;
 		if (bytes > 0)
 			methods_line(c, buf_bytes(&c->in), bytes);
@@ -416,16 +429,18 @@ on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 /* ---- holding */
 
 void
-client_hold(struct client *c)
+client_hold(struct client *c, int fds)
 {
 	c->pending++;
+	c->pending_fds += fds;
 }
 
 void
-client_answer(struct client *c, json_t *message, struct attachment *a)
+client_answer(struct client *c, int fds, json_t *message, struct attachment *a)
 {
 	enter(c);
 	c->pending--;
+	c->pending_fds -= fds;
 	client_send(c, message, a);
 	if (!c->dead)
 		end_if_finished(c);
@@ -493,25 +508,31 @@ add_client(struct clients *all, int fd)
 static void
 on_pause_over(struct ev_loop *loop, struct ev_timer *w, int events)
 {
-	struct clients *all = w->data;
-
+	(void)loop;
 	(void)events;
-	ev_io_start(loop, &all->accept_io);
+	resume_accepting(w->data);
+}
+
+/* Whether fewer than so many times the reserve are left from fd on. */
+static bool
+is_among_last(int fd, unsigned times)
+{
+	struct rlimit limit;
+	rlim_t reserve;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return false;
+	reserve = limit.rlim_cur / 8 < RESERVED_FDS ? limit.rlim_cur / 8 : RESERVED_FDS;
+	return (rlim_t)fd + times * reserve >= limit.rlim_cur;
 }
 
 bool
 client_fd_is_reserved(int fd)
 {
-	struct rlimit limit;
-	rlim_t reserved;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return false;
-	reserved = limit.rlim_cur / 8 < RESERVED_FDS ? limit.rlim_cur / 8 : RESERVED_FDS;
-	return (rlim_t)fd >= limit.rlim_cur - reserved;
+	return is_among_last(fd, 1);
 }
 
-/* Why nobody is accepted, or NULL. */
+/* Why nobody can be accepted, or NULL. */
 static const char *
 reason_to_wait(const struct clients *all)
 {
@@ -523,10 +544,10 @@ reason_to_wait(const struct clients *all)
 	if (fd < 0)
 		return strerror(errno);
 	close(fd);
-	return client_fd_is_reserved(fd) ? "the last descriptors are kept for runners" : NULL;
+	return is_among_last(fd, 2) ? "the last descriptors are kept for answers and runners" : NULL;
 }
 
-/* Those who come wait in the backlog, and we do not spin. Said once until it is over. */
+/* Those who come wait in the backlog, and we do not spin. Said once, until nobody waits there any more. */
 static void
 pause_accepting(struct clients *all, const char *why)
 {
@@ -545,7 +566,6 @@ accept_client(struct clients *all)
 	int fd = why == NULL ? accept4(all->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC) : -1;
 
 	if (fd >= 0) {
-		all->full = false;
 		add_client(all, fd);
 		return true;
 	}
@@ -553,6 +573,8 @@ accept_client(struct clients *all)
 		why = strerror(errno);
 	if (why != NULL)
 		pause_accepting(all, why);
+	else
+		all->full = false;
 	return false;
 }
 

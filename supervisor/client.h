@@ -46,9 +46,9 @@ bool client_fd_is_reserved(int fd);
 /* The text that stands for attachment `i` until its bytes take its place. */
 void client_placeholder(int i, char out[48]);
 
-/* An answer to it is pending: it is not idle, and half-closing does not end it. client_answer sends that
- * answer. */
-void client_hold(struct client *c);
-void client_answer(struct client *c, json_t *message, struct attachment *attachment);
+/* An answer to it is pending, with so many descriptors: it is not idle, and half-closing does not end it.
+ * client_answer sends that answer. */
+void client_hold(struct client *c, int fds);
+void client_answer(struct client *c, int fds, json_t *message, struct attachment *attachment);
 
 #endif

@@ -61,8 +61,12 @@ attach_pictures(const struct daemon *d, const struct job *job, json_t *pictures,
 		int fd = daemon_open_picture(d, job, i);
 		char mark[48];
 
+		if (fd >= 0 && client_fd_is_reserved(fd)) {
+			close(fd);
+			fd = -1;
+		}
 		if (fd < 0)
-			continue; /* it was removed meanwhile: the client finds neither */
+			continue; /* removed meanwhile, or no descriptors: the client finds neither */
 		client_placeholder(a->count, mark);
 		if (deliver == DELIVER_BASE64)
 			json_object_set_new(picture, "base64", json_string(mark));
@@ -87,6 +91,13 @@ final_record(const struct daemon *d, const struct job *job, enum deliver deliver
 
 /* ---- waiting */
 
+/* Descriptors that its answer may need. */
+static int
+waiter_fds(const struct waiter *w)
+{
+	return w->deliver != DELIVER_PATH ? w->job->count : 0;
+}
+
 /* NULL after filling the call's error. */
 static struct waiter *
 add_waiter(struct call *call, struct job *job, bool events, int deliver, bool owner)
@@ -105,7 +116,7 @@ add_waiter(struct call *call, struct job *job, bool events, int deliver, bool ow
 	w->owner = owner;
 	job->was_waited_for = true;
 	TAILQ_INSERT_TAIL(&waiters, w, link);
-	client_hold(call->client);
+	client_hold(call->client, waiter_fds(w));
 	return w;
 }
 
@@ -179,7 +190,8 @@ methods_job_advanced(struct job *job)
 	pass++;
 	while ((w = next_to_tell(job, pass)) != NULL) {
 		w->told = pass;
-		send_event(w, job);
+		if (!client_is_behind(w->client))
+			send_event(w, job);
 	}
 }
 
@@ -192,9 +204,10 @@ methods_job_ended(struct job *job)
 		struct client *client = w->client;
 		struct attachment attachment;
 		json_t *reply = api_reply(w->id, final_record(job->daemon, job, w->deliver, &attachment));
+		int fds = waiter_fds(w);
 
 		remove_waiter(w);
-		client_answer(client, reply, &attachment);
+		client_answer(client, fds, reply, &attachment);
 	}
 }
 

@@ -27,7 +27,8 @@ struct piece {
 	int fd_count;
 	int file; /* read for more base64 when data is sent; -1: none */
 	off_t file_at;
-	char data[];
+	char *data; /* the text, or a chunk of the file: not there before its turn comes */
+	char text[];
 };
 
 void
@@ -53,8 +54,10 @@ drop_first(struct outbox *o)
 	STAILQ_REMOVE_HEAD(&o->pieces, link);
 	o->weight -= p->weight;
 	drop_fds(p);
-	if (p->file >= 0)
+	if (p->file >= 0) {
 		close(p->file);
+		free(p->data);
+	}
 	free(p);
 }
 
@@ -72,14 +75,14 @@ outbox_is_empty(const struct outbox *o)
 }
 
 static struct piece *
-add_piece(struct outbox *o, size_t room, int fd_count)
+add_piece(struct outbox *o, size_t bytes, int fd_count)
 {
-	struct piece *p = calloc(1, sizeof(*p) + room);
+	struct piece *p = calloc(1, sizeof(*p) + bytes);
 
 	if (p == NULL)
 		return NULL;
 	p->file = -1;
-	p->weight = room + (size_t)fd_count * FD_WEIGHT;
+	p->weight = bytes + (size_t)fd_count * FD_WEIGHT;
 	o->weight += p->weight;
 	STAILQ_INSERT_TAIL(&o->pieces, p, link);
 	return p;
@@ -92,7 +95,8 @@ outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, in
 
 	if (p == NULL)
 		return -ERR_SYSTEM;
-	memcpy(p->data, text, bytes);
+	p->data = p->text;
+	memcpy(p->text, text, bytes);
 	p->end = bytes;
 	if (fd_count > 0)
 		memcpy(p->fds, fds, (size_t)fd_count * sizeof(int));
@@ -103,7 +107,7 @@ outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, in
 int
 outbox_base64(struct outbox *o, int fd)
 {
-	struct piece *p = add_piece(o, BASE64_CHUNK, 1);
+	struct piece *p = add_piece(o, 0, 1);
 
 	if (p == NULL)
 		return -ERR_SYSTEM;
@@ -132,14 +136,18 @@ encode(char *out, const uint8_t *in, size_t count)
 	return n;
 }
 
-/* The next chunk of the file into data; false at its end. Chunks are whole threes, so no padding falls in
- * between. */
-static bool
+/* The next chunk of the file into data: 1, 0 at its end, or -ERR_SYSTEM. Chunks are whole threes, so no
+ * padding falls in between. */
+static int
 refill(struct piece *p)
 {
 	uint8_t chunk[FILE_CHUNK];
 	size_t got = 0;
 
+	if (p->data == NULL)
+		p->data = malloc(BASE64_CHUNK);
+	if (p->data == NULL)
+		return -ERR_SYSTEM;
 	while (got < sizeof(chunk)) {
 		ssize_t n = pread(p->file, chunk + got, sizeof(chunk) - got, p->file_at + (off_t)got);
 		if (n < 0 && errno == EINTR)
@@ -151,7 +159,7 @@ refill(struct piece *p)
 	p->file_at += (off_t)got;
 	p->start = 0;
 	p->end = encode(p->data, chunk, got);
-	return got > 0;
+	return got > 0 ? 1 : 0;
 }
 
 /* ---- sending */
@@ -190,9 +198,12 @@ outbox_send(struct outbox *o, int socket)
 
 	while (!STAILQ_EMPTY(&o->pieces) && sent < TURN) {
 		struct piece *p = STAILQ_FIRST(&o->pieces);
+		int filled = p->start < p->end ? 1 : p->file >= 0 ? refill(p) : 0;
 		ssize_t n;
 
-		if (p->start == p->end && (p->file < 0 || !refill(p))) {
+		if (filled < 0)
+			return filled;
+		if (filled == 0) {
 			drop_first(o);
 			continue;
 		}

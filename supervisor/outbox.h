@@ -15,7 +15,7 @@ struct piece;
 
 struct outbox {
 	STAILQ_HEAD(, piece) pieces;
-	size_t weight; /* bytes of text in memory, and as much for each descriptor as makes it count like one */
+	size_t weight; /* what it keeps: bytes of text, and FD_WEIGHT for each descriptor */
 };
 
 void outbox_init(struct outbox *o);
@@ -28,8 +28,8 @@ int outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds
 /* All of the file, as base64; fd is taken. 0 or -ERR_SYSTEM (nothing taken). */
 int outbox_base64(struct outbox *o, int fd);
 
-/* Sends what the socket takes, at most about a mebibyte. Bytes sent, 0 when it takes none, or
- * -ERR_UNREACHABLE. */
+/* Sends what the socket takes, at most about a mebibyte. Bytes sent, 0 when it takes none, -ERR_UNREACHABLE,
+ * or -ERR_SYSTEM (no memory). */
 long outbox_send(struct outbox *o, int socket);
 
 #endif
