@@ -160,7 +160,16 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
 
-UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS))
+# Both state machines in a world that the test plays: no clock, no processes, no sockets of the real one.
+LIFE := supervisor/job.o supervisor/job_record.o supervisor/id.o supervisor/queue.o supervisor/sched.o supervisor/runner.o \
+	supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_orders.o supervisor/runner_messages.o \
+	supervisor/runner_death.o ipc/err.o ipc/utf8.o ipc/nearest.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/api.o
+
+$(BUILD)/tests/unit/test_life: $(addprefix $(BUILD)/,tests/unit/test_life.o $(LIFE))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--wrap=kill,--wrap=waitpid,--wrap=fsm_event,--wrap=fsm_clock -o $@ $^ -lcmocka -lev -ljansson -lm
+
+UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS) life)
 
 check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done
