@@ -142,7 +142,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
 	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; $$t; done
 
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
-IPC_TESTS := err buf fsm proto channel api shm
+IPC_TESTS := err buf fsm proto channel api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
 SUPERVISOR_TESTS := conf queue tables quarantine
 
