@@ -41,8 +41,8 @@ check_request(const struct model *m, const struct generation_request *r, struct 
 	if (r->width < l->granule || r->height < l->granule || r->width % l->granule != 0 ||
 	    r->height % l->granule != 0)
 		return err_set(e, ERR_INVALID_PARAM,
-		    "width and height must be multiples of %d for this model; %dx%d is not", l->granule,
-		    r->width, r->height);
+		    "width and height must be multiples of %d from %d to %d for this model; %dx%d is not",
+		    l->granule, l->granule, l->max_side, r->width, r->height);
 	if (r->width > l->max_side || r->height > l->max_side ||
 	    (int64_t)r->width * r->height > l->max_pixels)
 		return err_set(e, ERR_TOO_BIG,

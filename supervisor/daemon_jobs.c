@@ -14,6 +14,8 @@
 #include "supervisor/daemon_inside.h"
 #include "supervisor/methods.h"
 
+enum { MIN_SIDE = 64 }; /* api.def's */
+
 /* ---- jobs that are kept */
 
 struct job *
@@ -235,27 +237,55 @@ retry_after_s(const struct daemon *d)
 	return wait_s > 1.0 ? ceil(wait_s) : 1.0;
 }
 
+static bool
+fits(const struct runner_limits *l, int64_t width, int64_t height)
+{
+	return width % l->granule == 0 && height % l->granule == 0 && width <= l->max_side &&
+	       height <= l->max_side && width * height <= l->max_pixels;
+}
+
+/* Says what the runner with the most pixels could draw. */
+static void
+complain_of_size(const struct runner_limits *l, int64_t width, int64_t height, struct err *e)
+{
+	int largest = (int)sqrt((double)l->max_pixels) / l->granule * l->granule;
+
+	if (width % l->granule != 0 || height % l->granule != 0)
+		err_set(e, ERR_INVALID_PARAM,
+		    "width and height must be multiples of %d from %d to %d here, at most %lld pixels "
+		    "together; "
+		    "%lldx%lld is not",
+		    l->granule, (MIN_SIDE + l->granule - 1) / l->granule * l->granule,
+		    l->max_side / l->granule * l->granule, (long long)l->max_pixels, (long long)width,
+		    (long long)height);
+	else
+		err_set(e, ERR_TOO_BIG,
+		    "%lldx%lld is too big: at most %lld pixels (%dx%d), and %d on a side, can be drawn here",
+		    (long long)width, (long long)height, (long long)l->max_pixels, largest, largest,
+		    l->max_side);
+}
+
 /* Whether any runner that has been ready could draw it; true while none has been. */
 static bool
 size_fits(const struct daemon *d, const struct api_submit *p, struct err *e)
 {
-	int default_side, max_side, fit = 0, known = 0;
-	int64_t max_pixels, largest = 0;
+	const struct runner_limits *best = NULL;
+	int64_t width = 0, height = 0;
 
 	for (int i = 0; i < d->runner_count; i++) {
-		int64_t width, height;
-		if (!runner_limits(d->runners[i], &default_side, &max_side, &max_pixels))
+		const struct runner_limits *l = runner_limits(d->runners[i]);
+		if (l == NULL)
 			continue;
-		known++;
-		width = p->has_width ? p->width : default_side;
-		height = p->has_height ? p->height : default_side;
-		fit += width <= max_side && height <= max_side && width * height <= max_pixels;
-		largest = max_pixels > largest ? max_pixels : largest;
+		width = p->has_width ? p->width : l->default_side;
+		height = p->has_height ? p->height : l->default_side;
+		if (fits(l, width, height))
+			return true;
+		if (best == NULL || l->max_pixels > best->max_pixels)
+			best = l;
 	}
-	if (known == 0 || fit > 0)
+	if (best == NULL)
 		return true;
-	err_set(e, ERR_TOO_BIG, "the picture is too big: at most %lld pixels (%dx%d) can be drawn here",
-	    (long long)largest, (int)sqrt((double)largest) / 16 * 16, (int)sqrt((double)largest) / 16 * 16);
+	complain_of_size(best, width, height, e);
 	return false;
 }
 

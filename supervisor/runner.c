@@ -514,11 +514,8 @@ runner_is_sound(const struct runner *r)
 	return !needs_clock || ev_is_active(&r->timer);
 }
 
-bool
-runner_limits(const struct runner *r, int *default_side, int *max_side, int64_t *max_pixels)
+const struct runner_limits *
+runner_limits(const struct runner *r)
 {
-	*default_side = r->default_side;
-	*max_side = r->max_side;
-	*max_pixels = r->max_pixels;
-	return r->default_side > 0;
+	return r->limits.default_side > 0 ? &r->limits : NULL;
 }

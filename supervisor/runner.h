@@ -86,8 +86,14 @@ bool runner_may_serve(const struct runner *r);	 /* ready, or on its way there, a
 bool runner_is_starting(const struct runner *r); /* on its way to ready, or about to be replaced */
 bool runner_is_sound(const struct runner *r);	 /* in a legal state, its clock armed */
 
-/* Sizes it can draw, once it was ready; false before. */
-bool runner_limits(const struct runner *r, int *default_side, int *max_side, int64_t *max_pixels);
+/* Sizes it can draw, in pixels. */
+struct runner_limits {
+	int default_side, max_side;
+	int granule; /* sides are multiples of it */
+	int64_t max_pixels;
+};
+
+const struct runner_limits *runner_limits(const struct runner *r); /* NULL: it never was ready */
 
 /* Whether it takes this job now: it has room, and nobody who must be alone would have company. */
 bool runner_can_take(const struct runner *r, const struct job *job);

@@ -70,8 +70,7 @@ struct runner {
 
 	/* what it said of itself when it was ready */
 	char device[160], model[80];
-	int default_side, max_side; /* 0: never was ready */
-	int64_t max_pixels;
+	struct runner_limits limits; /* default_side 0: it never was ready */
 	uint64_t checkpoint_bytes;
 
 	/* its deaths */

@@ -179,8 +179,8 @@ runner_dispatch(struct runner *r, struct job *job)
 	    (struct proto_header){.job = job->number, .attempt = ++job->attempt, .generation = r->generation};
 	held->job = job;
 	held->device_over = false;
-	job->width = job->width > 0 ? job->width : r->default_side;
-	job->height = job->height > 0 ? job->height : r->default_side;
+	job->width = job->width > 0 ? job->width : r->limits.default_side;
+	job->height = job->height > 0 ? job->height : r->limits.default_side;
 	job->runner = r;
 	job->generation = r->generation;
 	job->stage = STAGE_NONE;

@@ -77,17 +77,16 @@ on_ready(struct runner *r, const struct proto_msg *m, int *fds)
 	const struct proto_READY *f = &m->READY;
 
 	(void)fds;
-	if (f->default_side == 0 || f->default_side > 65536 || f->max_side > 65536 ||
-	    f->max_pixels > UINT32_MAX || f->checkpoint_bytes == 0 ||
+	if (f->default_side == 0 || f->default_side > 65536 || f->max_side > 65536 || f->granule == 0 ||
+	    f->granule > 65536 || f->max_pixels > UINT32_MAX || f->checkpoint_bytes == 0 ||
 	    f->checkpoint_bytes > SHM_MAX_CHECKPOINT) {
 		lie(r, "READY with sizes that cannot be");
 		return;
 	}
 	snprintf(r->device, sizeof(r->device), "%s", f->device);
 	snprintf(r->model, sizeof(r->model), "%s", f->model);
-	r->default_side = (int)f->default_side;
-	r->max_side = (int)f->max_side;
-	r->max_pixels = (int64_t)f->max_pixels;
+	r->limits = (struct runner_limits){
+	    (int)f->default_side, (int)f->max_side, (int)f->granule, (int64_t)f->max_pixels};
 	r->checkpoint_bytes = f->checkpoint_bytes;
 	peer_event(r, RUNNER_EVENT_READY, "READY");
 }

@@ -159,9 +159,10 @@ runner_record(const struct runner *r)
 		json_object_set_new(record, "draining", json_true());
 	if (r->model[0] != '\0') {
 		json_object_set_new(record, "model", json_string(r->model));
-		json_object_set_new(record, "default_side", json_integer(r->default_side));
-		json_object_set_new(record, "max_side", json_integer(r->max_side));
-		json_object_set_new(record, "max_pixels", json_integer(r->max_pixels));
+		json_object_set_new(record, "default_side", json_integer(r->limits.default_side));
+		json_object_set_new(record, "max_side", json_integer(r->limits.max_side));
+		json_object_set_new(record, "multiple", json_integer(r->limits.granule));
+		json_object_set_new(record, "max_pixels", json_integer(r->limits.max_pixels));
 	}
 	if (json_array_size(jobs) > 0)
 		json_object_set(record, "job", json_array_get(jobs, 0));

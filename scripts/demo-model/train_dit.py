@@ -126,6 +126,7 @@ class Run:
         self.options = options
         self.captions = Captions(os.path.join(options.directory, "tokenizer"))
         self.text, self.transformer = TextEncoder(self.captions.entries), Transformer()
+        torch._dynamo.config.recompile_limit = 2 + len(SIZES)
         self.fast = torch.compile(self.transformer, dynamic=False) if options.compile else self.transformer
         self.attributes = Attributes()
         self.parts = nn.ModuleDict({"text": self.text, "transformer": self.transformer, "attributes": self.attributes})
@@ -215,8 +216,7 @@ def one_step(run):
     sigma = draw_sigma(len(clean), random)
     noisy = sigma[:, None, None] * noise + (1 - sigma)[:, None, None] * clean
     text = run.text(ids)
-    usual = size == (256, 256) and ids.shape[1] == 32  # compiling takes minutes, so only this shape is
-    network = run.fast if usual else run.transformer
+    network = run.fast if ids.shape[1] == 32 else run.transformer  # a compilation for each size; long captions are rare
     output = network(noisy, (size[1] // 32, size[0] // 32), sigma, text, lengths)
     loss = F.mse_loss(output, clean - noise)
     total = loss + options.attributes * attribute_loss(run.attributes(text, lengths), drawn)
@@ -270,6 +270,8 @@ def report(run, losses):
     if run.step % run.options.evaluate == 0:
         found, pictures = evaluate(run, 64)
         line.update({k: f"{v:.2f}" for k, v in found.items()})
+        if run.options.mixed:
+            line.update({f"{w}x{h}": f"{evaluate(run, 32, (w, h))[0]['all']:.2f}" for w, h in SIZES})
         save_sheet(pictures[:16], os.path.join(run.options.directory, "sheet.png"))
     text = "\t".join(f"{k}={v}" for k, v in line.items())
     print(text, flush=True)

@@ -384,7 +384,7 @@ static void
 act_ready_again(const struct scene *s)
 {
 	struct proto_msg m = {.head.type = PROTO_READY,
-	    .READY = {"fake", "no device", 256, SIDE, (uint64_t)SIDE * SIDE, 0, 4096}};
+	    .READY = {"fake", "no device", 256, SIDE, 16, (uint64_t)SIDE * SIDE, 0, 4096}};
 
 	(void)s;
 	send_message(&m, -1);

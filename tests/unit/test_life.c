@@ -575,7 +575,7 @@ say_life(struct proc *p, unsigned type)
 	if (type == PROTO_LOADING)
 		m.LOADING = (struct proto_LOADING){1, 1};
 	if (type == PROTO_READY)
-		m.READY = (struct proto_READY){"model", "device", 64, 1024, 1024 * 1024, 0, 4096};
+		m.READY = (struct proto_READY){"model", "device", 64, 1024, 16, 1024 * 1024, 0, 4096};
 	if (type == PROTO_FATAL)
 		m.FATAL = (struct proto_FATAL){70, "a fatal error"};
 	say(p, m);
