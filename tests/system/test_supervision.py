@@ -5,6 +5,7 @@ The scenario numbers are those of the list of faults that the design answers to.
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -314,9 +315,12 @@ class Tracer:
         os.waitpid(self.pid, 0)  # the tracer's own look at the zombie gives it to its parent
 
 
-def test_wedged_process_gives_up_its_device_and_nothing_else(zitd):
+def test_wedged_process_gives_up_its_device_and_nothing_else(zitd, tmp_path):
     """7: killed, but it does not go: WEDGED after 10 s; the other runner works on; back when it goes at last."""
-    daemon = zitd("real", **two_runners(hang_timeout=1))
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(str(tmp_path / "notify"))
+    daemon = zitd("real", notify={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"},
+                  **two_runners(hang_timeout=1))
     job = daemon.submit(steps=100)
     daemon.wait_running(job)
     runner = busy_runner(daemon, job)
@@ -328,8 +332,22 @@ def test_wedged_process_gives_up_its_device_and_nothing_else(zitd):
     assert daemon.wait(job)["state"] == "done"
     assert daemon.generate()["state"] == "done"
     assert daemon.status()["state"] == "degraded"
+    assert pings(systemd, 2.0) >= 3  # a wedged runner is a legal state
     tracer.let_go()
     until(lambda: all(r["state"] == "idle" for r in daemon.status()["runners"]), 20.0, "both back")
+
+
+def pings(systemd, seconds):
+    """Watchdog pings that come within that time; what came before does not count."""
+    systemd.setblocking(False)
+    count, end, fresh = 0, time.monotonic() + seconds, False
+    while time.monotonic() < end:
+        try:
+            count += fresh and b"WATCHDOG=1" in systemd.recv(4096)
+        except BlockingIOError:
+            fresh = True
+            time.sleep(0.01)
+    return count
 
 
 def cpu_seconds(daemon):
