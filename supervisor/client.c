@@ -43,6 +43,7 @@ enum {
 	MAX_PENDING = 1000,	     /* waits of one connection: likewise */
 	MAX_PENDING_FDS = 128,	     /* that their answers will bring: likewise */
 	PAUSE_US = 200 * 1000,	     /* of accepting when there are too many, or no descriptors */
+	RECHECK_US = 10 * 1000,	     /* whether descriptors have been taken */
 	GONE_CHECK_US = 1000 * 1000, /* how often one that is not read is looked at */
 	LINGER_US = 2000 * 1000,     /* for one that was cut off to read why */
 };
@@ -52,7 +53,7 @@ struct client {
 	struct clients *all;
 	int fd;
 	struct ev_io read_io, write_io;
-	struct ev_timer clock;
+	struct ev_timer clock, recheck;
 	struct buf in;
 	struct outbox out;
 	struct ucred peer;
@@ -105,6 +106,7 @@ free_client(struct client *c)
 	ev_io_stop(loop_of(c), &c->read_io);
 	ev_io_stop(loop_of(c), &c->write_io);
 	ev_timer_stop(loop_of(c), &c->clock);
+	ev_timer_stop(loop_of(c), &c->recheck);
 	buf_clear(&c->in);
 	outbox_clear(&c->out);
 	close(c->fd);
@@ -226,7 +228,8 @@ set_watches(struct client *c)
 	bool takes = !c->closing && !has_enough(c);
 
 	watch(c, &c->read_io, !c->half_closed && (c->closing || (takes && !c->lines_left)));
-	watch(c, &c->write_io, !outbox_is_empty(&c->out) || (takes && c->lines_left));
+	watch(c, &c->write_io, !c->out.waits && (!outbox_is_empty(&c->out) || (takes && c->lines_left)));
+	daemon_arm_timer(c->all->daemon, &c->recheck, c->out.waits ? RECHECK_US : 0);
 }
 
 /* All is said. Closing at once on one that was cut off would discard what it has not read yet: it is told the
@@ -382,6 +385,14 @@ on_writable(struct ev_loop *loop, struct ev_io *w, int events)
 	leave(c);
 }
 
+static void
+on_recheck(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct client *c = w->data;
+
+	on_writable(loop, &c->write_io, events);
+}
+
 /* The peer sends no more: its ids are finished and answered first, unless it is gone altogether. */
 static void
 half_close(struct client *c)
@@ -497,7 +508,8 @@ add_client(struct clients *all, int fd)
 	ev_io_init(&c->read_io, on_readable, fd, EV_READ);
 	ev_io_init(&c->write_io, on_writable, fd, EV_WRITE);
 	ev_init(&c->clock, on_clock);
-	c->read_io.data = c->write_io.data = c->clock.data = c;
+	ev_init(&c->recheck, on_recheck);
+	c->read_io.data = c->write_io.data = c->clock.data = c->recheck.data = c;
 	TAILQ_INSERT_TAIL(&all->list, c, link);
 	all->count++;
 	ev_io_start(loop_of(c), &c->read_io);

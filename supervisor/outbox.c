@@ -4,9 +4,11 @@
 #include "supervisor/outbox.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +19,7 @@ enum {
 	BASE64_CHUNK = FILE_CHUNK / 3 * 4,
 	TURN = 1024 * 1024,
 	FD_WEIGHT = 16 * 1024, /* zitd has few descriptors, and clients many requests */
+	MAX_PASSED = 4 * OUTBOX_MAX_FDS,
 };
 
 struct piece {
@@ -34,8 +37,8 @@ struct piece {
 void
 outbox_init(struct outbox *o)
 {
+	*o = (struct outbox){0};
 	STAILQ_INIT(&o->pieces);
-	o->weight = 0;
 }
 
 static void
@@ -191,6 +194,19 @@ send_piece(struct piece *p, int socket)
 	return n;
 }
 
+static bool
+may_pass(struct outbox *o, int count, int socket)
+{
+	int unread = 0;
+
+	if (count == 0 || o->passed + count <= MAX_PASSED)
+		return true;
+	if (ioctl(socket, SIOCOUTQ, &unread) == 0 && unread > 0)
+		return false;
+	o->passed = 0;
+	return true;
+}
+
 long
 outbox_send(struct outbox *o, int socket)
 {
@@ -199,6 +215,7 @@ outbox_send(struct outbox *o, int socket)
 	while (!STAILQ_EMPTY(&o->pieces) && sent < TURN) {
 		struct piece *p = STAILQ_FIRST(&o->pieces);
 		int filled = p->start < p->end ? 1 : p->file >= 0 ? refill(p) : 0;
+		int count = p->fd_count;
 		ssize_t n;
 
 		if (filled < 0)
@@ -207,9 +224,13 @@ outbox_send(struct outbox *o, int socket)
 			drop_first(o);
 			continue;
 		}
+		o->waits = !may_pass(o, count, socket);
+		if (o->waits)
+			break;
 		n = send_piece(p, socket);
 		if (n < 0)
 			return errno == EAGAIN || errno == ENOBUFS ? sent : -ERR_UNREACHABLE;
+		o->passed += count;
 		p->start += (size_t)n;
 		sent += n;
 	}

@@ -16,6 +16,8 @@ struct piece;
 struct outbox {
 	STAILQ_HEAD(, piece) pieces;
 	size_t weight; /* what it keeps: bytes of text, and FD_WEIGHT for each descriptor */
+	int passed;    /* descriptors since the other end had taken all, at most MAX_PASSED */
+	bool waits;    /* for it to take them: no writable wake-up tells that */
 };
 
 void outbox_init(struct outbox *o);
@@ -28,8 +30,9 @@ int outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds
 /* All of the file, as base64; fd is taken. 0 or -ERR_SYSTEM (nothing taken). */
 int outbox_base64(struct outbox *o, int fd);
 
-/* Sends what the socket takes, at most about a mebibyte. Bytes sent, 0 when it takes none, -ERR_UNREACHABLE,
- * or -ERR_SYSTEM (no memory). */
+/* Sends what the socket takes, at most about a mebibyte, and no descriptors on top of many that lie unread:
+ * the kernel counts those against all that we send, to runners too. Bytes sent, 0 when it takes none,
+ * -ERR_UNREACHABLE, or -ERR_SYSTEM (no memory). */
 long outbox_send(struct outbox *o, int socket);
 
 #endif

@@ -148,6 +148,28 @@ class Bystander:
               f"max {times[-1] * 1e3:.2f} ms, n={len(times)}")
 
 
+def become(uid):
+    return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+
+
+@pytest.fixture
+def zitd_of_a_user(zitd, tmp_path, monkeypatch):
+    """zitd_of_a_user(script, ...) starts one as a user who has nothing else: (the daemon, the uid)."""
+    uid = 20_000 + os.getpid() % 40_000
+    for name in ("d0/run", "d0/state"):
+        (tmp_path / name).mkdir(parents=True)
+        os.chown(tmp_path / name, uid, uid)
+    for name in ("zitd", "tests/fake_runner"):
+        shutil.copy(BUILD / name, tmp_path)
+    own = harness.Zitd.command
+    monkeypatch.setattr(harness.Zitd, "command",
+                        lambda self: [*become(uid), str(tmp_path / "zitd"), *own(self)[1:]])
+
+    def start(script, runner=None, **options):
+        return zitd(script, runner={"command": tmp_path / "fake_runner", **(runner or {})}, **options), uid
+    return start
+
+
 # ---- 18: cancel
 
 def test_cancel_of_a_queued_job_frees_its_place(zitd):
@@ -467,6 +489,37 @@ def test_progress_that_nobody_reads_is_not_kept(historic):
     other.report("progress for a client that does not read")
 
 
+@needs_root
+def test_descriptors_that_nobody_takes(zitd_of_a_user):
+    """The kernel lets a user have only so many on their way: those for runners must pass all the same, and a client
+    that reads at last gets all of its own."""
+    with limited(resource.RLIMIT_NOFILE, 512):
+        daemon, _uid = zitd_of_a_user("step 0")
+    other = Bystander(daemon)
+    job = other.connection.call("submit", prompt="sixteen", wait=True, n=16, steps=1)["job"]
+    daemon.accepted.add(job)
+    deaf = [welcome(daemon) for _ in range(4)]
+    for connection in deaf:
+        send_some(connection, request("wait", job=job, deliver="fd") * 60)
+    for _ in range(50):
+        other.ask()
+    share = cpu_share(daemon, 0.3)
+    print(f"descriptors that nobody takes: {share:.3f} of a processor")
+    assert share < 0.1
+    record = other.connection.call("submit", prompt="a cat", wait=True, deliver="fd")
+    daemon.accepted.add(record["job"])
+    assert (record["state"], record["attempts"], len(other.connection.fds)) == ("done", 1, 1)
+    deaf[0].socket.settimeout(10.0)
+    taken = 0
+    for _ in range(60):
+        pictures = deaf[0].reply(1)["result"]["pictures"]
+        assert [p["fd"] for p in pictures] == list(range(16))
+        taken += len(deaf[0].fds)
+        while deaf[0].fds:
+            os.close(deaf[0].fds.pop())
+    assert taken == 60 * 16
+
+
 def test_waiting_on_the_bound_is_no_stall(zitd):
     """More waits than are taken at once, for longer than read_timeout: all are answered."""
     daemon = zitd("step 0.02", zitd={"read_timeout": 0.3})
@@ -650,23 +703,10 @@ def limit_processes(pid, uid, soft):
     subprocess.run([*become(uid), "prlimit", "--pid", str(pid), f"--nproc={soft or hard}:{hard}"], check=True)
 
 
-def become(uid):
-    return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-
-
 @needs_root
-def test_no_process_can_be_made(zitd, tmp_path, monkeypatch):
+def test_no_process_can_be_made(zitd_of_a_user):
     """As a user who may have no more processes: EAGAIN is said, the runner waits, and comes when there is room."""
-    uid = 20_000 + os.getpid() % 40_000
-    for name in ("d0/run", "d0/state"):
-        (tmp_path / name).mkdir(parents=True)
-        os.chown(tmp_path / name, uid, uid)
-    for name in ("zitd", "tests/fake_runner"):
-        shutil.copy(BUILD / name, tmp_path)
-    own = harness.Zitd.command
-    monkeypatch.setattr(harness.Zitd, "command",
-                        lambda self: [*become(uid), str(tmp_path / "zitd"), *own(self)[1:]])
-    daemon = zitd("step 0", runner={"command": tmp_path / "fake_runner", "startretries": 20})
+    daemon, uid = zitd_of_a_user("step 0", runner={"startretries": 20})
     pid = daemon.process.pid
     limit_processes(pid, uid, len(os.listdir(f"/proc/{pid}/task")))
     os.kill(daemon.runner()["pid"], 9)
