@@ -38,7 +38,7 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runne
 	runner/resume.o runner/canary.o
 
 SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_jobs.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
-	supervisor/outbox.o supervisor/methods.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/sched.o \
+	supervisor/outbox.o supervisor/methods.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/sched.o \
 	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_orders.o supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/disk.o supervisor/notify.o
@@ -46,17 +46,19 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_jobs.o sup
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/admin.o ctl/output.o \
 	ctl/progress.o ctl/picture.o
 
-PROGRAMS := zitd zit-runner zitctl
+PROGRAMS := zitd zit-runner zitctl zit-sim
 
 LIBS_zitd       := -lev -ljansson -lsystemd -linih -lpthread -lm
 LIBS_zit-runner := -ljansson -lutf8proc -lpng -lz -ldnnl -lgomp -lm -lpthread
 LIBS_zitctl     := -ljansson
+LIBS_zit-sim    := -ljansson -lm
 
 all: $(PROGRAMS:%=$(BUILD)/%)
 
 $(BUILD)/zitd: $(addprefix $(BUILD)/,$(IPC) $(SUPERVISOR))
 $(BUILD)/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) $(RUNNER))
 $(BUILD)/zitctl: $(addprefix $(BUILD)/,$(IPC) $(CTL))
+$(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/fair.o)
 
 $(PROGRAMS:%=$(BUILD)/%):
 	@echo "  LD    $@"
@@ -144,7 +146,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
 IPC_TESTS := err buf fsm proto channel api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
-SUPERVISOR_TESTS := conf queue tables quarantine
+SUPERVISOR_TESTS := conf queue fair tables quarantine
 
 $(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
 	@echo "  LD    $@"
@@ -160,16 +162,16 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
 
-# Both state machines in a world that the test plays: no clock, no processes, no sockets of the real one.
-LIFE := supervisor/job.o supervisor/job_record.o supervisor/id.o supervisor/queue.o supervisor/sched.o supervisor/runner.o \
-	supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_orders.o supervisor/runner_messages.o \
-	supervisor/runner_death.o ipc/err.o ipc/utf8.o ipc/nearest.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/api.o
+# The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
+WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
+	disk.o notify.o paths.o) ipc/log.o ipc/channel.o
+WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_detach shm_create_checkpoint fsm_event fsm_clock
 
-$(BUILD)/tests/unit/test_life: $(addprefix $(BUILD)/,tests/unit/test_life.o $(LIFE))
+$(BUILD)/tests/unit/test_world: $(addprefix $(BUILD)/,tests/unit/test_world.o $(filter-out $(WORLD_OWN),$(IPC) $(SUPERVISOR)))
 	@echo "  LD    $@"
-	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--wrap=kill,--wrap=waitpid,--wrap=fsm_event,--wrap=fsm_clock -o $@ $^ -lcmocka -lev -ljansson -lm
+	$(Q)$(CC) $(ALL_LDFLAGS) $(WORLD_WRAPPED:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) -lcmocka $(filter-out -lev,$(LIBS_zitd))
 
-UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS) life)
+UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS) world)
 
 check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done

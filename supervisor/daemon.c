@@ -416,6 +416,7 @@ daemon_start(
 	d->paths.lock_fd = -1;
 	d->started_us = d->turn_us = clock_now_us();
 	queue_init(&d->queue);
+	daemon_set_weights(d);
 	TAILQ_INIT(&d->jobs);
 	job_set_hooks(&daemon_job_hooks);
 	daemon_set_log_level(d);
@@ -476,6 +477,7 @@ daemon_free(struct daemon **out)
 		TAILQ_REMOVE(&d->jobs, job, all_link);
 		job_free(&job);
 	}
+	queue_clear(&d->queue);
 	paths_close(&d->paths);
 	stop_watchers(d);
 	ev_loop_destroy(d->loop);

@@ -39,6 +39,7 @@ struct daemon {
 	bool changed, was_ready;
 	int64_t started_us, turn_us;	 /* turn: when the loop woke last */
 	double mean_run_s;		 /* of the last jobs, for advice */
+	double seconds_per_work;	 /* of a device, per step and pixel; 0: no job is done yet */
 	long long admitted, ended, done; /* counts of jobs */
 
 	struct ev_prepare before_sleep;
@@ -51,6 +52,7 @@ struct daemon {
 /* Runners that serve, or are on their way to. */
 int daemon_serving_runners(const struct daemon *d);
 void daemon_set_log_level(const struct daemon *d);
+void daemon_set_weights(struct daemon *d); /* of the classes, from the configuration */
 void daemon_tell_status(const struct daemon *d);
 /* Forgets the oldest records over the limit; removes pictures past their retention. */
 void daemon_trim_history(struct daemon *d);

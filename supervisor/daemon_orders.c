@@ -38,7 +38,8 @@ daemon_tell_status(const struct daemon *d)
 
 	snprintf(text, sizeof(text), "%s, %d of %d runners may serve, %d queued (high %d, normal %d, low %d)",
 	    phase_name(d), daemon_serving_runners(d), d->runner_count, queue_length(&d->queue),
-	    d->queue.counts[CLASS_HIGH], d->queue.counts[CLASS_NORMAL], d->queue.counts[CLASS_LOW]);
+	    queue_class_length(&d->queue, CLASS_HIGH), queue_class_length(&d->queue, CLASS_NORMAL),
+	    queue_class_length(&d->queue, CLASS_LOW));
 	notify_status(text);
 }
 
@@ -69,9 +70,9 @@ daemon_runners(struct daemon *d)
 json_t *
 daemon_status(struct daemon *d)
 {
-	json_t *queue = json_pack("{s:i, s:i, s:i, s:i}", "high", d->queue.counts[CLASS_HIGH], "normal",
-	    d->queue.counts[CLASS_NORMAL], "low", d->queue.counts[CLASS_LOW], "max_size",
-	    (int)d->conf.queue.max_size);
+	json_t *queue = json_pack("{s:i, s:i, s:i, s:i}", "high", queue_class_length(&d->queue, CLASS_HIGH),
+	    "normal", queue_class_length(&d->queue, CLASS_NORMAL), "low",
+	    queue_class_length(&d->queue, CLASS_LOW), "max_size", (int)d->conf.queue.max_size);
 	json_t *counters = json_pack("{s:I, s:I, s:I}", "accepted", (json_int_t)d->admitted, "ended",
 	    (json_int_t)d->ended, "done", (json_int_t)d->done);
 
@@ -146,6 +147,7 @@ apply_conf(struct daemon *d, const struct conf *fresh)
 			runner_restart(d->runners[i]); /* its reason may be gone */
 	}
 	d->conf = *fresh;
+	daemon_set_weights(d);
 	daemon_set_log_level(d);
 	d->changed = true;
 }

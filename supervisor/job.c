@@ -79,6 +79,7 @@ static const struct fsm_state states[JOB_STATE_COUNT] = {
     [JOB_STORED] = {"stored", JOB_EVENT_WRITE_CLOCK, write_clock_us},
     [JOB_DONE] = {"done", -1, NULL},
     [JOB_EXPIRED] = {"expired", -1, NULL},
+    [JOB_EVICTED] = {"evicted", -1, NULL},
     [JOB_CANCELLED] = {"cancelled", -1, NULL},
     [JOB_FAILED] = {"failed", -1, NULL},
     [JOB_TIMED_OUT] = {"timed_out", -1, NULL},
@@ -99,7 +100,7 @@ do_start(void *object, void *detail)
 	struct job *job = object;
 
 	(void)detail;
-	job->started_us = clock_now_us();
+	job->started_us = job->attempt_us = clock_now_us();
 	hooks.advanced(job);
 }
 
@@ -146,6 +147,16 @@ do_cancel(void *object, void *detail)
 	if (job->runner != NULL)
 		hooks.overdue(job);
 	end(job, &e);
+}
+
+static void
+do_evict(void *object, void *detail)
+{
+	struct err e;
+
+	(void)detail;
+	err_set(&e, ERR_EVICTED, "%s", err_row(ERR_EVICTED)->text);
+	end(object, &e);
 }
 
 static void
@@ -203,6 +214,7 @@ do_pick(void *object, void *detail)
 
 	(void)detail;
 	job->waited_us += clock_now_us() - job->queued_us;
+	job->attempt_us = 0;
 }
 
 static void
@@ -224,7 +236,7 @@ static const struct fsm_row rows[] = {
     {IN(QUEUED), JOB_EVENT_PICKED, JOB_DISPATCHED, do_pick},
     {IN(QUEUED), JOB_EVENT_QUEUE_CLOCK, JOB_EXPIRED, do_expire},
     {IN(QUEUED), JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel},
-    {IN(QUEUED), JOB_EVENT_FAULT, JOB_FAILED, do_fault},
+    {IN(QUEUED), JOB_EVENT_FAULT, JOB_FAILED, do_fault}, {IN(QUEUED), JOB_EVENT_EVICT, JOB_EVICTED, do_evict},
     {IN(DISPATCHED), JOB_EVENT_ACKNOWLEDGED, JOB_RUNNING, do_start},
     {IN(DISPATCHED), JOB_EVENT_ACK_CLOCK, JOB_DISPATCHED, do_no_answer},
     {HELD, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {HELD, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
@@ -411,6 +423,10 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 		job->pictures[i].fd = -1;
 	job->number = ++last_number;
 	job->uid = uid;
+	if (p->has_client)
+		snprintf(job->client, sizeof(job->client), "%s", p->client);
+	else
+		snprintf(job->client, sizeof(job->client), "uid:%d", (int)uid);
 	job->pid = pid;
 	job->exit_status = job->checkpoint = -1;
 	job->submitted_us = job->queued_us = clock_now_us();
@@ -447,6 +463,8 @@ job_request(const struct job *job)
 	    .has_queue_timeout = true,
 	    .exec_timeout = job->exec_timeout_s,
 	    .has_exec_timeout = job->exec_timeout_s > 0,
+	    .client = job->client,
+	    .has_client = true,
 	    .truncate = job->truncate,
 	    .has_truncate = true,
 	};

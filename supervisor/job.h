@@ -20,6 +20,7 @@
 #include "ipc/fsm.h"
 #include "ipc/proto.h"
 #include "ipc/shm.h"
+#include "supervisor/fair.h"
 #include "supervisor/id.h"
 
 struct daemon;
@@ -35,6 +36,7 @@ enum job_class { CLASS_HIGH, CLASS_NORMAL, CLASS_LOW, CLASS_COUNT };
 	JOB_STATE(STORED, "stored") \
 	JOB_STATE(DONE, "done") \
 	JOB_STATE(EXPIRED, "expired") \
+	JOB_STATE(EVICTED, "evicted") \
 	JOB_STATE(CANCELLED, "cancelled") \
 	JOB_STATE(FAILED, "failed") \
 	JOB_STATE(TIMED_OUT, "timed_out") \
@@ -56,6 +58,7 @@ enum job_state {
 	JOB_EVENT(WRITTEN)  /* and on disk */ \
 	JOB_EVENT(FAULT)    /* an error that the job owns */ \
 	JOB_EVENT(CANCEL) \
+	JOB_EVENT(EVICT) /* its place is another's now */ \
 	JOB_EVENT(QUEUE_CLOCK) \
 	JOB_EVENT(ACK_CLOCK) \
 	JOB_EVENT(EXEC_CLOCK) \
@@ -79,9 +82,11 @@ struct picture {
 };
 
 struct job {
-	TAILQ_ENTRY(job) queue_link; /* of its class's line */
-	bool in_queue;		     /* queue.c's: it is in one */
-	TAILQ_ENTRY(job) all_link;   /* of all jobs that are kept, oldest first */
+	struct fair_item turn; /* queue.c's, as are these: */
+	bool in_queue;
+	int place;		   /* in the order that was looked at last */
+	double charged_s;	   /* device seconds that its client was charged for the present attempt */
+	TAILQ_ENTRY(job) all_link; /* of all jobs that are kept, oldest first */
 	struct daemon *daemon;
 	uint64_t number; /* for runners; never used again */
 	char id[ID_SIZE];
@@ -96,6 +101,8 @@ struct job {
 	enum job_class class;
 	uid_t uid;
 	pid_t pid;				/* of the client */
+	char client[FAIR_KEY];			/* whose share of the devices it uses */
+	double cost_s;				/* predicted device seconds */
 	double queue_timeout_s, exec_timeout_s; /* exec 0: the runner's */
 	const char *warnings[JOB_MAX_WARNINGS];
 
@@ -115,6 +122,7 @@ struct job {
 	uint32_t picture, step;
 	int64_t submitted_us, submitted_wall_us, started_us, ended_us; /* started 0: never ran */
 	int64_t queued_us, waited_us; /* in the queue since; in it before that */
+	int64_t attempt_us;	      /* when the present attempt began; 0: it has not */
 	struct picture pictures[JOB_MAX_PICTURES];
 	int picture_count, unwritten;
 	bool was_waited_for, expired; /* expired: its pictures are removed */

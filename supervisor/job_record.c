@@ -90,11 +90,11 @@ put_progress(const struct job *job, json_t *record)
 json_t *
 job_record(const struct job *job, int position)
 {
-	json_t *record = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:{s:i, s:i}}", "job",
-	    job->id, "state", job_state_name(job), "priority", job_class_name(job->class), "prompt",
+	json_t *record = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:{s:s, s:i, s:i}}",
+	    "job", job->id, "state", job_state_name(job), "priority", job_class_name(job->class), "prompt",
 	    job->prompt, "width", job->width, "height", job->height, "steps", job->steps, "seed",
-	    (json_int_t)job->seed, "n", job->count, "attempts", (int)job->attempt, "client", "uid",
-	    (int)job->uid, "pid", (int)job->pid);
+	    (json_int_t)job->seed, "n", job->count, "attempts", (int)job->attempt, "client", "name",
+	    job->client, "uid", (int)job->uid, "pid", (int)job->pid);
 	json_t *warnings = json_array();
 
 	for (int i = 0; i < JOB_MAX_WARNINGS && job->warnings[i] != NULL; i++)

@@ -46,7 +46,7 @@ struct call {
 /* ---- records */
 
 static json_t *
-record_of(const struct daemon *d, const struct job *job)
+record_of(struct daemon *d, const struct job *job)
 {
 	return job_record(job, job->in_queue ? daemon_position(d, job) : 0);
 }
@@ -257,6 +257,11 @@ method_submit(struct call *call)
 	struct waiter *waiter;
 	struct job *job;
 
+	if (p->has_client &&
+	    !daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client))) {
+		err_set(&call->e, ERR_NOT_PERMITTED, "client is for administrators; leave it out");
+		return NULL;
+	}
 	job = daemon_admit(call->daemon, p, client_uid(call->client), client_pid(call->client), false,
 	    &call->e, &call->data);
 	if (job == NULL)

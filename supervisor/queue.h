@@ -1,27 +1,50 @@
 /*
- * The waiting jobs: bounded, three classes in order, first come first served within each.
+ * The waiting jobs, and whose turn it is (fair.h).
  */
 #ifndef SUPERVISOR_QUEUE_H
 #define SUPERVISOR_QUEUE_H
 
+#include "supervisor/fair.h"
 #include "supervisor/job.h"
 
 TAILQ_HEAD(job_line, job);
 
 struct queue {
-	struct job_line lines[CLASS_COUNT];
-	int counts[CLASS_COUNT];
+	struct fair fair;
+	int loners; /* waiting jobs that want a runner for themselves */
+
+	/* all of them in running order, as it was when last looked at */
+	struct job **order;
+	int order_count, order_room;
+	bool order_stale;
 };
 
 void queue_init(struct queue *q);
+void queue_clear(struct queue *q); /* the jobs are their owners' */
 int queue_length(const struct queue *q);
-void queue_push(
-    struct queue *q, struct job *job); /* at the end of its class's line; the bound is the caller's */
-void queue_push_front(struct queue *q, struct job *job); /* at its front: it has waited already */
+int queue_class_length(const struct queue *q, enum job_class class);
+
+/* At the end of its client's line, or at its front when it was interrupted. false: no memory. */
+bool queue_push(struct queue *q, struct job *job);
+bool queue_push_front(struct queue *q, struct job *job);
 void queue_remove(struct queue *q, struct job *job);
-struct job *queue_first(const struct queue *q);			  /* the one to run next, or NULL */
-int queue_position(const struct queue *q, const struct job *job); /* 1.., or 0 when it is not in it */
-/* The job after `job` in running order, or NULL; NULL gives the first. */
-struct job *queue_next(const struct queue *q, const struct job *job);
+
+/* The job whose turn it is among those that may run, taken out and charged to its client; NULL: there is
+ * none. */
+struct job *queue_pick(struct queue *q, bool (*may_run)(void *arg, const struct job *job), void *arg);
+/* That job out of turn, charged likewise. */
+void queue_take(struct queue *q, struct job *job);
+/* A job that was picked has ended, or comes back: what it really took, in device seconds. */
+void queue_settle(struct queue *q, struct job *job, double actual_s);
+
+/* What becomes of a newcomer; *victim as in fair_admit. */
+enum fair_verdict queue_admit(const struct queue *q, const struct fair_limits *limits, const char *client,
+    enum job_class class, struct job **victim);
+
+/* In running order, were nothing to change: the first, the one after `job` (NULL: the first), its place 1..
+ * or 0 when it is not in it. */
+struct job *queue_first(struct queue *q);
+struct job *queue_next(struct queue *q, const struct job *job);
+int queue_position(struct queue *q, const struct job *job);
 
 #endif

@@ -212,11 +212,12 @@ do_wedged(void *object, void *detail)
 	    r->last_error, sizeof(r->last_error), "process %d is not gone 10 s after SIGKILL", (int)r->pid);
 	log_err("runner %s: %s; its device is given up until it goes", r->conf.section_name, r->last_error);
 	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
-		if (r->held[i].job == NULL)
+		if (r->held[i].job == NULL || runner_take_result(&r->held[i]))
 			continue;
 		job_drop_checkpoint(r->held[i].job);
 		runner_release(&r->held[i], JOB_EVENT_RETRY, NULL);
 	}
+	memset(r->held, 0, sizeof(r->held));
 	daemon_changed(r->daemon);
 }
 
@@ -465,6 +466,8 @@ void
 runner_set_conf(struct runner *r, const struct conf_runner *conf)
 {
 	r->conf = *conf;
+	if (r->fsm.state == RUNNER_IDLE)
+		arm(r, idle_clock_us(r)); /* canary_interval may have come or gone */
 }
 
 /* ---- what others ask */

@@ -189,11 +189,8 @@ settle_jobs(struct runner *r, enum cause cause, int status, const char *words, c
 
 	while ((held = youngest(r)) != NULL) { /* each goes to the front: the oldest last */
 		struct job *job = held->job;
-		if (job->picture_count == job->count) { /* all is here but its last word */
-			runner_release(held, JOB_EVENT_RESULT, NULL);
-			daemon_store(r->daemon, job);
+		if (runner_take_result(held))
 			continue;
-		}
 		if (!causes[cause].blames) {
 			runner_release(held, JOB_EVENT_RETRY, NULL);
 			continue;
@@ -314,13 +311,14 @@ runner_reap(struct runner *r)
 	bool permanent;
 	int status;
 
+	if (ev_is_active(&r->channel_io))
+		runner_talk(
+		    r, EV_READ); /* what it sent before it ended still counts; its pid is still its own */
 	if (waitpid(r->pid, &status, WNOHANG) != r->pid) {
 		await(r);
 		return;
 	}
-	if (ev_is_active(&r->channel_io))
-		runner_talk(r, EV_READ); /* what it sent before it ended still counts */
-	kill(-r->pid, SIGKILL);		 /* whatever it left in its group */
+	kill(-r->pid, SIGKILL); /* whatever it left in its group */
 	cgroup_kill(r->conf.section_name);
 	take_last_words(r, words);
 	describe_status(status, how, sizeof(how));

@@ -98,11 +98,13 @@ void runner_close(struct runner *r);
 /* Sends; a channel that does not take it is a lie. `fds`: NULL when the message carries none. */
 void runner_send(struct runner *r, struct proto_msg *m, const int *fds);
 struct held *runner_find_held(struct runner *r, const struct proto_header *head);
-int runner_held_count(const struct runner *r); /* places in use */
 /* The place is free again: what that means for the runner's state. The job is somewhere else already. */
 void runner_let_go(struct runner *r, struct held *held);
 /* Ends the tie of a held job, and fires the event at it. */
 void runner_release(struct held *held, enum job_event event, const struct err *e);
+/* Of a runner that ends: a job whose pictures are all here is done without its last word; false: they are
+ * not. */
+bool runner_take_result(struct held *held);
 
 /* ---- runner_orders.c */
 

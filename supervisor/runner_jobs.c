@@ -85,6 +85,18 @@ runner_release(struct held *held, enum job_event event, const struct err *e)
 	job_event_error(job, event, e);
 }
 
+bool
+runner_take_result(struct held *held)
+{
+	struct job *job = held->job;
+
+	if (job->picture_count < job->count)
+		return false;
+	runner_release(held, JOB_EVENT_RESULT, NULL);
+	daemon_store(job->daemon, job);
+	return true;
+}
+
 void
 runner_let_go(struct runner *r, struct held *held)
 {

@@ -279,13 +279,20 @@ take(struct runner *r, const struct proto_msg *m, int *fds)
 	fence(r, held, m);
 }
 
+/* Killed: nothing it says counts any more. */
+static bool
+is_condemned(const struct runner *r)
+{
+	return r->fsm.state == RUNNER_REAPING || r->fsm.state == RUNNER_WEDGED;
+}
+
 static void
 read_messages(struct runner *r)
 {
 	struct proto_msg m;
 	int fds[PROTO_MAX_FDS], status = 0;
 
-	while (r->fsm.state != RUNNER_REAPING && (status = channel_receive(r->channel, &m, fds)) == 1) {
+	while (!is_condemned(r) && (status = channel_receive(r->channel, &m, fds)) == 1) {
 		int count = proto_fds(m.head.type);
 		take(r, &m, fds);
 		for (int i = 0; i < count; i++) {
@@ -312,6 +319,6 @@ runner_talk(struct runner *r, int events)
 	}
 	if ((events & EV_READ) != 0)
 		read_messages(r);
-	if (r->fsm.state == RUNNER_REAPING)
-		ev_io_stop(loop, &r->channel_io); /* nothing it says counts any more */
+	if (is_condemned(r))
+		ev_io_stop(loop, &r->channel_io);
 }

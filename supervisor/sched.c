@@ -1,6 +1,6 @@
 /*
- * Which waiting job goes to which runner. Jobs are looked at in their order; one that must wait for a time or
- * for a runner of its own kind lets others pass, unless they would keep what it waits for.
+ * Which waiting job goes to which runner. Whose turn it is is the queue's matter; here is who must wait for a
+ * time, for a runner to itself, or for one that is fresh.
  */
 #include "supervisor/sched.h"
 
@@ -8,71 +8,143 @@
 
 #define RETRY_US INT64_C(1000000)
 
-struct fleet {
+struct round {
 	struct runner *const *runners;
 	int count;
+	int64_t now_us, again_us;
+	uint64_t reserved; /* runners that are emptied for jobs that want them to themselves, by bit */
 };
 
+_Static_assert(CONF_MAX_RUNNERS <= 64, "a bit for each runner");
+
 static struct runner *
-find_runner(const struct fleet *f, const struct job *job)
+find_runner(const struct round *r, const struct job *job)
 {
-	for (int i = 0; i < f->count; i++) {
-		if (runner_can_take(f->runners[i], job))
-			return f->runners[i];
+	for (int i = 0; i < r->count; i++) {
+		bool reserved = (r->reserved >> i & 1) != 0 && !job->alone;
+		if (!reserved && runner_can_take(r->runners[i], job))
+			return r->runners[i];
 	}
 	return NULL;
 }
 
-/* A job that wants a runner which has done nothing yet: if none is on its way, one is replaced, at best one
- * that holds nothing. */
 static void
-provide_fresh(const struct fleet *f)
+come_again(struct round *r, int64_t at_us)
+{
+	if (r->again_us == 0 || at_us < r->again_us)
+		r->again_us = at_us;
+}
+
+static bool
+is_due(struct round *r, const struct job *job)
+{
+	if (job->not_before_us <= r->now_us)
+		return true;
+	come_again(r, job->not_before_us);
+	return false;
+}
+
+/* false: there is no memory for its checkpoint; it stays first in line, and this round is over. */
+static bool
+dispatch(struct queue *q, struct round *r, struct job *job)
+{
+	if (runner_dispatch(find_runner(r, job), job))
+		return true;
+	queue_settle(q, job, 0);
+	queue_push_front(q, job);
+	come_again(r, r->now_us + RETRY_US);
+	return false;
+}
+
+/* ---- jobs that want a runner to themselves */
+
+/* If none is fresh or on its way to be, one is replaced, at best one that holds nothing. */
+static void
+provide_fresh(const struct round *r)
 {
 	struct runner *used = NULL;
 
-	for (int i = 0; i < f->count; i++) {
-		struct runner *r = f->runners[i];
-		if (runner_is_starting(r))
+	for (int i = 0; i < r->count; i++) {
+		if (runner_is_starting(r->runners[i]))
 			return;
-		if (runner_may_serve(r) && (used == NULL || runner_state(r) == RUNNER_IDLE))
-			used = r;
+		if (runner_may_serve(r->runners[i]) &&
+		    (used == NULL || runner_state(r->runners[i]) == RUNNER_IDLE))
+			used = r->runners[i];
 	}
 	if (used != NULL)
 		runner_recycle(used, "a job that ran out of memory wants one");
 }
 
-static int64_t
-earlier(int64_t a_us, int64_t b_us)
+/* The one with the least to do takes no others until the loner has it. */
+static void
+reserve(struct round *r)
 {
-	return a_us == 0 || b_us < a_us ? b_us : a_us;
+	int best = -1;
+
+	for (int i = 0; i < r->count; i++) {
+		if (runner_may_serve(r->runners[i]) && (r->reserved >> i & 1) == 0 &&
+		    (best < 0 || runner_held_count(r->runners[i]) < runner_held_count(r->runners[best])))
+			best = i;
+	}
+	if (best >= 0)
+		r->reserved |= UINT64_C(1) << best;
+}
+
+/* Each gets its runner before all others; where none is empty, one is kept for it. false: this round is over.
+ */
+static bool
+serve_loners(struct queue *q, struct round *r)
+{
+	struct job *next;
+
+	if (q->loners == 0)
+		return true;
+	for (struct job *job = queue_first(q); job != NULL; job = next) {
+		next = queue_next(q, job);
+		if (!job->alone || !is_due(r, job))
+			continue;
+		if (find_runner(r, job) != NULL) {
+			queue_take(q, job);
+			if (!dispatch(q, r, job))
+				return false;
+		} else if (job->fresh)
+			provide_fresh(r);
+		else
+			reserve(r);
+	}
+	return true;
+}
+
+/* ---- all others */
+
+static bool
+may_run(void *arg, const struct job *job)
+{
+	struct round *r = arg;
+
+	return !job->alone && is_due(r, job) && find_runner(r, job) != NULL;
+}
+
+/* Whether any runner could take a job without wishes; if not, nobody needs to be asked. */
+static bool
+has_room(const struct round *r)
+{
+	static const struct job plain;
+
+	return find_runner(r, &plain) != NULL;
 }
 
 int64_t
 sched_run(struct queue *q, struct runner *const *runners, int runner_count)
 {
-	const struct fleet fleet = {runners, runner_count};
-	int64_t now_us = clock_now_us(), again_us = 0;
-	struct job *next;
+	struct round r = {runners, runner_count, clock_now_us(), 0, 0};
+	struct job *job;
 
-	for (struct job *job = queue_first(q); job != NULL; job = next) {
-		struct runner *r;
-		next = queue_next(q, job);
-		if (job->not_before_us > now_us) {
-			again_us = earlier(again_us, job->not_before_us);
-			continue;
-		}
-		r = find_runner(&fleet, job);
-		if (r != NULL) {
-			queue_remove(q, job);
-			if (runner_dispatch(r, job))
-				continue;
-			queue_push_front(q, job);
-			return earlier(again_us, now_us + RETRY_US);
-		}
-		if (job->fresh)
-			provide_fresh(&fleet);
-		else
-			break; /* no room; or it must be alone, and who overtook it would be its company */
+	if (!serve_loners(q, &r))
+		return r.again_us;
+	while (has_room(&r) && (job = queue_pick(q, may_run, &r)) != NULL) {
+		if (!dispatch(q, &r, job))
+			break;
 	}
-	return again_us;
+	return r.again_us;
 }

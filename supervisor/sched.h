@@ -1,5 +1,6 @@
 /*
- * Which waiting job goes to which runner: classes in order (weights and fairness are to come).
+ * Which waiting job goes to which runner: whose turn it is (queue.h), and who wants a runner to itself or a
+ * fresh one.
  */
 #ifndef SUPERVISOR_SCHED_H
 #define SUPERVISOR_SCHED_H

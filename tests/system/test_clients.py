@@ -147,7 +147,7 @@ def test_client_that_never_reads_does_not_disturb(zitd):
 
 
 def test_full_queue(zitd):
-    daemon = zitd("step 0.05", queue={"max_size": 3})
+    daemon = zitd("step 0.05", queue={"max_size": 3, "client_cap": 100})
     daemon.wait_running(daemon.submit("running", steps=60))
     for i in range(3):
         daemon.submit(f"queued {i}", steps=1)
@@ -156,6 +156,37 @@ def test_full_queue(zitd):
     assert e.value.name == "queue_full"
     assert e.value.data["retry_after_s"] >= 1
     assert "retry" in e.value.message or "again" in e.value.message
+
+
+def test_one_client_cannot_have_all_places(zitd):
+    """Ten places, four a client: the fifth is refused by name, others still come in; a full queue makes room for who has
+    less, and who must go for it is told so."""
+    daemon = zitd("step 0.05", queue={"max_size": 10, "client_cap": 40, "reserved_high": 10})
+    daemon.wait_running(daemon.submit("running", steps=100, client="busy"))
+    greedy = [daemon.submit(f"greedy {i}", steps=1, client="greedy") for i in range(4)]
+    with pytest.raises(RpcError) as e:
+        daemon.submit("one more", client="greedy")
+    assert e.value.name == "client_cap" and e.value.data["client_cap"] == 4
+    for name in ("b", "c", "c", "d", "d"):
+        daemon.submit("modest", steps=1, client=name)
+    newcomer = daemon.submit("newcomer", steps=1, client="e")  # nine places, the tenth is for high jobs
+    record = daemon.job(greedy[3])
+    assert record["state"] == "evicted" and record["error"]["name"] == "evicted"
+    assert daemon.job(newcomer)["state"] == "queued"
+    assert daemon.job(daemon.submit("urgent", steps=1, priority="high", client="f"))["position"] == 1
+    for job in (r["job"] for r in daemon.records() if r["state"] in ("queued", "running")):
+        daemon.call("cancel", job=job)
+
+
+def test_clients_take_turns(zitd):
+    """One client has twelve jobs waiting; another's first comes after one of them, not after all."""
+    daemon = zitd("step 0.02", queue={"client_cap": 100})
+    daemon.wait_running(daemon.submit("running", steps=30, client="a"))
+    flood = [daemon.submit(f"flood {i}", steps=2, client="a") for i in range(12)]
+    light = daemon.submit("light", steps=2, client="b")
+    assert daemon.job(light)["position"] <= 2
+    assert daemon.wait(light)["state"] == "done"
+    assert sum(daemon.job(j)["state"] == "queued" for j in flood) >= 9
 
 
 def test_connections_dropped_by_the_hundred(zitd):

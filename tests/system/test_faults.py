@@ -289,7 +289,7 @@ def test_notifications_to_systemd(zitd, tmp_path):
 
 
 def test_resident_size(zitd):
-    daemon = zitd("step 0.02")
+    daemon = zitd("step 0.02", queue={"client_cap": 100, "reserved_high": 0})
     daemon.submit("busy", steps=100)
     for i in range(49):
         daemon.submit(f"queued {i}", steps=1)

@@ -149,7 +149,7 @@ def test_out_of_memory_with_three_jobs(zitd):
 
 def test_poison_among_forty(zitd):
     """11: two runners, three jobs each, one job that always crashes among forty: one DEAD, forty done."""
-    daemon = zitd("step 0.01;@poison;step 0.01;step 2 kill 11", queue={"max_size": 100},
+    daemon = zitd("step 0.01;@poison;step 0.01;step 2 kill 11", queue={"max_size": 100, "client_cap": 100},
                   **two_runners(concurrency=3))
     jobs = [daemon.submit("good", steps=5) for _ in range(20)]
     poison = daemon.submit("@poison", steps=5)

@@ -1,5 +1,5 @@
 /*
- * supervisor/queue and supervisor/id: order, positions, and ids that sort by time.
+ * supervisor/queue and supervisor/id: what is shown is what is picked, and ids sort by time.
  */
 #include "tests/unit/test.h"
 
@@ -7,35 +7,74 @@
 #include "supervisor/queue.h"
 
 static void
-test_order_and_positions(void **state)
+push(struct queue *q, struct job *job, enum job_class class, const char *client)
 {
-	static const enum job_class classes[] = {
-	    CLASS_LOW, CLASS_NORMAL, CLASS_HIGH, CLASS_NORMAL, CLASS_LOW};
-	static const int order[] = {2, 5, 1, 3, 0, 4}; /* 5: a normal one put to the front */
-	struct job jobs[6] = {0};
+	*job = (struct job){.class = class, .cost_s = 1};
+	snprintf(job->client, sizeof(job->client), "%s", client);
+	assert_true(queue_push(q, job));
+}
+
+static bool
+any(void *arg, const struct job *job)
+{
+	(void)arg;
+	(void)job;
+	return true;
+}
+
+/* What is shown is what would be picked, and looking at it changes nothing. */
+static void
+test_order_is_that_of_picking(void **state)
+{
+	static const char *const clients[] = {"a", "a", "a", "b", "a", "c", "b", "a"};
+	struct job jobs[8], *shown[8], *job;
 	struct queue q;
-	struct job *job;
 	int place = 0;
 
 	(void)state;
 	queue_init(&q);
-	for (int i = 0; i < 5; i++) {
-		jobs[i].class = classes[i];
-		queue_push(&q, &jobs[i]);
-	}
-	jobs[5].class = CLASS_NORMAL;
-	queue_push_front(&q, &jobs[5]);
-	assert_int_equal(queue_length(&q), 6);
+	for (int i = 0; i < 8; i++)
+		push(&q, &jobs[i], (enum job_class)(i % 3), clients[i]);
+	assert_int_equal(queue_length(&q), 8);
 	for (job = queue_next(&q, NULL); job != NULL; job = queue_next(&q, job)) {
-		assert_ptr_equal(job, &jobs[order[place]]);
+		shown[place] = job;
 		assert_int_equal(queue_position(&q, job), ++place);
 	}
-	assert_int_equal(place, 6);
-	queue_remove(&q, &jobs[2]);
-	assert_ptr_equal(queue_first(&q), &jobs[5]);
-	assert_int_equal(queue_position(&q, &jobs[2]), 0);
-	assert_false(jobs[2].in_queue);
-	assert_int_equal(queue_length(&q), 5);
+	assert_int_equal(place, 8);
+	for (place = 0; place < 8; place++) {
+		assert_ptr_equal(queue_first(&q), shown[place]);
+		job = queue_pick(&q, any, NULL);
+		assert_ptr_equal(job, shown[place]);
+		assert_int_equal(queue_position(&q, job), 0);
+		assert_false(job->in_queue);
+	}
+	assert_null(queue_pick(&q, any, NULL));
+	queue_clear(&q);
+}
+
+static void
+test_interrupted_goes_to_the_front_of_its_line(void **state)
+{
+	struct job jobs[3], *job;
+	struct queue q;
+
+	(void)state;
+	queue_init(&q);
+	for (int i = 0; i < 3; i++)
+		push(&q, &jobs[i], CLASS_NORMAL, "a");
+	job = queue_pick(&q, any, NULL);
+	assert_ptr_equal(job, &jobs[0]);
+	assert_true(job->charged_s == 1);
+	assert_true(queue_push_front(&q, job));
+	queue_settle(&q, job, 0.25);
+	assert_true(job->charged_s == 0);
+	assert_ptr_equal(queue_first(&q), &jobs[0]);
+	queue_take(&q, &jobs[2]); /* out of turn */
+	assert_int_equal(queue_length(&q), 2);
+	queue_remove(&q, &jobs[1]);
+	queue_remove(&q, &jobs[0]);
+	assert_int_equal(queue_length(&q), 0);
+	queue_clear(&q);
 }
 
 static void
@@ -60,8 +99,9 @@ test_ids_sort_by_time(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_order_and_positions), cmocka_unit_test(test_ids_sort_by_time)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_order_is_that_of_picking),
+	    cmocka_unit_test(test_interrupted_goes_to_the_front_of_its_line),
+	    cmocka_unit_test(test_ids_sort_by_time)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

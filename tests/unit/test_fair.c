@@ -1,0 +1,309 @@
+/*
+ * supervisor/fair: who gets what share of the devices, over random loads. Costs are in device seconds.
+ */
+#include "tests/unit/test.h"
+
+#include <math.h>
+
+#include "supervisor/fair.h"
+
+enum { TRACES = 10000, MAX_ITEMS = 64 };
+
+/* ---- chance */
+
+static uint64_t random_state;
+
+static uint32_t
+draw(uint32_t below)
+{
+	random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)((random_state >> 33) % below);
+}
+
+static double
+draw_cost(void)
+{
+	return 0.5 + draw(100) * 0.1;
+}
+
+static void
+push(struct fair *f, struct fair_item *item, const char *client, int class, double cost)
+{
+	assert_true(fair_push(f, item, client, class, cost));
+}
+
+/* ---- shares */
+
+/* One device, everybody always backlogged: seconds by client and class after `seconds`. */
+struct backlog {
+	struct fair f;
+	struct fair_item items[MAX_ITEMS];
+	char keys[MAX_ITEMS][FAIR_KEY];
+	int classes[MAX_ITEMS];
+	double used[MAX_ITEMS], largest;
+	int count;
+};
+
+static void
+serve_backlog(struct backlog *b, double seconds, bool wrong_predictions)
+{
+	for (int i = 0; i < b->count; i++)
+		push(&b->f, &b->items[i], b->keys[i], b->classes[i], draw_cost());
+	while (seconds > 0) {
+		struct fair_item *item = fair_pick(&b->f, NULL, NULL);
+		int i = (int)(item - b->items);
+		double actual = wrong_predictions ? item->cost * (0.5 + draw(100) * 0.01) : item->cost;
+		assert_non_null(item); /* work conserving */
+		b->used[i] += actual;
+		b->largest = fmax(b->largest, fmax(actual, item->cost));
+		seconds -= actual;
+		fair_done(&b->f, b->keys[i], b->classes[i], item->cost, actual);
+		push(&b->f, item, b->keys[i], b->classes[i], draw_cost());
+	}
+}
+
+static void
+add(struct backlog *b, const char *key, int class)
+{
+	snprintf(b->keys[b->count], FAIR_KEY, "%s", key);
+	b->classes[b->count++] = class;
+}
+
+/* Equal clients of one class: nobody is further behind another than two of the largest jobs, whatever was
+ * predicted. */
+static void
+test_equal_clients_get_the_same(void **state)
+{
+	(void)state;
+	for (int trace = 0; trace < TRACES / 10; trace++) {
+		struct backlog b = {.count = 0};
+		int clients = 2 + (int)draw(6);
+		double least = INFINITY, most = 0;
+
+		fair_init(&b.f);
+		for (int i = 0; i < clients; i++) {
+			char key[8];
+			snprintf(key, sizeof(key), "c%d", i);
+			add(&b, key, 1);
+		}
+		serve_backlog(&b, 2000, trace % 2 != 0);
+		for (int i = 0; i < clients; i++) {
+			least = fmin(least, b.used[i]);
+			most = fmax(most, b.used[i]);
+		}
+		assert_true(most - least <= 2 * b.largest + 1e-6);
+		fair_clear(&b.f);
+	}
+}
+
+/* Three backlogged classes share by their weights to within three of the largest jobs. */
+static void
+test_classes_share_by_weight(void **state)
+{
+	static const double weights[] = {16, 4, 1};
+
+	(void)state;
+	for (int trace = 0; trace < TRACES / 20; trace++) {
+		struct backlog b = {.count = 0};
+		double all = 0;
+
+		fair_init(&b.f);
+		for (int k = 0; k < FAIR_CLASSES; k++)
+			add(&b, "same", k);
+		serve_backlog(&b, 5000, trace % 2 != 0);
+		for (int k = 0; k < FAIR_CLASSES; k++)
+			all += b.used[k];
+		for (int k = 0; k < FAIR_CLASSES; k++)
+			assert_true(fabs(b.used[k] - all * weights[k] / 21) <= 3 * b.largest);
+		fair_clear(&b.f);
+	}
+}
+
+/* One client with sixty jobs, four with one each: each of those is picked within a round of the others. */
+static void
+test_a_flooder_waits_behind_himself(void **state)
+{
+	(void)state;
+	for (int trace = 0; trace < TRACES / 10; trace++) {
+		struct fair f;
+		struct fair_item items[MAX_ITEMS];
+		int light = 4, served = 0, before = (int)draw(30);
+
+		fair_init(&f);
+		for (int i = 0; i < 60; i++)
+			push(&f, &items[i], "flooder", 1, 1);
+		for (int i = 0; i < before; i++)
+			fair_pick(&f, NULL, NULL);
+		for (int i = 0; i < light; i++) {
+			char key[8];
+			snprintf(key, sizeof(key), "l%d", i);
+			push(&f, &items[60 + i], key, 1, 1);
+		}
+		for (int picks = 1; picks <= light + 1; picks++)
+			served += fair_pick(&f, NULL, NULL) - items >= 60;
+		assert_int_equal(served, light);
+		fair_clear(&f);
+	}
+}
+
+/* Idling gives no credit: who comes back gets its share from then on, not what it left to others. */
+static void
+test_no_credit_for_idling(void **state)
+{
+	struct fair f;
+	struct fair_item items[MAX_ITEMS];
+	int picked[2] = {0};
+
+	(void)state;
+	fair_init(&f);
+	push(&f, &items[0], "idler", 1, 1);
+	assert_ptr_equal(fair_pick(&f, NULL, NULL), &items[0]);
+	fair_done(&f, "idler", 1, 1, 1);
+	for (int i = 0; i < 30; i++)
+		push(&f, &items[i], "worker", 1, 1);
+	for (int i = 0; i < 20; i++)
+		assert_non_null(fair_pick(&f, NULL, NULL));
+	for (int i = 30; i < 50; i++)
+		push(&f, &items[i], "idler", 1, 1);
+	for (int i = 0; i < 12; i++)
+		picked[fair_pick(&f, NULL, NULL) - items >= 30]++;
+	assert_in_range(picked[0], 5, 7);
+	assert_in_range(picked[1], 5, 7);
+	fair_clear(&f);
+}
+
+/* ---- random traces */
+
+/* What is in comes out exactly once, in the order that was shown, and no account is left over. */
+static void
+run_trace(void)
+{
+	struct fair_item items[MAX_ITEMS] = {0}, *shown[MAX_ITEMS];
+	bool in[MAX_ITEMS] = {false};
+	struct fair f;
+	int count = 0;
+
+	fair_init(&f);
+	for (int i = 0; i < 200; i++) {
+		int n = (int)draw(MAX_ITEMS);
+		char key[8];
+		snprintf(key, sizeof(key), "k%d", n % 7);
+		if (!in[n] && draw(3) > 0) {
+			if (draw(5) == 0)
+				assert_true(fair_push_front(&f, &items[n], key, n % 3, draw_cost()));
+			else
+				push(&f, &items[n], key, n % 3, draw_cost());
+			in[n] = true;
+			count++;
+		} else if (in[n] && draw(4) == 0) {
+			fair_remove(&f, &items[n]);
+			in[n] = false;
+			count--;
+		} else if (count > 0) {
+			struct fair_item *item;
+			assert_true(fair_order(&f, shown));
+			item = fair_pick(&f, NULL, NULL);
+			assert_ptr_equal(item, shown[0]);
+			n = (int)(item - items);
+			assert_true(in[n]);
+			in[n] = false;
+			count--;
+			snprintf(key, sizeof(key), "k%d", n % 7);
+			fair_done(&f, key, n % 3, item->cost, draw_cost());
+		}
+		assert_int_equal(f.count, count);
+	}
+	while (count-- > 0)
+		assert_non_null(fair_pick(&f, NULL, NULL));
+	assert_null(fair_pick(&f, NULL, NULL));
+	fair_clear(&f);
+}
+
+static void
+test_random_traces(void **state)
+{
+	(void)state;
+	for (int i = 0; i < TRACES; i++) {
+		random_state = (uint64_t)i;
+		run_trace();
+	}
+	print_message("%d traces\n", TRACES);
+}
+
+/* Names do not matter: the same trace with the clients' names exchanged picks the exchanged clients' jobs. */
+static void
+test_names_do_not_matter(void **state)
+{
+	(void)state;
+	for (int trace = 0; trace < TRACES / 10; trace++) {
+		struct fair_item a[MAX_ITEMS], b[MAX_ITEMS];
+		struct fair fa, fb;
+
+		fair_init(&fa);
+		fair_init(&fb);
+		for (int i = 0; i < MAX_ITEMS; i++) {
+			char key[8], other[8];
+			int client = (int)draw(5), class = (int)draw(3);
+			double cost = draw_cost();
+			snprintf(key, sizeof(key), "n%d", client);
+			snprintf(other, sizeof(other), "m%d", 4 - client);
+			push(&fa, &a[i], key, class, cost);
+			push(&fb, &b[i], other, class, cost);
+		}
+		for (int i = 0; i < MAX_ITEMS; i++)
+			assert_int_equal(fair_pick(&fa, NULL, NULL) - a, fair_pick(&fb, NULL, NULL) - b);
+		fair_clear(&fa);
+		fair_clear(&fb);
+	}
+}
+
+/* ---- admission */
+
+static void
+test_admission(void **state)
+{
+	static const struct fair_limits limits = {10, 4, 2};
+	struct fair_item items[MAX_ITEMS], *victim;
+	struct fair f;
+
+	(void)state;
+	fair_init(&f);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(fair_admit(&f, &limits, "a", 1, &victim), FAIR_ADMIT);
+		push(&f, &items[i], "a", 1, 1);
+	}
+	assert_int_equal(fair_admit(&f, &limits, "a", 1, &victim), FAIR_CLIENT_CAP);
+	for (int i = 4; i < 8; i++)
+		push(&f, &items[i], "b", i < 6 ? 1 : 2, 1);
+	assert_int_equal(fair_admit(&f, &limits, "h", 0, &victim), FAIR_ADMIT); /* two places are reserved */
+	assert_int_equal(fair_admit(&f, &limits, "c", 1, &victim), FAIR_DISPLACE);
+	assert_ptr_equal(victim, &items[7]); /* the lower class goes first, the newest of it */
+	fair_remove(&f, &items[7]);
+	fair_remove(&f, &items[6]);
+	push(&f, &items[6], "c", 1, 1);
+	push(&f, &items[7], "c", 1, 1);
+	assert_int_equal(fair_admit(&f, &limits, "d", 1, &victim), FAIR_DISPLACE);
+	assert_ptr_equal(victim, &items[3]); /* a has the most */
+	fair_remove(&f, victim);
+	push(&f, &items[8], "c", 1, 1);
+	assert_int_equal(fair_admit(&f, &limits, "c", 1, &victim), FAIR_FULL); /* nobody has two more than c */
+	assert_int_equal(
+	    fair_admit(&f, &limits, "d", 2, &victim), FAIR_FULL); /* nobody goes for a lower class */
+	fair_clear(&f);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_equal_clients_get_the_same),
+	    cmocka_unit_test(test_classes_share_by_weight),
+	    cmocka_unit_test(test_a_flooder_waits_behind_himself),
+	    cmocka_unit_test(test_no_credit_for_idling),
+	    cmocka_unit_test(test_random_traces),
+	    cmocka_unit_test(test_names_do_not_matter),
+	    cmocka_unit_test(test_admission),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
