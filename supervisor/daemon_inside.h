@@ -1,7 +1,7 @@
 /*
- * What the files of the daemon share: daemon.c (the loop, start and end), daemon_jobs.c (admission, records,
- * results), daemon_dead.c (dead letters, quarantine), daemon_orders.c (status, restart, reload). Nobody else
- * includes this.
+ * What the files of the daemon share: daemon.c (the loop, start and end), daemon_admit.c (admission),
+ * daemon_jobs.c (records, results), daemon_dead.c (dead letters, quarantine), daemon_orders.c (status,
+ * restart, reload). Nobody else includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -61,6 +61,8 @@ void daemon_expire_results(struct daemon *d);
 /* Whether such a request is refused (*e, *data), or is let in to see how it ends (*probe). */
 bool daemon_is_quarantined(const struct daemon *d, const struct api_submit *p, bool force, bool *probe,
     struct err *e, json_t **data);
+/* A job that is done tells what such jobs cost. */
+void daemon_learn_cost(struct daemon *d, const struct job *job);
 /* What a job's end says of others like it. */
 void daemon_judge_ended(struct daemon *d, const struct job *job);
 

@@ -17,9 +17,8 @@
 
 enum { DEFAULT_STEPS = 8 };
 
-/* The disk thread must write a result within a minute. */
-#define RETRY_WAIT_US (30 * INT64_C(1000000)) /* that an interrupted job may wait at least */
-#define WRITE_CLOCK_US (60 * INT64_C(1000000))
+#define RETRY_WAIT_US (30 * INT64_C(1000000))  /* that an interrupted job may wait at least */
+#define WRITE_CLOCK_US (60 * INT64_C(1000000)) /* that the disk thread may take for a result */
 
 static struct job_hooks hooks;
 
@@ -306,6 +305,12 @@ int
 job_event_error(struct job *job, enum job_event event, const struct err *e)
 {
 	return fsm_event(&job->fsm, event, (void *)e);
+}
+
+double
+job_attempt_s(const struct job *job)
+{
+	return job->attempt_us > 0 ? (double)(clock_now_us() - job->attempt_us) * 1e-6 : 0;
 }
 
 bool

@@ -161,6 +161,7 @@ int job_event(struct job *job, enum job_event event);
 int job_event_error(struct job *job, enum job_event event, const struct err *e);
 
 bool job_is_final(const struct job *job);
+double job_attempt_s(const struct job *job); /* seconds since its present attempt began; 0: it has not */
 enum job_state job_state(const struct job *job);
 const char *job_state_name(const struct job *job);
 const char *job_class_name(enum job_class class);
