@@ -167,11 +167,13 @@ WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o runner_l
 	disk.o notify.o paths.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_detach shm_create_checkpoint fsm_event fsm_clock
 
-$(BUILD)/tests/unit/test_world: $(addprefix $(BUILD)/,tests/unit/test_world.o $(filter-out $(WORLD_OWN),$(IPC) $(SUPERVISOR)))
+WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))
+
+$(BUILD)/tests/world/test_world: $(addprefix $(BUILD)/,$(WORLD) $(filter-out $(WORLD_OWN),$(IPC) $(SUPERVISOR)))
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) $(WORLD_WRAPPED:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) -lcmocka $(filter-out -lev,$(LIBS_zitd))
 
-UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS) world)
+UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS)) $(BUILD)/tests/world/test_world
 
 check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done

@@ -1,0 +1,179 @@
+/*
+ * Shared memory, the lock, and the rest of the world, as far as it is asked.
+ */
+#include "tests/world/world.h"
+
+/* ---- shared memory, the lock, and the rest of the world, as far as it is asked */
+
+int __wrap_shm_create(const struct status_page **page);
+void __wrap_shm_detach(const struct status_page **page);
+int __wrap_shm_create_checkpoint(uint64_t bytes);
+
+int
+__wrap_shm_create(const struct status_page **page)
+{
+	/* The last one that channel_pair made: it has no page yet. */
+	struct process *p = descriptors[descriptor_count - 1].process;
+
+	if (is_refused(EMFILE))
+		return -ERR_SYSTEM;
+	*page = &p->page;
+	run.pages++;
+	return new_fd(PAGE, p);
+}
+
+void
+__wrap_shm_detach(const struct status_page **page)
+{
+	run.pages -= *page != NULL;
+	*page = NULL;
+}
+
+int
+__wrap_shm_create_checkpoint(uint64_t bytes)
+{
+	int fd;
+
+	if (is_refused(ENOMEM)) {
+		run.no_memory_us = run.now_us;
+		return -ERR_SYSTEM;
+	}
+	fd = new_fd(CHECKPOINT, NULL);
+	descriptors[fd - FIRST_FD].bytes = bytes;
+	return fd;
+}
+
+int
+device_lock_take(const char *, const char *, pid_t *holder)
+{
+	if (is_refused(EACCES))
+		return -1;
+	if (!run.device_stolen)
+		return new_fd(LOCK, NULL);
+	*holder = 1;
+	errno = EWOULDBLOCK;
+	return -1;
+}
+
+void
+device_lock_note(int fd, pid_t pid)
+{
+	look_up(fd, "device_lock_note");
+	if (find_process(pid) == NULL)
+		violated("the lock is given to %d, which is no process of ours", (int)pid);
+}
+
+int
+device_lock_kill(const char *, const char *, pid_t)
+{
+	run.device_stolen = false;
+	return 0;
+}
+
+void
+runner_log_init(struct runner_log *l, struct ev_loop *loop, const char *name)
+{
+	*l = (struct runner_log){.loop = loop, .name = name, .io.fd = -1};
+}
+
+int
+runner_log_open(struct runner_log *l)
+{
+	if (is_refused(EMFILE))
+		return -1;
+	l->io.fd = new_fd(OUTPUT, NULL);
+	return new_fd(OUTPUT, NULL);
+}
+
+void
+runner_log_close(struct runner_log *l)
+{
+	if (l->io.fd >= 0)
+		close(l->io.fd);
+	l->io.fd = -1;
+}
+
+void
+runner_log_free(struct runner_log *l)
+{
+	runner_log_close(l);
+}
+
+void
+runner_log_excerpt(const struct runner_log *l, char *out, size_t size)
+{
+	snprintf(out, size, "the last line of %s", l->name);
+}
+
+bool
+strays_sweep(bool (*known)(void *arg, pid_t pid), void *arg)
+{
+	for (int i = 0; i < MAX_PROCESSES; i++) {
+		const struct process *p = &processes[i];
+		if (p->in_use && p->pid > 0 && !p->reaped && !known(arg, p->pid))
+			violated("process %d is not known to be a runner's", (int)p->pid);
+	}
+	return odds(300);
+}
+
+/* ---- those of whom nothing but an answer is wanted */
+
+/* clang-format off */
+#define NOTHING(name, parameters) void name parameters {}
+#define ANSWER(type, name, parameters, answer) type name parameters { return answer; }
+
+NOTHING(ev_now_update, (struct ev_loop *))
+NOTHING(ev_prepare_stop, (struct ev_loop *, struct ev_prepare *))
+NOTHING(ev_check_stop, (struct ev_loop *, struct ev_check *))
+NOTHING(ev_signal_stop, (struct ev_loop *, struct ev_signal *))
+NOTHING(paths_close, (struct paths *))
+NOTHING(clients_free, (struct clients **))
+NOTHING(clients_close_listener, (struct clients *))
+NOTHING(cgroup_kill, (const char *))
+NOTHING(cgroup_remove, (const char *))
+NOTHING(strays_open, (void))
+NOTHING(notify_ready, (void))
+NOTHING(notify_status, (const char *))
+NOTHING(notify_extend, (int64_t))
+NOTHING(notify_reloading, (void))
+NOTHING(notify_reloaded, (void))
+NOTHING(notify_stopping, (void))
+NOTHING(log_open, (const char *, enum log_level))
+NOTHING(log_set_level, (enum log_level))
+ANSWER(bool, log_level_parse, (const char *, enum log_level *), true)
+ANSWER(int64_t, notify_watchdog_period_us, (void), WATCHDOG_US)
+ANSWER(bool, cgroup_open, (void), false)
+ANSWER(int, cgroup_enter_fd, (const char *), -1)
+ANSWER(int, clients_count, (const struct clients *), 0)
+ANSWER(bool, clients_are_flushed, (const struct clients *), odds(800)) /* somebody may not read his answer */
+ANSWER(struct clients *, clients_new, (struct daemon *, const char *, int), (struct clients *)&run)
+ANSWER(const char *, disk_dir, (const struct disk *), "results")
+ANSWER(bool, disk_is_alive, (struct disk *), true)
+/* clang-format on */
+
+void
+notify_watchdog(void)
+{
+	run.pinged = true;
+}
+
+int
+paths_open(struct paths *p, const char *, const char *, const struct conf_zitd *, struct err *)
+{
+	p->lock_fd = -1;
+	return 0;
+}
+
+void
+log_line(enum log_level level, const char *format, ...)
+{
+	va_list arguments;
+
+	if (!loud)
+		return;
+	printf("%12.6f <%d> ", (double)run.now_us * 1e-6, (int)level);
+	va_start(arguments, format);
+	vprintf(format, arguments);
+	va_end(arguments);
+	printf("\n");
+}

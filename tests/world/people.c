@@ -1,0 +1,168 @@
+/*
+ * What people do: they submit, cancel, order, reload.
+ */
+#include "tests/world/world.h"
+
+/* ---- what people do */
+
+static void
+act_submit(void)
+{
+	static const char *const prompts[] = {"a", "b", "c", "d", "poison"};
+	struct api_submit p = {
+	    .prompt = prompts[draw(5)],
+	    .has_prompt = true,
+	    .steps = 1 + draw(4),
+	    .has_steps = true,
+	    .n = 1 + (odds(300) ? draw(3) : 0),
+	    .has_n = true,
+	    .seed = draw(1000),
+	    .has_seed = true,
+	    .priority = (int)draw(CLASS_COUNT),
+	    .has_priority = true,
+	    .queue_timeout = draw_seconds(10 * MS, 300 * SECOND),
+	    .has_queue_timeout = odds(300),
+	    .exec_timeout = draw_seconds(10 * MS, 20 * SECOND),
+	    .has_exec_timeout = odds(300),
+	    .wait = odds(500),
+	};
+	json_t *data = NULL;
+	struct err e;
+	struct job *job = NULL;
+
+	if (open_count < MAX_OPEN)
+		job = daemon_admit(run.daemon, &p, (uid_t)(1000 + draw(4)), 1, odds(50), &e, &data);
+	if (job != NULL)
+		book_job(job);
+	json_decref(data);
+}
+
+static void
+act_cancel(void)
+{
+	if (open_count > 0)
+		job_event(open_jobs[draw((uint32_t)open_count)].job, JOB_EVENT_CANCEL);
+}
+
+static void
+stop_now(struct runner *r)
+{
+	runner_stop(r, false);
+}
+
+static void
+act_order(void)
+{
+	static void (*const orders[])(struct runner * r) = {
+	    runner_start, stop_now, runner_restart, runner_drain, runner_resume, runner_resume};
+	static const char *const names[] = {"a", "b", "c", NULL};
+
+	json_decref(daemon_order(run.daemon, names[draw(4)], "an order", orders[draw(6)]));
+}
+
+static struct process *
+any_process(void)
+{
+	struct process *p = &processes[draw(MAX_PROCESSES)];
+
+	return p->in_use && p->pid > 0 && !p->dead ? p : NULL;
+}
+
+static void
+act_kill(void)
+{
+	struct process *p = any_process();
+
+	if (p != NULL && odds(300))
+		be_chosen_by_oom_killer(p);
+	else if (p != NULL)
+		process_end(p, SIGKILL);
+}
+
+static void
+act_freeze(void)
+{
+	struct process *p = any_process();
+
+	if (p != NULL && odds(500))
+		hang(p);
+	else if (p != NULL)
+		stall(p);
+}
+
+static struct job *
+any_dead_letter(void)
+{
+	struct job *job = NULL;
+
+	while ((job = daemon_next_job(run.daemon, job)) != NULL) {
+		if (job_state(job) == JOB_DEAD)
+			return job;
+	}
+	return NULL;
+}
+
+static void
+act_retry(void)
+{
+	struct job *dead = any_dead_letter(), *job = NULL;
+	json_t *data = NULL;
+	struct err e;
+
+	if (dead != NULL && open_count < MAX_OPEN)
+		job = daemon_retry(run.daemon, dead, odds(300), &e, &data);
+	if (job != NULL)
+		book_job(job);
+	json_decref(data);
+}
+
+static void
+act_drop(void)
+{
+	struct job *dead = any_dead_letter();
+
+	if (dead != NULL)
+		daemon_drop_dead(run.daemon, dead);
+}
+
+static void
+act_reload(void)
+{
+	struct err e;
+
+	json_decref(daemon_reload(run.daemon, &e));
+	run.reloaded = true;
+}
+
+static void
+act_turn_of_luck(void)
+{
+	run.disk_slow = odds(200);
+	run.disk_full = odds(200);
+	run.device_stolen = odds(50);
+}
+
+static void
+act_wait(void)
+{
+	run.action_us += span_us(SECOND, 100 * SECOND);
+}
+
+void
+act(void)
+{
+	static const struct {
+		uint32_t weight; /* of 1000 */
+		void (*act)(void);
+	} actions[] = {{520, act_submit}, {120, act_cancel}, {110, act_order}, {60, act_kill},
+	    {30, act_freeze}, {30, act_retry}, {10, act_drop}, {2, act_reload}, {18, act_turn_of_luck},
+	    {100, act_wait}};
+	uint32_t n = draw(1000);
+	size_t i = 0;
+
+	run.actions_left--;
+	run.action_us = run.now_us + span_us(MS, 20 * SECOND);
+	while (n >= actions[i].weight)
+		n -= actions[i++].weight;
+	actions[i].act();
+}
