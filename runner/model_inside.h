@@ -14,6 +14,8 @@
 #include "runner/vae.h"
 #include "runner/weights.h"
 
+_Static_assert((int)SCHEDULES > (int)MAX_GENERATIONS, "each held picture may have a schedule of its own");
+
 /* What a held picture keeps on the device, at the largest size that was planned. */
 struct slot {
 	bool taken;

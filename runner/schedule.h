@@ -11,7 +11,7 @@
 
 enum {
 	MAX_STEPS = 100,
-	SCHEDULES = 4,	 /* more than pictures can be held, so one can always be made */
+	SCHEDULES = 6,	 /* more than pictures can be held, so one can always be made */
 	KEPT_STEPS = 32, /* longer ones go with their last picture: a step is 2 MB in the 6B model */
 };
 
