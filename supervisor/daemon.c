@@ -25,6 +25,7 @@
 enum { HOUSEKEEPING_S = 10, FLUSH_S = 2 };
 
 #define MAX_LAG_US INT64_C(1000000)
+#define FIRST_COST_ERROR 0.25 /* half of what was predicted, squared */
 
 /* ---- small answers */
 
@@ -416,6 +417,7 @@ daemon_start(
 	d->paths.lock_fd = -1;
 	d->started_us = d->turn_us = clock_now_us();
 	queue_init(&d->queue);
+	d->cost_error = FIRST_COST_ERROR;
 	daemon_set_weights(d);
 	TAILQ_INIT(&d->jobs);
 	job_set_hooks(&daemon_job_hooks);

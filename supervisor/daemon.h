@@ -55,6 +55,7 @@ struct job *daemon_next_job(const struct daemon *d, const struct job *job);
 /* In running order; NULL starts and ends. */
 struct job *daemon_next_queued(struct daemon *d, const struct job *job);
 int daemon_position(struct daemon *d, const struct job *job);
+struct outlook daemon_outlook(struct daemon *d, const struct job *job);
 /* Dead letters: all (new reference); the one of that id, or NULL with *e; a new job from one, or NULL as with
  * daemon_admit; its end. */
 json_t *daemon_dead_letters(const struct daemon *d);

@@ -14,6 +14,7 @@ enum {
 };
 
 #define MIN_COST_S 1e-3
+#define MAX_ERROR 4.0		    /* of one prediction, squared: one job does not spoil all */
 #define FIRST_SECONDS_PER_WORK 1e-7 /* a pixel's step, before any job is done */
 
 void
@@ -130,11 +131,13 @@ void
 daemon_learn_cost(struct daemon *d, const struct job *job)
 {
 	double work = (double)job->width * job->height * job->steps * job->count;
-	double measured = job_attempt_s(job) / work;
+	double measured = job_attempt_s(job) / work, wrong = job_attempt_s(job) / job->cost_s - 1;
 
-	if (job->attempt == 1 && work > 0)
-		d->seconds_per_work =
-		    d->seconds_per_work > 0 ? 0.9 * d->seconds_per_work + 0.1 * measured : measured;
+	if (job->attempt != 1 || work <= 0)
+		return; /* a part of it may have come from a checkpoint */
+	if (d->seconds_per_work > 0)
+		d->cost_error = 0.95 * d->cost_error + 0.05 * fmin(wrong * wrong, MAX_ERROR);
+	d->seconds_per_work = d->seconds_per_work > 0 ? 0.9 * d->seconds_per_work + 0.1 * measured : measured;
 }
 
 /* ---- places */

@@ -73,7 +73,7 @@ daemon_dead_letters(const struct daemon *d)
 	TAILQ_FOREACH(job, &d->jobs, all_link)
 	{
 		if (job_state(job) == JOB_DEAD && job->retried_as[0] == '\0')
-			json_array_append_new(list, job_record(job, 0));
+			json_array_append_new(list, job_record(job, NULL));
 	}
 	return list;
 }

@@ -39,6 +39,7 @@ struct daemon {
 	bool changed, was_ready;
 	int64_t started_us, turn_us;	 /* turn: when the loop woke last */
 	double mean_run_s;		 /* of the last jobs, for advice */
+	double cost_error;		 /* mean square of how wrong predicted costs were, as a share */
 	double seconds_per_work;	 /* of a device, per step and pixel; 0: no job is done yet */
 	long long admitted, ended, done; /* counts of jobs */
 

@@ -172,8 +172,14 @@ void job_drop_checkpoint(struct job *job);
 /* How a runner ended under it: its wait status, its last words, what it printed last. */
 void job_note_death(struct job *job, int status, const char *words, const char *log_tail);
 
-/* The record as clients see it (job_record.c); a new reference. position: 1.. in the queue, or 0. */
-json_t *job_record(const struct job *job, int position);
+/* What is known of a waiting job's future. */
+struct outlook {
+	int position;		 /* 1.. in the queue; 0: it does not wait */
+	double eta_s, eta_p95_s; /* until it is done, likely and almost surely; below 0: no idea yet */
+};
+
+/* The record as clients see it (job_record.c); a new reference. `outlook` may be NULL. */
+json_t *job_record(const struct job *job, const struct outlook *outlook);
 
 extern const struct fsm_kind job_kind; /* for its test */
 

@@ -87,8 +87,19 @@ put_progress(const struct job *job, json_t *record)
 		"step", (int)job->step, "steps", job->steps));
 }
 
+static void
+put_outlook(const struct outlook *o, json_t *record)
+{
+	if (o->position > 0)
+		json_object_set_new(record, "position", json_integer(o->position));
+	if (o->eta_s < 0)
+		return;
+	json_object_set_new(record, "eta_s", seconds(o->eta_s));
+	json_object_set_new(record, "eta_p95_s", seconds(o->eta_p95_s));
+}
+
 json_t *
-job_record(const struct job *job, int position)
+job_record(const struct job *job, const struct outlook *outlook)
 {
 	json_t *record = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:{s:s, s:i, s:i}}",
 	    "job", job->id, "state", job_state_name(job), "priority", job_class_name(job->class), "prompt",
@@ -108,8 +119,8 @@ job_record(const struct job *job, int position)
 		json_object_set_new(record, "retry_of", json_string(job->retry_of));
 	if (job->retried_as[0] != '\0')
 		json_object_set_new(record, "retried_as", json_string(job->retried_as));
-	if (position > 0)
-		json_object_set_new(record, "position", json_integer(position));
+	if (outlook != NULL)
+		put_outlook(outlook, record);
 	put_times(job, record);
 	put_error(job, record);
 	if (job->runner != NULL) {

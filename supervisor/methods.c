@@ -48,7 +48,9 @@ struct call {
 static json_t *
 record_of(struct daemon *d, const struct job *job)
 {
-	return job_record(job, job->in_queue ? daemon_position(d, job) : 0);
+	struct outlook outlook = daemon_outlook(d, job);
+
+	return job_record(job, &outlook);
 }
 
 /* Opens what `deliver` wants of pictures first .. last into the attachment, and says so in their objects. */
@@ -80,7 +82,7 @@ attach_pictures(const struct daemon *d, const struct job *job, json_t *pictures,
 static json_t *
 final_record(const struct daemon *d, const struct job *job, enum deliver deliver, struct attachment *a)
 {
-	json_t *record = job_record(job, 0);
+	json_t *record = job_record(job, NULL);
 	json_t *pictures = json_object_get(json_object_get(record, "result"), "pictures");
 
 	*a = (struct attachment){0};
@@ -321,16 +323,15 @@ static json_t *
 method_queue(struct call *call)
 {
 	json_t *jobs = json_array();
-	int position = 0;
 
 	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL;
 	     job = daemon_next_job(call->daemon, job)) {
 		if (!job_is_final(job) && !job->in_queue)
-			json_array_append_new(jobs, job_record(job, 0));
+			json_array_append_new(jobs, job_record(job, NULL));
 	}
 	for (struct job *job = daemon_next_queued(call->daemon, NULL); job != NULL;
 	     job = daemon_next_queued(call->daemon, job))
-		json_array_append_new(jobs, job_record(job, ++position));
+		json_array_append_new(jobs, record_of(call->daemon, job));
 	return json_pack("{s:o}", "jobs", jobs);
 }
 
@@ -352,7 +353,7 @@ method_result(struct call *call)
 		    job->expired ? "past its retention" : job_state_name(job), index);
 		return NULL;
 	}
-	record = job_record(job, 0);
+	record = job_record(job, NULL);
 	picture =
 	    json_array_get(json_object_get(json_object_get(record, "result"), "pictures"), (size_t)index);
 	alone = json_pack("[O]", picture);
@@ -497,7 +498,7 @@ method_drop(struct call *call)
 
 	if (dead == NULL)
 		return NULL;
-	record = job_record(dead, 0);
+	record = job_record(dead, NULL);
 	daemon_drop_dead(call->daemon, dead);
 	return record;
 }

@@ -222,3 +222,25 @@ def cpu_seconds(pid):
     import os
     fields = open(f"/proc/{pid}/stat", encoding="ascii").read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_waiting_jobs_know_when_they_will_be_done(zitd):
+    """After some jobs zitd knows what such jobs cost: what it foretells is what happens, to a third, and before there is
+    any it says nothing."""
+    daemon = zitd("step 0.02", queue={"client_cap": 100})
+    first = daemon.submit("first", steps=10)
+    unknown = daemon.submit("second", steps=10)
+    assert "eta_s" not in daemon.job(unknown) and daemon.job(unknown)["position"] == 1
+    daemon.wait(first), daemon.wait(unknown)
+    for _ in range(5):
+        daemon.generate(steps=10)
+    daemon.submit("running", steps=10)
+    waiting = [daemon.submit(f"job {i}", steps=10) for i in range(10)]
+    begin = time.monotonic()
+    records = [daemon.job(job) for job in waiting]
+    etas = [r["eta_s"] for r in sorted(records, key=lambda r: r["position"])]
+    assert etas == sorted(etas) and all(r["eta_p95_s"] > r["eta_s"] for r in records)
+    daemon.wait(waiting[-1])
+    took = time.monotonic() - begin
+    print(f"foretold {etas[-1]:.2f} s, took {took:.2f} s")
+    assert took / 1.33 - 0.2 <= etas[-1] <= took * 1.33 + 0.2
