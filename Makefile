@@ -239,7 +239,7 @@ bench-service: all $(BUILD)/tests/fake_runner
 # ---- installing
 
 install: all
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/zitd $(BUILD)/zit-runner $(BUILD)/zitctl
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/zitd $(BUILD)/zit-runner $(BUILD)/zitctl $(BUILD)/zit-sim
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(BUILD)/man/zitctl.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 $(BUILD)/man/zitd.conf.5
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 $(BUILD)/man/zitd.8

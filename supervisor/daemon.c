@@ -22,7 +22,7 @@
 #include "supervisor/sched.h"
 #include "supervisor/strays.h"
 
-enum { HOUSEKEEPING_S = 10, FLUSH_S = 2 };
+enum { HOUSEKEEPING_S = 10, FLUSH_S = 2, LAST_WAIT_S = 75 /* more than a result may take to be written */ };
 
 #define MAX_LAG_US INT64_C(1000000)
 #define FIRST_COST_ERROR 0.25 /* half of what was predicted, squared */
@@ -151,6 +151,19 @@ stop_runners(struct daemon *d, bool finish)
 	}
 }
 
+/* What stopping may take: each runner's own clocks, then the disk thread's. */
+static int64_t
+longest_stop_us(const struct daemon *d)
+{
+	double longest_s = 0;
+
+	for (int i = 0; i < d->runner_count; i++) {
+		double wait_s = runner_conf(d->runners[i])->stopwaitsecs;
+		longest_s = wait_s > longest_s ? wait_s : longest_s;
+	}
+	return (int64_t)(longest_s * 1e6) + LAST_WAIT_S * INT64_C(1000000);
+}
+
 static void
 begin_stop(struct daemon *d)
 {
@@ -158,6 +171,7 @@ begin_stop(struct daemon *d)
 		return;
 	d->phase = STOPPING;
 	stop_runners(d, false);
+	daemon_arm_timer(d, &d->drain_clock, longest_stop_us(d));
 	d->changed = true;
 }
 
@@ -196,8 +210,11 @@ on_drain_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 	struct daemon *d = w->data;
 
 	(void)events;
-	if (d->phase == FLUSHING) {
-		ev_break(loop, EVBREAK_ALL); /* somebody does not read; it had its time */
+	if (d->phase == STOPPING)
+		log_err(
+		    "stopping: the disk does not answer, or a process does not go; results may be missing");
+	if (d->phase >= STOPPING) { /* FLUSHING: somebody does not read. They had their time */
+		ev_break(loop, EVBREAK_ALL);
 		return;
 	}
 	log_warning("stopping: running jobs took too long");
