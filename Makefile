@@ -2,6 +2,7 @@
 #
 #   make              everything            make SAN=1        the same with ASAN and UBSAN, in build-san/
 #   make check        unit, kernel, model and system tests    make bench     figures, as ratios
+#   make chaos SECONDS=60 SEED=1    mixed load under random faults
 #   make install DESTDIR= PREFIX=/usr                        make V=1    show the commands
 
 CC      ?= cc

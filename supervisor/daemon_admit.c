@@ -175,6 +175,27 @@ find_place(struct daemon *d, const struct job *job, struct err *e, json_t **data
 	return false;
 }
 
+/* Whether it would almost surely be late: played through as if it had its place. */
+static bool
+is_hopeless(struct daemon *d, struct job *job, struct err *e, json_t **data)
+{
+	struct outlook o;
+
+	if (job->deadline_s == 0 || !queue_push(&d->queue, job))
+		return false;
+	o = daemon_outlook(d, job);
+	queue_remove(&d->queue, job);
+	if (o.eta_p95_s <= job->deadline_s)
+		return false;
+	*data = json_pack("{s:f, s:f}", "eta_s", o.eta_s, "eta_p95_s", o.eta_p95_s);
+	err_set(e, ERR_DEADLINE_UNREACHABLE,
+	    "The job would be done in about %.1f s, almost surely in %.1f s, which is after its deadline of "
+	    "%g s; "
+	    "allow more, or give it a higher priority.",
+	    o.eta_s, o.eta_p95_s, job->deadline_s);
+	return true;
+}
+
 struct job *
 daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid, bool force, struct err *e,
     json_t **data)
@@ -190,7 +211,7 @@ daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid,
 		return NULL;
 	}
 	job->cost_s = predict_s(d, job);
-	if (!find_place(d, job, e, data)) {
+	if (is_hopeless(d, job, e, data) || !find_place(d, job, e, data)) {
 		job_free(&job);
 		return NULL;
 	}

@@ -30,6 +30,23 @@ job_set_hooks(const struct job_hooks *given)
 
 /* ---- clocks of states */
 
+/* Until the deadline, at least a moment; of a clock that would be longer. */
+static int64_t
+before_deadline_us(const struct job *job, int64_t clock_us)
+{
+	int64_t left_us = job->submitted_us + (int64_t)(job->deadline_s * 1e6) - clock_now_us();
+
+	if (job->deadline_s == 0 || clock_us < left_us)
+		return clock_us;
+	return left_us > 1 ? left_us : 1;
+}
+
+static bool
+is_past_deadline(const struct job *job)
+{
+	return job->deadline_s > 0 && clock_now_us() >= job->submitted_us + (int64_t)(job->deadline_s * 1e6);
+}
+
 /* Retries do not restart it: it counts the time spent waiting, over all attempts. But one that was
  * interrupted by another's fault does not end for want of the moment that a new runner takes. */
 static int64_t
@@ -39,7 +56,7 @@ queue_clock_us(const void *object)
 	int64_t left_us = (int64_t)(job->queue_timeout_s * 1e6) - job->waited_us;
 	int64_t least_us = job->attempt > 0 ? RETRY_WAIT_US : 1;
 
-	return left_us > least_us ? left_us : least_us;
+	return before_deadline_us(job, left_us > least_us ? left_us : least_us);
 }
 
 static int64_t
@@ -61,7 +78,7 @@ exec_timeout_s(const struct job *job)
 static int64_t
 exec_clock_us(const void *object)
 {
-	return (int64_t)(exec_timeout_s(object) * 1e6);
+	return before_deadline_us(object, (int64_t)(exec_timeout_s(object) * 1e6));
 }
 
 static int64_t
@@ -165,9 +182,13 @@ do_expire(void *object, void *detail)
 	struct err e;
 
 	(void)detail;
-	err_set(&e, ERR_QUEUE_TIMEOUT,
-	    "The job waited %g s in the queue and no runner was free; try again, or allow more.",
-	    job->queue_timeout_s);
+	if (is_past_deadline(job))
+		err_set(&e, ERR_DEADLINE_UNREACHABLE, "The job was still waiting at its deadline of %g s.",
+		    job->deadline_s);
+	else
+		err_set(&e, ERR_QUEUE_TIMEOUT,
+		    "The job waited %g s in the queue and no runner was free; try again, or allow more.",
+		    job->queue_timeout_s);
 	end(job, &e);
 }
 
@@ -178,9 +199,14 @@ do_time_out(void *object, void *detail)
 	struct err e;
 
 	(void)detail;
-	err_set(&e, ERR_EXECUTION_TIMEOUT,
-	    "The job ran for %g s, in stage %s, step %u of %d, and was stopped.", exec_timeout_s(job),
-	    stage_name(job->stage), job->step, job->steps);
+	if (is_past_deadline(job))
+		err_set(&e, ERR_DEADLINE_UNREACHABLE,
+		    "The job was in stage %s, step %u of %d, at its deadline of %g s, and was stopped.",
+		    stage_name(job->stage), job->step, job->steps, job->deadline_s);
+	else
+		err_set(&e, ERR_EXECUTION_TIMEOUT,
+		    "The job ran for %g s, in stage %s, step %u of %d, and was stopped.", exec_timeout_s(job),
+		    stage_name(job->stage), job->step, job->steps);
 	hooks.overdue(job);
 	end(job, &e);
 }
@@ -402,6 +428,7 @@ take_params(struct job *job, const struct api_submit *p, const struct conf *conf
 	job->class = p->has_priority ? (enum job_class)p->priority : CLASS_NORMAL;
 	job->queue_timeout_s = p->has_queue_timeout ? p->queue_timeout : conf->queue.queue_timeout;
 	job->exec_timeout_s = p->has_exec_timeout ? p->exec_timeout : 0;
+	job->deadline_s = p->has_deadline ? p->deadline : 0;
 	job->keep = p->has_on_disconnect ? p->on_disconnect == 1 : !p->wait;
 	job->was_waited_for = p->wait;
 	add_warnings(job, p);

@@ -104,6 +104,7 @@ struct job {
 	char client[FAIR_KEY];			/* whose share of the devices it uses */
 	double cost_s;				/* predicted device seconds */
 	double queue_timeout_s, exec_timeout_s; /* exec 0: the runner's */
+	double deadline_s;			/* from its submission; 0: none */
 	const char *warnings[JOB_MAX_WARNINGS];
 
 	/* where it stands */

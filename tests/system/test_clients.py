@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness import Connection, RpcError, until
+from harness import SLACK_S, Connection, RpcError, until
 
 BAD_LINES = [
     (b"{\n", "parse_error"),
@@ -244,3 +244,29 @@ def test_waiting_jobs_know_when_they_will_be_done(zitd):
     took = time.monotonic() - begin
     print(f"foretold {etas[-1]:.2f} s, took {took:.2f} s")
     assert took / 1.33 - 0.2 <= etas[-1] <= took * 1.33 + 0.2
+
+
+def test_deadlines(zitd):
+    """One that cannot be met is refused with the time that it would take; one that passes ends the job, waiting or at
+    work, under its own name; one that is kept says nothing."""
+    daemon = zitd("step 0.02", queue={"client_cap": 100})
+    for _ in range(3):
+        daemon.generate(steps=10)
+    running = daemon.submit("running", steps=100)  # two seconds
+    daemon.wait_running(running)
+    with pytest.raises(RpcError) as e:
+        daemon.submit("late", steps=10, deadline=0.5)
+    assert e.value.name == "deadline_unreachable" and e.value.data["eta_s"] > 0.5
+    assert daemon.status()["queue"]["normal"] == 0
+    kept = daemon.submit("kept", steps=5, deadline=30)
+    assert daemon.wait(kept)["state"] == "done"
+    waiting = zitd("step 0.02")  # it knows no costs yet, and lets everybody try
+    waiting.submit("running", steps=100)
+    record = waiting.generate("waits too long", steps=1, deadline=0.4)
+    assert record["state"] == "expired" and record["error"]["name"] == "deadline_unreachable"
+    assert 0.4 <= record["total_s"] <= 0.4 + SLACK_S / 3
+    record = waiting.generate("works too long", steps=100, deadline=3)
+    assert record["state"] in ("timed_out", "expired") and record["error"]["name"] == "deadline_unreachable"
+    with pytest.raises(RpcError) as e:
+        waiting.submit(deadline=-1)
+    assert e.value.name == "invalid_param"

@@ -24,6 +24,8 @@ act_submit(void)
 	    .has_queue_timeout = odds(300),
 	    .exec_timeout = draw_seconds(10 * MS, 20 * SECOND),
 	    .has_exec_timeout = odds(300),
+	    .deadline = draw_seconds(10 * MS, 300 * SECOND),
+	    .has_deadline = odds(150),
 	    .wait = odds(500),
 	};
 	json_t *data = NULL;
