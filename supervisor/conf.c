@@ -86,16 +86,6 @@ static const struct {
 } signals[] = {{"INT", SIGINT}, {"TERM", SIGTERM}, {"QUIT", SIGQUIT}, {"HUP", SIGHUP}, {"USR1", SIGUSR1},
     {"USR2", SIGUSR2}};
 
-const char *
-conf_signal_name(int number)
-{
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		if (signals[i].number == number)
-			return signals[i].name;
-	}
-	return NULL;
-}
-
 static bool
 set_signal(int *out, const char *text)
 {

@@ -91,7 +91,5 @@ enum conf_when { CONF_AT_ONCE, CONF_RESPAWN, CONF_RESTART };
 void conf_compare(const struct conf *before, const struct conf *after,
     void (*change)(void *arg, const char *key, enum conf_when when), void *arg);
 
-/* "INT" for SIGINT; NULL for one that stopsignal does not take. */
-const char *conf_signal_name(int number);
 
 #endif
