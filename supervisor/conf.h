@@ -91,5 +91,4 @@ enum conf_when { CONF_AT_ONCE, CONF_RESPAWN, CONF_RESTART };
 void conf_compare(const struct conf *before, const struct conf *after,
     void (*change)(void *arg, const char *key, enum conf_when when), void *arg);
 
-
 #endif
