@@ -60,8 +60,7 @@ complain_of_size(const struct runner_limits *l, int64_t width, int64_t height, s
 
 	if (width % l->granule != 0 || height % l->granule != 0)
 		err_set(e, ERR_INVALID_PARAM,
-		    "width and height must be multiples of %d from %d to %d here, at most %lld pixels "
-		    "together; "
+		    "width and height must be multiples of %d from %d to %d, at most %lld pixels together; "
 		    "%lldx%lld is not",
 		    l->granule, (MIN_SIDE + l->granule - 1) / l->granule * l->granule,
 		    l->max_side / l->granule * l->granule, (long long)l->max_pixels, (long long)width,
@@ -189,8 +188,7 @@ is_hopeless(struct daemon *d, struct job *job, struct err *e, json_t **data)
 		return false;
 	*data = json_pack("{s:f, s:f}", "eta_s", o.eta_s, "eta_p95_s", o.eta_p95_s);
 	err_set(e, ERR_DEADLINE_UNREACHABLE,
-	    "The job would be done in about %.1f s, almost surely in %.1f s, which is after its deadline of "
-	    "%g s; "
+	    "The job would be done in about %.1f s, almost surely in %.1f s, after its deadline of %g s; "
 	    "allow more, or give it a higher priority.",
 	    o.eta_s, o.eta_p95_s, job->deadline_s);
 	return true;
@@ -217,13 +215,13 @@ daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid,
 	}
 	job->fingerprint = quarantine_fingerprint(p);
 	job->probe = job->alone = probe;
-	if (probe)
-		quarantine_probe(&d->quarantine, job->fingerprint);
 	if (!queue_push(&d->queue, job)) {
 		err_set(e, ERR_SYSTEM, "out of memory");
 		job_free(&job);
 		return NULL;
 	}
+	if (probe)
+		quarantine_probe(&d->quarantine, job->fingerprint);
 	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
 	d->admitted++;
 	d->changed = true;
