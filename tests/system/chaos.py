@@ -20,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness import FINAL, Connection, RpcError, Zitd, pixels, until
+from harness import FINAL, Connection, RpcError, Zitd, result_pixels, until
 
 SECTIONS = {
     "zitd": {"max_clients": 200},
@@ -37,10 +37,6 @@ def parameter_sets(rng):
     return [{"prompt": f"a picture of thing {i}", "seed": rng.randrange(1 << 31), "steps": rng.choice((4, 8, 20, 40)),
              "width": rng.choice((64, 80, 96)), "height": rng.choice((64, 96)), "n": rng.choice((1, 1, 1, 2, 3))}
             for i in range(PARAMETER_SETS)]
-
-
-def result_pixels(record):
-    return [pixels(p["path"]) for p in record["result"]["pictures"]]
 
 
 def references(directory, sets):
@@ -115,7 +111,8 @@ class Client(threading.Thread):
         number = connection.send("submit", wait=True, events=self.rng.random() < 0.5, **request)
         self.books.answer(connection.reply(number))
         connection.call("status")  # whatever else it was sent comes first
-        self.books.duplicates += sum(1 for line in connection.strays if line.get("id") == number)
+        with self.books.lock:
+            self.books.duplicates += sum(1 for line in connection.strays if line.get("id") == number)
 
     def submits_and_waits(self, connection, request):
         job = connection.call("submit", **request)["job"]

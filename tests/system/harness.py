@@ -50,6 +50,11 @@ def pixels(path):
     return head + zlib.decompress(rows)
 
 
+def result_pixels(record):
+    """Of all pictures of a job that is done."""
+    return [pixels(p["path"]) for p in record["result"]["pictures"]]
+
+
 class RpcError(Exception):
     def __init__(self, error):
         super().__init__(f"{error.get('data', {}).get('name')}: {error.get('message')}")

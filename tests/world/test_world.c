@@ -28,7 +28,7 @@ terminate(struct ev_loop *loop)
 	loop->term->cb(loop, loop->term, EV_SIGNAL);
 }
 
-/* Nobody has work, and nobody holds any. A wedged process holds what it held. */
+/* Nobody has work, and nobody holds any. */
 static bool
 is_quiet(void)
 {
