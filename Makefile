@@ -22,7 +22,7 @@ ALL_LDFLAGS = $(SANFLAGS) $(LDFLAGS)
 
 # ---- what each program is made of
 
-IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/api.o
+IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/hash.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/api.o
 
 KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/ref/backend.o kernels/ref/memory.o kernels/ref/linear.o kernels/ref/norm.o kernels/ref/attention.o \
@@ -38,18 +38,19 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/samp
 RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
 	runner/resume.o runner/canary.o
 
-SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_jobs.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
-	supervisor/outbox.o supervisor/methods.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/sched.o \
+SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_jobs.o supervisor/daemon_store.o supervisor/daemon_replay.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
+	supervisor/outbox.o supervisor/methods.o supervisor/waiters.o supervisor/lookup.o supervisor/events.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/sched.o \
 	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_orders.o supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
-	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/disk.o supervisor/notify.o
+	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
+	supervisor/store.o supervisor/store_find.o supervisor/store_salvage.o supervisor/seal.o
 
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/admin.o ctl/output.o \
 	ctl/progress.o ctl/picture.o
 
 PROGRAMS := zitd zit-runner zitctl zit-sim
 
-LIBS_zitd       := -lev -ljansson -lsystemd -linih -lpthread -lm
+LIBS_zitd       := -lev -ljansson -lsqlite3 -lsystemd -linih -lpthread -lm
 LIBS_zit-runner := -ljansson -lutf8proc -lpng -lz -ldnnl -lgomp -lm -lpthread
 LIBS_zitctl     := -ljansson
 LIBS_zit-sim    := -ljansson -lm
@@ -165,7 +166,7 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
 WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
-	disk.o notify.o paths.o) ipc/log.o ipc/channel.o
+	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_find.o store_salvage.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_detach shm_create_checkpoint fsm_event fsm_clock
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))

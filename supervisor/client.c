@@ -59,6 +59,7 @@ struct client {
 	struct ucred peer;
 	int pending, pending_fds; /* answers to come, and what they will bring */
 	int64_t moved_us;	  /* when a byte of it moved last */
+	bool looked_up;		  /* the store is being asked for one of them */
 	bool introduced;	  /* has sent a whole line */
 	bool lines_left;	  /* whole lines of it wait for another turn */
 	bool half_closed;	  /* it sends no more */
@@ -208,7 +209,8 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 static bool
 has_enough(const struct client *c)
 {
-	return c->out.weight > OUT_ENOUGH || c->pending >= MAX_PENDING || c->pending_fds >= MAX_PENDING_FDS;
+	return c->out.weight > OUT_ENOUGH || c->pending >= MAX_PENDING || c->pending_fds >= MAX_PENDING_FDS ||
+	       c->looked_up;
 }
 
 static void
@@ -452,9 +454,28 @@ client_answer(struct client *c, int fds, json_t *message, struct attachment *a)
 	enter(c);
 	c->pending--;
 	c->pending_fds -= fds;
-	client_send(c, message, a);
+	if (message != NULL)
+		client_send(c, message, a);
 	if (!c->dead)
 		end_if_finished(c);
+	leave(c);
+}
+
+void
+client_hold_lookup(struct client *c)
+{
+	c->looked_up = true;
+	client_hold(c, 0);
+}
+
+void
+client_answer_lookup(struct client *c, json_t *message, struct attachment *a)
+{
+	enter(c);
+	c->looked_up = false;
+	client_answer(c, 0, message, a);
+	if (!c->dead)
+		set_watches(c);
 	leave(c);
 }
 

@@ -47,8 +47,11 @@ bool client_fd_is_reserved(int fd);
 void client_placeholder(int i, char out[48]);
 
 /* An answer to it is pending, with so many descriptors: it is not idle, and half-closing does not end it.
- * client_answer sends that answer. */
+ * client_answer sends that answer; NULL: nobody wants one. */
 void client_hold(struct client *c, int fds);
 void client_answer(struct client *c, int fds, json_t *message, struct attachment *attachment);
+/* Likewise of an answer that the store is asked for: until it is given, no further request is taken. */
+void client_hold_lookup(struct client *c);
+void client_answer_lookup(struct client *c, json_t *message, struct attachment *attachment);
 
 #endif

@@ -18,6 +18,8 @@
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/cgroup.h"
+#include "supervisor/events.h"
+#include "supervisor/lookup.h"
 #include "supervisor/notify.h"
 #include "supervisor/sched.h"
 #include "supervisor/strays.h"
@@ -57,6 +59,24 @@ const char *
 daemon_default_command(const struct daemon *d)
 {
 	return d->paths.runner;
+}
+
+struct disk *
+daemon_disk(const struct daemon *d)
+{
+	return d->disk;
+}
+
+int64_t
+daemon_last_event(const struct daemon *d)
+{
+	return d->last_event;
+}
+
+uint64_t
+daemon_next_number(struct daemon *d)
+{
+	return ++d->last_number;
 }
 
 void
@@ -119,15 +139,17 @@ daemon_is_admin(const struct daemon *d, uid_t uid, gid_t gid)
 
 /* ---- ending: drain, stop the runners, let the answers leave */
 
+/* Jobs that survive stay in the store; others fail, and leave the queue by that. */
 static void
-refuse_queue(struct daemon *d)
+put_off_queue(struct daemon *d)
 {
 	struct job *job;
-	struct err e;
 
-	err_set(&e, ERR_DRAINING, "%s", err_row(ERR_DRAINING)->text);
-	while ((job = queue_first(&d->queue)) != NULL)
-		job_event_error(job, JOB_EVENT_FAULT, &e);
+	TAILQ_FOREACH(job, &d->jobs, all_link) /* none is freed within this turn */
+	{
+		if (job->in_queue)
+			daemon_put_off(d, job);
+	}
 }
 
 static void
@@ -137,7 +159,7 @@ begin_drain(struct daemon *d)
 	notify_stopping();
 	d->phase = DRAINING;
 	clients_close_listener(d->clients);
-	refuse_queue(d);
+	put_off_queue(d);
 	daemon_arm_timer(d, &d->drain_clock, (int64_t)(d->conf.zitd.drain_timeout * 1e6) + 1);
 	d->changed = true;
 }
@@ -194,7 +216,7 @@ advance_end(struct daemon *d)
 		return;
 	if (d->phase == DRAINING)
 		stop_runners(d, true);
-	if (processes_remain(d) || disk_pending(d->disk) > 0)
+	if (processes_remain(d) || disk_pending(d->disk) > 0 || !daemon_is_saved(d))
 		return;
 	if (d->phase != FLUSHING) {
 		d->phase = FLUSHING;
@@ -275,13 +297,14 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 	(void)events;
 	if (d->phase != SERVING)
 		advance_end(d);
-	if (!d->changed)
-		return;
-	d->changed = false;
-	if (d->phase == SERVING)
-		schedule(d);
-	daemon_trim_history(d);
-	daemon_tell_status(d);
+	while (d->changed) { /* what is handed out, or cannot be written, may leave more to do */
+		d->changed = false;
+		if (d->phase == SERVING)
+			schedule(d);
+		daemon_commit(d);
+		lookups_send(d);
+		daemon_tell_status(d);
+	}
 }
 
 static void
@@ -299,7 +322,7 @@ on_housekeeping(struct ev_loop *loop, struct ev_timer *w, int events)
 {
 	(void)loop;
 	(void)events;
-	daemon_expire_results(w->data);
+	daemon_retain(w->data);
 }
 
 /* Every job that came is somewhere: what the watchdog is told is true. */
@@ -373,8 +396,9 @@ start_watchers(struct daemon *d)
 	ev_timer_init(&d->watchdog, on_watchdog, period_s, period_s);
 	ev_init(&d->sched_again, on_sched_again);
 	ev_init(&d->sweep, on_sweep);
+	ev_init(&d->store_retry, daemon_on_store_retry);
 	d->before_sleep.data = d->after_sleep.data = d->housekeeping.data = d->drain_clock.data =
-	    d->watchdog.data = d->sched_again.data = d->sweep.data = d;
+	    d->watchdog.data = d->sched_again.data = d->sweep.data = d->store_retry.data = d;
 	ev_prepare_start(d->loop, &d->before_sleep);
 	ev_check_start(d->loop, &d->after_sleep);
 	ev_timer_start(d->loop, &d->housekeeping);
@@ -398,7 +422,6 @@ inherited_socket(void)
 static int
 open_parts(struct daemon *d, struct err *e)
 {
-	struct disk_task task = {.kind = DISK_SWEEP, .fd = -1, .max_age_s = d->conf.results.retention};
 	int status = paths_open(&d->paths, d->options.runtime_dir, d->options.state_dir, &d->conf.zitd, e);
 
 	if (status != 0)
@@ -406,7 +429,9 @@ open_parts(struct daemon *d, struct err *e)
 	d->disk = disk_new(d->loop, d->paths.results);
 	if (d->disk == NULL)
 		return err_set(e, ERR_SYSTEM, "%.150s cannot be used: %s", d->paths.results, strerror(errno));
-	disk_put(d->disk, &task);
+	status = daemon_open_store(d, e);
+	if (status != 0)
+		return status;
 	d->clients = clients_new(d, d->paths.socket, inherited_socket());
 	if (d->clients == NULL)
 		return err_set(
@@ -437,6 +462,7 @@ daemon_start(
 	d->cost_error = FIRST_COST_ERROR;
 	daemon_set_weights(d);
 	TAILQ_INIT(&d->jobs);
+	TAILQ_INIT(&d->unsaved);
 	job_set_hooks(&daemon_job_hooks);
 	daemon_set_log_level(d);
 	/* Not libev's default loop: that one reaps all children, and ours are waited for by pidfd. */
@@ -476,6 +502,7 @@ stop_watchers(struct daemon *d)
 	ev_timer_stop(d->loop, &d->watchdog);
 	ev_timer_stop(d->loop, &d->sched_again);
 	ev_timer_stop(d->loop, &d->sweep);
+	ev_timer_stop(d->loop, &d->store_retry);
 	for (int i = 0; i < SIGNALS; i++)
 		ev_signal_stop(d->loop, &d->signals[i]);
 }
@@ -492,6 +519,9 @@ daemon_free(struct daemon **out)
 	for (int i = 0; i < d->runner_count; i++)
 		runner_free(&d->runners[i]);
 	disk_free(&d->disk);
+	lookups_clear();
+	events_clear();
+	daemon_drop_unsaved(d);
 	while ((job = TAILQ_FIRST(&d->jobs)) != NULL) {
 		TAILQ_REMOVE(&d->jobs, job, all_link);
 		job_free(&job);

@@ -42,6 +42,9 @@ void daemon_runner_ready(struct daemon *d);
 void daemon_runner_died(struct daemon *d);	      /* it may have left processes behind */
 void daemon_loading(struct daemon *d);		      /* a runner makes progress in loading */
 void daemon_store(struct daemon *d, struct job *job); /* its result to disk */
+uint64_t daemon_next_number(struct daemon *d);	      /* for a new job */
+/* errno with which the state directory takes no writes; 0: it does. */
+int daemon_store_error(const struct daemon *d);
 
 /* ---- for methods.c */
 
@@ -49,19 +52,20 @@ void daemon_store(struct daemon *d, struct job *job); /* its result to disk */
  * even one that is quarantined, as a probe. */
 struct job *daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid, bool force,
     struct err *e, json_t **data);
-struct job *daemon_find_job(const struct daemon *d, const char *id); /* NULL: unknown */
-/* Oldest first, of all that are kept; NULL starts and ends. */
+/* In memory: by its id, or its key of idempotency; NULL: it has ended, or never was. */
+struct job *daemon_find_job(const struct daemon *d, const char *id);
+struct job *daemon_find_key(const struct daemon *d, const char *key);
+struct disk *daemon_disk(const struct daemon *d);
+int64_t daemon_last_event(const struct daemon *d); /* number of the newest one */
+/* Oldest first, of all in memory; NULL starts and ends. */
 struct job *daemon_next_job(const struct daemon *d, const struct job *job);
 /* In running order; NULL starts and ends. */
 struct job *daemon_next_queued(struct daemon *d, const struct job *job);
 int daemon_position(struct daemon *d, const struct job *job);
 struct outlook daemon_outlook(struct daemon *d, const struct job *job);
-/* Dead letters: all (new reference); the one of that id, or NULL with *e; a new job from one, or NULL as with
- * daemon_admit; its end. */
-json_t *daemon_dead_letters(const struct daemon *d);
-struct job *daemon_find_dead(const struct daemon *d, const char *id, struct err *e);
+/* A new job from a dead letter, or NULL as with daemon_admit; a dead letter's end. */
 struct job *daemon_retry(struct daemon *d, struct job *dead, bool force, struct err *e, json_t **data);
-void daemon_drop_dead(struct daemon *d, struct job *dead);
+void daemon_drop_dead(struct daemon *d, const struct job *dead);
 bool daemon_is_admin(const struct daemon *d, uid_t uid, gid_t gid);
 json_t *daemon_status(struct daemon *d); /* new references */
 json_t *daemon_runners(struct daemon *d);

@@ -101,6 +101,12 @@ may_enter(const struct daemon *d, const struct api_submit *p, struct err *e)
 {
 	if (d->phase != SERVING)
 		err_set(e, ERR_DRAINING, "%s", err_row(ERR_DRAINING)->text);
+	else if (d->store_error != 0 && (!p->has_durable || p->durable))
+		err_set(e, ERR_DISK_FULL,
+		    "The state directory takes no writes (%s), so the job cannot be kept: free some space, "
+		    "or submit "
+		    "it with wait and durable: false.",
+		    strerror(d->store_error));
 	else if (daemon_serving_runners(d) == 0)
 		err_set(e, ERR_NO_RUNNER, "%s", err_row(ERR_NO_RUNNER)->text);
 	else if (p->has_seed && p->has_n && p->seed > INT64_MAX - p->n + 1)
@@ -224,6 +230,7 @@ daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid,
 		quarantine_probe(&d->quarantine, job->fingerprint);
 	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
 	d->admitted++;
+	daemon_save(d, job);
 	d->changed = true;
 	log_info("job %s: accepted from %s, class %s", job->id, job->client, job_class_name(job->class));
 	return job;

@@ -64,37 +64,6 @@ daemon_judge_ended(struct daemon *d, const struct job *job)
 
 /* ---- dead letters */
 
-json_t *
-daemon_dead_letters(const struct daemon *d)
-{
-	json_t *list = json_array();
-	const struct job *job;
-
-	TAILQ_FOREACH(job, &d->jobs, all_link)
-	{
-		if (job_state(job) == JOB_DEAD && job->retried_as[0] == '\0')
-			json_array_append_new(list, job_record(job, NULL));
-	}
-	return list;
-}
-
-/* The dead letter in `id`, or NULL with *e. */
-struct job *
-daemon_find_dead(const struct daemon *d, const char *id, struct err *e)
-{
-	struct job *job = daemon_find_job(d, id);
-
-	if (job == NULL)
-		err_set(
-		    e, ERR_UNKNOWN_JOB, "there is no job %.64s; 'zitctl dead list' lists dead letters", id);
-	else if (job_state(job) != JOB_DEAD)
-		err_set(e, ERR_INVALID_PARAM, "job %s is %s, no dead letter; 'zitctl dead list' lists those",
-		    job->id, job_state_name(job));
-	else
-		return job;
-	return NULL;
-}
-
 struct job *
 daemon_retry(struct daemon *d, struct job *dead, bool force, struct err *e, json_t **data)
 {
@@ -105,15 +74,14 @@ daemon_retry(struct daemon *d, struct job *dead, bool force, struct err *e, json
 		return NULL;
 	memcpy(job->retry_of, dead->id, sizeof(job->retry_of));
 	memcpy(dead->retried_as, job->id, sizeof(dead->retried_as));
+	daemon_save_ended(d, dead);
 	log_notice("job %s: tried again as %s", dead->id, job->id);
 	return job;
 }
 
 void
-daemon_drop_dead(struct daemon *d, struct job *dead)
+daemon_drop_dead(struct daemon *d, const struct job *dead)
 {
 	log_notice("job %s: dropped", dead->id);
-	TAILQ_REMOVE(&d->jobs, dead, all_link);
-	d->final_kept--;
-	job_free(&dead);
+	daemon_remove_ended(d, dead);
 }

@@ -1,7 +1,8 @@
 /*
  * What the files of the daemon share: daemon.c (the loop, start and end), daemon_admit.c (admission),
- * daemon_jobs.c (records, results), daemon_dead.c (dead letters, quarantine), daemon_orders.c (status,
- * restart, reload). Nobody else includes this.
+ * daemon_jobs.c (jobs in memory, results), daemon_store.c (what is written down), daemon_replay.c (what the
+ * last life left), daemon_dead.c (dead letters, quarantine), daemon_orders.c (status, restart, reload).
+ * Nobody else includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -32,8 +33,19 @@ struct daemon {
 	int runner_count;
 	struct queue queue;
 	struct quarantine quarantine;
-	struct job_line jobs; /* all that are kept, by all_link, oldest first */
-	int final_kept;
+	struct job_line jobs; /* all in memory, by all_link, oldest first: open ones, and ended ones until
+				 that is on disk */
+	uint64_t last_number;
+	int64_t last_event; /* on disk */
+
+	struct disk_opening opening; /* of the store; its status is not 0 while that cannot be used */
+	struct job_line unsaved;     /* by unsaved_link: with the next transaction */
+	int unsaved_count;
+	struct store_row *loose; /* likewise: rows of ended jobs that are not in memory */
+	int loose_count;
+	struct commit *commit; /* the transaction under way, or NULL */
+	int store_error;       /* errno of the last one; 0: it went well */
+	struct ev_timer store_retry;
 
 	enum phase phase;
 	bool changed, was_ready;
@@ -55,9 +67,31 @@ int daemon_serving_runners(const struct daemon *d);
 void daemon_set_log_level(const struct daemon *d);
 void daemon_set_weights(struct daemon *d); /* of the classes, from the configuration */
 void daemon_tell_status(const struct daemon *d);
-/* Forgets the oldest records over the limit; removes pictures past their retention. */
-void daemon_trim_history(struct daemon *d);
-void daemon_expire_results(struct daemon *d);
+/* Has pictures past their time and records over the limit removed. */
+void daemon_retain(struct daemon *d);
+/* zitd ends before the job does: it stays for the next life, or fails. */
+void daemon_put_off(struct daemon *d, struct job *job);
+
+/* ---- daemon_store.c */
+
+/* It changed: that goes with the turn's transaction. */
+void daemon_save(struct daemon *d, struct job *job);
+/* Likewise of one that is not in memory: its new row, or that it goes. */
+void daemon_save_ended(struct daemon *d, struct job *job);
+void daemon_remove_ended(struct daemon *d, const struct job *job);
+double daemon_keep_s(const struct daemon *d, const struct job *job); /* how long its pictures are kept */
+/* Hands over what has changed, if the last transaction is done. */
+void daemon_commit(struct daemon *d);
+bool daemon_is_saved(const struct daemon *d); /* nothing waits to be written, or it cannot be */
+void daemon_on_store_retry(struct ev_loop *loop, struct ev_timer *w, int events);
+void daemon_drop_unsaved(struct daemon *d);
+
+/* ---- daemon_replay.c */
+
+/* At the start: 0, or a negative code with *e when zitd cannot serve with what is there. */
+int daemon_open_store(struct daemon *d, struct err *e);
+/* Tries again, if that failed; false: it is open. */
+bool daemon_reopen(struct daemon *d);
 
 /* Whether such a request is refused (*e, *data), or is let in to see how it ends (*probe). */
 bool daemon_is_quarantined(const struct daemon *d, const struct api_submit *p, bool force, bool *probe,

@@ -1,5 +1,5 @@
 /*
- * The daemon's jobs: which are kept, what becomes of their results. Which are let in is in daemon_admit.c.
+ * The daemon's jobs: those in memory, what becomes of their results. Which are let in is in daemon_admit.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,9 +12,9 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/methods.h"
+#include "supervisor/waiters.h"
 
-/* ---- jobs that are kept */
+/* ---- jobs in memory */
 
 struct job *
 daemon_next_job(const struct daemon *d, const struct job *job)
@@ -47,50 +47,39 @@ daemon_find_job(const struct daemon *d, const char *id)
 	return NULL;
 }
 
-static void
-remove_pictures(struct daemon *d, struct job *job)
+struct job *
+daemon_find_key(const struct daemon *d, const char *key)
 {
-	for (int i = 0; i < job->picture_count; i++) {
-		struct disk_task task = {.kind = DISK_REMOVE, .fd = -1};
-		snprintf(task.name, sizeof(task.name), "%s", job->pictures[i].name);
-		if (task.name[0] != '\0')
-			disk_put(d->disk, &task);
-	}
-	job->expired = true;
-}
-
-/* Forgets the oldest records over the limit, and their pictures with them. */
-void
-daemon_trim_history(struct daemon *d)
-{
-	struct job *job = TAILQ_FIRST(&d->jobs), *next;
-
-	for (; job != NULL && d->final_kept > d->conf.queue.history; job = next) {
-		next = TAILQ_NEXT(job, all_link);
-		if (!job_is_final(job))
-			continue;
-		if (!job->expired)
-			remove_pictures(d, job);
-		TAILQ_REMOVE(&d->jobs, job, all_link);
-		d->final_kept--;
-		job_free(&job);
-	}
-}
-
-void
-daemon_expire_results(struct daemon *d)
-{
-	int64_t now_us = clock_now_us();
 	struct job *job;
 
 	TAILQ_FOREACH(job, &d->jobs, all_link)
 	{
-		double kept_s =
-		    job->was_waited_for ? d->conf.results.retention_waited : d->conf.results.retention;
-		if (job_state(job) == JOB_DONE && !job->expired &&
-		    (double)(now_us - job->ended_us) * 1e-6 > kept_s)
-			remove_pictures(d, job);
+		if (strcmp(job->key, key) == 0 && !job->refused)
+			return job;
 	}
+	return NULL;
+}
+
+static void
+on_retained(struct disk_task *task)
+{
+	struct daemon *d = task->arg;
+
+	if (task->more)
+		daemon_retain(d);
+}
+
+void
+daemon_retain(struct daemon *d)
+{
+	struct disk_task task = {.kind = DISK_RETAIN,
+	    .done = on_retained,
+	    .arg = d,
+	    .retention = {.now_us = clock_wall_us(),
+		.max_bytes = d->conf.results.budget * 1024 * 1024,
+		.history = d->conf.queue.history}};
+
+	disk_put(d->disk, &task); /* without memory: the next time */
 }
 
 /* ---- what jobs tell */
@@ -102,41 +91,64 @@ on_ended(struct job *job)
 
 	if (job->in_queue)
 		queue_remove(&d->queue, job);
+	if (job->promised != NULL)
+		runner_unpromise(job);
 	queue_settle(&d->queue, job, job_attempt_s(job));
 	d->ended++;
 	d->done += job_state(job) == JOB_DONE;
-	d->final_kept++;
 	if (job_state(job) == JOB_DONE) {
 		double run_s = (double)(job->ended_us - job->started_us) * 1e-6;
 		d->mean_run_s = d->mean_run_s > 0 ? 0.8 * d->mean_run_s + 0.2 * run_s : run_s;
 		daemon_learn_cost(d, job);
 	}
 	daemon_judge_ended(d, job);
-	methods_job_ended(job);
-	for (int i = 0; i < job->picture_count; i++) {
-		if (job->pictures[i].fd >= 0)
-			close(job->pictures[i].fd);
-		job->pictures[i].fd = -1;
-	}
+	if (!job->refused)
+		daemon_save(d, job);
+	if (!job->durable)
+		waiters_job_ended(job); /* others hear of it when it is on disk */
 	d->changed = true;
 }
 
+static void
+on_claimed(struct job *job)
+{
+	if (job->durable)
+		daemon_save(job->daemon, job);
+	else
+		runner_dispatch(job->promised, job);
+}
+
+/* When zitd ends, a job that survives that stays as it is; who waits for it is told. */
 static void
 on_requeued(struct job *job)
 {
 	struct daemon *d = job->daemon;
 	struct err e;
-
 	bool queued = queue_push_front(&d->queue, job);
 
+	if (job->promised != NULL)
+		runner_unpromise(job);
 	queue_settle(&d->queue, job, job_attempt_s(job));
+	daemon_save(d, job);
 	d->changed = true;
-	if (d->phase == SERVING && queued)
-		return;
-	if (queued)
-		err_set(&e, ERR_DRAINING, "%s", err_row(ERR_DRAINING)->text);
-	else
+	if (!queued) {
 		err_set(&e, ERR_SYSTEM, "no memory for its place in the queue");
+		job_event_error(job, JOB_EVENT_FAULT, &e);
+	} else if (d->phase != SERVING)
+		daemon_put_off(d, job);
+}
+
+void
+daemon_put_off(struct daemon *d, struct job *job)
+{
+	struct err e;
+
+	(void)d;
+	if (job->durable) {
+		waiters_job_put_off(job);
+		return;
+	}
+	err_set(&e, ERR_DRAINING, "%s", err_row(ERR_DRAINING)->text);
 	job_event_error(job, JOB_EVENT_FAULT, &e);
 }
 
@@ -147,7 +159,8 @@ on_overdue(struct job *job)
 		runner_drop_job(job->runner, job);
 }
 
-const struct job_hooks daemon_job_hooks = {methods_job_advanced, on_ended, on_requeued, on_overdue};
+const struct job_hooks daemon_job_hooks = {
+    waiters_job_advanced, on_ended, on_claimed, on_requeued, on_overdue};
 
 /* ---- results */
 

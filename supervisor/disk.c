@@ -14,13 +14,15 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "ipc/clock.h"
 #include "ipc/err.h"
 
-enum { STACK_BYTES = 128 * 1024 };
+enum {
+	STACK_BYTES = 256 * 1024,
+	TURN_US = 1000, /* that the ends of tasks may take in one turn of the loop */
+};
 
 #define TEMPORARY ".tmp-"
 #define STALL_US (60 * INT64_C(1000000))
@@ -39,6 +41,7 @@ struct disk {
 	bool stop;
 	int dir_fd;
 	char dir[PATH_MAX];
+	struct store *store; /* the thread's; NULL: it cannot be opened yet */
 };
 
 /* The first task of a list, taken out; NULL when it is empty. */
@@ -71,7 +74,7 @@ copy_file(int from, int to)
 
 /* Temporary name, sync, rename, sync of the directory: after a crash the file is whole or not there. */
 static int
-write_file(const struct disk *d, struct disk_task *task)
+copy_in(const struct disk *d, const struct disk_task *task)
 {
 	char temporary[80];
 	int to, error;
@@ -94,28 +97,41 @@ write_file(const struct disk *d, struct disk_task *task)
 	return error;
 }
 
-static bool
-is_leftover(const struct disk *d, const char *name, double max_age_s)
+static int
+write_file(struct disk *d, struct disk_task *task)
 {
-	struct stat st;
+	int error = copy_in(d, task);
+
+	close(task->fd);
+	return error;
+}
+
+/* "job_X-0.png" of a job whose pictures are to be there; anything else is of an earlier life. */
+static bool
+is_leftover(const struct disk *d, const char *name)
+{
+	char id[ID_SIZE];
 
 	if (strncmp(name, TEMPORARY, strlen(TEMPORARY)) == 0)
 		return true;
-	return strncmp(name, "job_", 4) == 0 && fstatat(d->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       difftime(time(NULL), st.st_mtime) > max_age_s;
+	if (strncmp(name, "job_", 4) != 0 || d->store == NULL)
+		return false;
+	snprintf(id, sizeof(id), "%.*s", ID_SIZE - 1, name);
+	return !store_has_pictures(d->store, id);
 }
 
 static int
-sweep(const struct disk *d, const struct disk_task *task)
+sweep(struct disk *d, struct disk_task *task)
 {
 	int fd = openat(d->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *entry;
 
+	(void)task;
 	if (dir == NULL)
 		return errno;
 	while ((entry = readdir(dir)) != NULL) {
-		if (is_leftover(d, entry->d_name, task->max_age_s))
+		if (is_leftover(d, entry->d_name))
 			unlinkat(d->dir_fd, entry->d_name, 0);
 	}
 	closedir(dir);
@@ -123,24 +139,52 @@ sweep(const struct disk *d, const struct disk_task *task)
 }
 
 static int
-perform(const struct disk *d, struct disk_task *task)
+open_store(struct disk *d, struct disk_task *task)
 {
-	int error = 0;
-
-	switch (task->kind) {
-	case DISK_WRITE:
-		error = write_file(d, task);
-		close(task->fd);
-		break;
-	case DISK_REMOVE:
-		error = unlinkat(d->dir_fd, task->name, 0) != 0 && errno != ENOENT ? errno : 0;
-		break;
-	case DISK_SWEEP:
-		error = sweep(d, task);
-		break;
-	}
-	return error;
+	disk_open_store(d, task->opening);
+	return task->opening->status == 0 ? 0 : EIO;
 }
+
+static int
+commit(struct disk *d, struct disk_task *task)
+{
+	return d->store != NULL ? store_commit(d->store, task->batch) : EIO;
+}
+
+static int
+find(struct disk *d, struct disk_task *task)
+{
+	return d->store != NULL ? store_find(d->store, task->query) : EIO;
+}
+
+static void
+remove_pictures(void *arg, const char *id, int count)
+{
+	const struct disk *d = arg;
+	char name[64];
+
+	for (int i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "%s-%d.png", id, i);
+		unlinkat(d->dir_fd, name, 0);
+	}
+}
+
+static int
+retain(struct disk *d, struct disk_task *task)
+{
+	task->retention.remove = remove_pictures;
+	task->retention.arg = d;
+	return d->store != NULL ? store_retain(d->store, &task->retention, &task->more) : EIO;
+}
+
+static int (*const works[DISK_KINDS])(struct disk *d, struct disk_task *task) = {
+    [DISK_WRITE] = write_file,
+    [DISK_SWEEP] = sweep,
+    [DISK_OPEN] = open_store,
+    [DISK_COMMIT] = commit,
+    [DISK_FIND] = find,
+    [DISK_RETAIN] = retain,
+};
 
 static void *
 run(void *arg)
@@ -157,7 +201,7 @@ run(void *arg)
 			continue;
 		}
 		pthread_mutex_unlock(&d->lock);
-		task->error = perform(d, task);
+		task->error = works[task->kind](d, task);
 		pthread_mutex_lock(&d->lock);
 		STAILQ_INSERT_TAIL(&d->finished, task, link);
 		ev_async_send(d->loop, &d->wake_loop);
@@ -187,14 +231,18 @@ static void
 on_finished(struct ev_loop *loop, struct ev_async *w, int events)
 {
 	struct disk *d = w->data;
+	int64_t end_us = clock_now_us() + TURN_US;
 	struct disk_task *task;
 
-	(void)loop;
 	(void)events;
 	while ((task = take_finished(d)) != NULL) {
 		if (task->done != NULL)
 			task->done(task);
 		free(task);
+		if (clock_now_us() < end_us)
+			continue;
+		ev_async_send(loop, w); /* others have their turn first */
+		break;
 	}
 }
 
@@ -264,9 +312,27 @@ disk_free(struct disk **out)
 	ev_async_stop(d->loop, &d->wake_loop);
 	while ((task = take_first(&d->finished)) != NULL)
 		free(task);
+	store_close(&d->store);
 	close(d->dir_fd);
 	free(d);
 	*out = NULL;
+}
+
+void
+disk_open_store(struct disk *d, struct disk_opening *o)
+{
+	int error;
+
+	o->status = store_open(&d->store, o->dir, &o->report, &o->e);
+	if (o->status != 0)
+		return;
+	error = store_load(d->store, &o->start);
+	if (error == 0)
+		return;
+	o->status =
+	    err_set(&o->e, ERR_SYSTEM, "the queue in %.150s cannot be read: %s", o->dir, strerror(error));
+	store_start_clear(&o->start);
+	store_close(&d->store);
 }
 
 int

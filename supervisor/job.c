@@ -53,7 +53,8 @@ static int64_t
 queue_clock_us(const void *object)
 {
 	const struct job *job = object;
-	int64_t left_us = (int64_t)(job->queue_timeout_s * 1e6) - job->waited_us;
+	int64_t waits_us = job->queued_us > 0 ? clock_now_us() - job->queued_us : 0;
+	int64_t left_us = (int64_t)(job->queue_timeout_s * 1e6) - job->waited_us - waits_us;
 	int64_t least_us = job->attempt > 0 ? RETRY_WAIT_US : 1;
 
 	return before_deadline_us(job, left_us > least_us ? left_us : least_us);
@@ -90,6 +91,7 @@ write_clock_us(const void *object)
 
 static const struct fsm_state states[JOB_STATE_COUNT] = {
     [JOB_QUEUED] = {"queued", JOB_EVENT_QUEUE_CLOCK, queue_clock_us},
+    [JOB_CLAIMED] = {"claimed", JOB_EVENT_QUEUE_CLOCK, queue_clock_us},
     [JOB_DISPATCHED] = {"dispatched", JOB_EVENT_ACK_CLOCK, ack_clock_us},
     [JOB_RUNNING] = {"running", JOB_EVENT_EXEC_CLOCK, exec_clock_us},
     [JOB_STORED] = {"stored", JOB_EVENT_WRITE_CLOCK, write_clock_us},
@@ -232,6 +234,18 @@ do_no_answer(void *object, void *detail)
 	runner_unanswered(job->runner);
 }
 
+/* It counts before it begins: one that takes the machine down is remembered for it. */
+static void
+do_claim(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	job->attempt++;
+	job->attempt_us = 0;
+	hooks.claimed(job);
+}
+
 static void
 do_pick(void *object, void *detail)
 {
@@ -239,7 +253,18 @@ do_pick(void *object, void *detail)
 
 	(void)detail;
 	job->waited_us += clock_now_us() - job->queued_us;
-	job->attempt_us = 0;
+	job->queued_us = 0;
+}
+
+/* Nothing was begun: the runner is not there any more, or the disk did not take the note. */
+static void
+do_unclaim(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	job->attempt--;
+	hooks.requeued(job);
 }
 
 static void
@@ -255,13 +280,16 @@ do_requeue(void *object, void *detail)
 /* ---- the table of design.md section 6 */
 
 #define IN(state) FSM_BIT(JOB_##state)
+#define WAITS (IN(QUEUED) | IN(CLAIMED))
 #define HELD (IN(DISPATCHED) | IN(RUNNING))
 
 static const struct fsm_row rows[] = {
-    {IN(QUEUED), JOB_EVENT_PICKED, JOB_DISPATCHED, do_pick},
-    {IN(QUEUED), JOB_EVENT_QUEUE_CLOCK, JOB_EXPIRED, do_expire},
-    {IN(QUEUED), JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel},
-    {IN(QUEUED), JOB_EVENT_FAULT, JOB_FAILED, do_fault}, {IN(QUEUED), JOB_EVENT_EVICT, JOB_EVICTED, do_evict},
+    {IN(QUEUED), JOB_EVENT_CLAIMED, JOB_CLAIMED, do_claim},
+    {IN(QUEUED), JOB_EVENT_EVICT, JOB_EVICTED, do_evict}, {IN(QUEUED), JOB_EVENT_GIVE_UP, JOB_DEAD, do_fault},
+    {IN(CLAIMED), JOB_EVENT_PICKED, JOB_DISPATCHED, do_pick},
+    {IN(CLAIMED), JOB_EVENT_RETRY, JOB_QUEUED, do_unclaim},
+    {WAITS, JOB_EVENT_QUEUE_CLOCK, JOB_EXPIRED, do_expire},
+    {WAITS, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {WAITS, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
     {IN(DISPATCHED), JOB_EVENT_ACKNOWLEDGED, JOB_RUNNING, do_start},
     {IN(DISPATCHED), JOB_EVENT_ACK_CLOCK, JOB_DISPATCHED, do_no_answer},
     {HELD, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {HELD, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
@@ -404,15 +432,24 @@ random_seed(void)
 	return seed & UINT32_MAX; /* short enough to type again */
 }
 
-static void
-add_warnings(struct job *job, const struct api_submit *p)
+void
+job_add_warning(struct job *job, const char *text)
 {
 	int n = 0;
 
+	while (n < JOB_MAX_WARNINGS && job->warnings[n] != NULL)
+		n++;
+	if (n < JOB_MAX_WARNINGS)
+		job->warnings[n] = strdup(text); /* without memory it goes without saying */
+}
+
+static void
+add_warnings(struct job *job, const struct api_submit *p)
+{
 	if (p->has_negative_prompt && p->negative_prompt[0] != '\0')
-		job->warnings[n++] = "negative_prompt has no effect: this model runs without guidance";
+		job_add_warning(job, "negative_prompt has no effect: this model runs without guidance");
 	if (p->has_guidance && p->guidance != 0)
-		job->warnings[n++] = "guidance has no effect: this model runs without it";
+		job_add_warning(job, "guidance has no effect: this model runs without it");
 }
 
 static void
@@ -431,42 +468,52 @@ take_params(struct job *job, const struct api_submit *p, const struct conf *conf
 	job->deadline_s = p->has_deadline ? p->deadline : 0;
 	job->keep = p->has_on_disconnect ? p->on_disconnect == 1 : !p->wait;
 	job->was_waited_for = p->wait;
+	job->durable = !p->has_durable || p->durable;
 	add_warnings(job, p);
 }
 
 struct job *
-job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
+job_blank(struct daemon *d)
 {
-	static uint64_t last_number;
 	struct job *job = calloc(1, sizeof(*job));
 
 	if (job == NULL)
 		return NULL;
 	job->daemon = d;
+	job->durable = true;
+	job->told_state = JOB_STATE_COUNT;
+	job->exit_status = job->checkpoint = -1;
+	for (int i = 0; i < JOB_MAX_PICTURES; i++)
+		job->pictures[i].fd = -1;
+	ev_init(&job->timer, on_timer);
+	job->timer.data = job;
+	return job;
+}
+
+struct job *
+job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
+{
+	struct job *job = job_blank(d);
+
+	if (job == NULL)
+		return NULL;
 	job->prompt = strdup(p->prompt);
 	job->negative_prompt = strdup(p->has_negative_prompt ? p->negative_prompt : "");
 	if (job->prompt == NULL || job->negative_prompt == NULL) {
-		free(job->prompt);
-		free(job->negative_prompt);
-		free(job);
+		job_free(&job);
 		return NULL;
 	}
-	for (int i = 0; i < JOB_MAX_PICTURES; i++)
-		job->pictures[i].fd = -1;
-	job->number = ++last_number;
+	job->number = daemon_next_number(d);
 	job->uid = uid;
 	if (p->has_client)
 		snprintf(job->client, sizeof(job->client), "%s", p->client);
 	else
 		snprintf(job->client, sizeof(job->client), "uid:%d", (int)uid);
 	job->pid = pid;
-	job->exit_status = job->checkpoint = -1;
 	job->submitted_us = job->queued_us = clock_now_us();
 	job->submitted_wall_us = clock_wall_us();
 	id_make(job->id);
 	take_params(job, p, daemon_conf(d));
-	ev_init(&job->timer, on_timer);
-	job->timer.data = job;
 	fsm_init(&job->fsm, &job_kind, job, JOB_QUEUED);
 	return job;
 }
@@ -517,6 +564,8 @@ job_free(struct job **out)
 			close(job->pictures[i].fd);
 	}
 	job_drop_checkpoint(job);
+	for (int i = 0; i < JOB_MAX_WARNINGS; i++)
+		free(job->warnings[i]);
 	free(job->prompt);
 	free(job->negative_prompt);
 	free(job->log_tail);

@@ -22,6 +22,7 @@
 #include "ipc/shm.h"
 #include "supervisor/fair.h"
 #include "supervisor/id.h"
+#include "supervisor/store.h"
 
 struct daemon;
 struct runner;
@@ -31,6 +32,7 @@ enum job_class { CLASS_HIGH, CLASS_NORMAL, CLASS_LOW, CLASS_COUNT };
 /* JOB_STATE(NAME, "name"); the order of api.def's filter words does not matter. Final ones come last. */
 #define JOB_STATES(JOB_STATE) \
 	JOB_STATE(QUEUED, "queued") \
+	JOB_STATE(CLAIMED, "claimed") \
 	JOB_STATE(DISPATCHED, "dispatched") \
 	JOB_STATE(RUNNING, "running") \
 	JOB_STATE(STORED, "stored") \
@@ -51,7 +53,8 @@ enum job_state {
 };
 
 #define JOB_EVENTS(JOB_EVENT) \
-	JOB_EVENT(PICKED) /* a runner takes it */ \
+	JOB_EVENT(CLAIMED) /* a runner has a place for it; the attempt is being written down */ \
+	JOB_EVENT(PICKED)  /* it is, and the runner takes the job */ \
 	JOB_EVENT(ACKNOWLEDGED) \
 	JOB_EVENT(ADVANCED) /* a step or a stage */ \
 	JOB_EVENT(RESULT)   /* all pictures are here */ \
@@ -86,10 +89,18 @@ struct job {
 	bool in_queue;
 	int place;		   /* in the order that was looked at last */
 	double charged_s;	   /* device seconds that its client was charged for the present attempt */
-	TAILQ_ENTRY(job) all_link; /* of all jobs that are kept, oldest first */
+	TAILQ_ENTRY(job) all_link; /* of all that are in memory, oldest first */
 	struct daemon *daemon;
-	uint64_t number; /* for runners; never used again */
+	uint64_t number; /* for runners and the store; never used again */
 	char id[ID_SIZE];
+
+	/* what the store has of it: daemon_store.c's */
+	TAILQ_ENTRY(job) unsaved_link;
+	bool unsaved, in_batch;		  /* waits for the next transaction; is in the present one */
+	int64_t revision, saved_revision; /* of what is to be written, and of what is; 0: nothing yet */
+	enum job_state told_state;	  /* of its last event; JOB_STATE_COUNT: there was none */
+	bool durable;			  /* survives a restart */
+	bool refused;			  /* it could not be written: it never was accepted */
 
 	/* what was asked for */
 	char *prompt, *negative_prompt;
@@ -97,7 +108,10 @@ struct job {
 	int width, height;			    /* 0: the model's own, resolved when it is dispatched */
 	int steps, count;
 	uint64_t seed;
-	bool truncate, keep; /* keep: goes on when its client goes away */
+	bool truncate, keep;	 /* keep: goes on when its client goes away */
+	char key[STORE_KEY];	 /* of idempotency, with its client; "": none */
+	char group[STORE_GROUP]; /* "": none */
+	uint64_t request_hash;	 /* of what was asked for, if there is a key */
 	enum job_class class;
 	uid_t uid;
 	pid_t pid;				/* of the client */
@@ -105,11 +119,12 @@ struct job {
 	double cost_s;				/* predicted device seconds */
 	double queue_timeout_s, exec_timeout_s; /* exec 0: the runner's */
 	double deadline_s;			/* from its submission; 0: none */
-	const char *warnings[JOB_MAX_WARNINGS];
+	char *warnings[JOB_MAX_WARNINGS];	/* owned */
 
 	/* where it stands */
 	struct fsm fsm;
 	struct ev_timer timer;
+	struct runner *promised;      /* while CLAIMED: keeps a place for it */
 	struct runner *runner;	      /* while DISPATCHED or RUNNING */
 	uint32_t attempt, generation; /* with its number, the fence */
 	int checkpoint;		      /* memfd of its steps, kept over attempts; -1: none */
@@ -117,12 +132,13 @@ struct job {
 	bool told_start; /* this attempt has said where it begins */
 	int resumed, steps_saved;
 	int blamed_deaths, memory_deaths;
+	int lost;	       /* attempts that ended with zitd itself */
 	bool alone, fresh;     /* wants a runner for itself; one that has done nothing yet */
 	int64_t not_before_us; /* when it may run again; 0: at once */
 	enum stage stage;
 	uint32_t picture, step;
 	int64_t submitted_us, submitted_wall_us, started_us, ended_us; /* started 0: never ran */
-	int64_t queued_us, waited_us; /* in the queue since; in it before that */
+	int64_t queued_us, waited_us; /* in the queue since, 0: it is not; in it before that */
 	int64_t attempt_us;	      /* when the present attempt began; 0: it has not */
 	struct picture pictures[JOB_MAX_PICTURES];
 	int picture_count, unwritten;
@@ -144,6 +160,7 @@ struct job {
 struct job_hooks {
 	void (*advanced)(struct job *job); /* progress worth telling */
 	void (*ended)(struct job *job);	   /* reached a final state: exactly once a job */
+	void (*claimed)(struct job *job);  /* its attempt is to be written down */
 	void (*requeued)(struct job *job); /* back to the front of its line */
 	void (*overdue)(struct job *job);  /* cancelled or overran: its runner no longer holds it */
 };
@@ -152,6 +169,9 @@ void job_set_hooks(const struct job_hooks *hooks);
 /* From a submit's parameters; defaults from the daemon's configuration; QUEUED, its clock running. NULL: no
  * memory. */
 struct job *job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid);
+/* One without content and state, for job_from_row. NULL: no memory. */
+struct job *job_blank(struct daemon *d);
+void job_add_warning(struct job *job, const char *text); /* copied; beyond JOB_MAX_WARNINGS it is dropped */
 /* What was asked for, to be asked again with the same seed; strings are the job's. */
 struct api_submit job_request(const struct job *job);
 void job_free(struct job **job); /* closes what it holds; it must be in no line */

@@ -1,52 +1,39 @@
 /*
- * What the methods of the public socket do, one handler for each row of api.def, and the answers that come
- * later.
- *
- * A handler returns the result, or NULL after filling *e, or NULL with *e left empty when the answer comes
- * later: then it has left a waiter at the job.
+ * What the methods of the public socket do, one handler for each row of api.def.
  */
 #include "supervisor/methods.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ipc/api.h"
+#include "ipc/clock.h"
+#include "ipc/hash.h"
 #include "ipc/log.h"
+#include "supervisor/call.h"
 #include "supervisor/client.h"
 #include "supervisor/daemon.h"
+#include "supervisor/events.h"
+#include "supervisor/lookup.h"
 #include "supervisor/runner.h"
+#include "supervisor/waiters.h"
 
-enum deliver { DELIVER_PATH, DELIVER_BASE64, DELIVER_FD }; /* order of api.def */
+#define KEY_LIFE_US (24 * 3600 * INT64_C(1000000)) /* of an idempotency key, from its job's end */
 
-/* Somebody who waits for the end of a job. */
-struct waiter {
-	TAILQ_ENTRY(waiter) link;
-	struct client *client;
-	struct job *job;
-	json_t *id; /* of the request */
-	enum deliver deliver;
-	bool events;
-	uint64_t told; /* the pass of methods_job_advanced that told it last */
-	bool owner;    /* it submitted the job, which ends with it unless it is to be kept */
-};
-
-static TAILQ_HEAD(, waiter) waiters = TAILQ_HEAD_INITIALIZER(waiters);
-
-/* A request being handled. */
-struct call {
-	struct daemon *daemon;
-	struct client *client;
-	struct api_request *request;
-	struct err e;
-	json_t *data; /* details of the error, or NULL */
-	struct attachment attachment;
-};
+void
+methods_client_gone(struct client *c)
+{
+	lookups_client_gone(c);
+	events_client_gone(c);
+	waiters_client_gone(c);
+}
 
 /* ---- records */
 
-static json_t *
-record_of(struct daemon *d, const struct job *job)
+json_t *
+call_record(struct daemon *d, const struct job *job)
 {
 	struct outlook outlook = daemon_outlook(d, job);
 
@@ -79,8 +66,8 @@ attach_pictures(const struct daemon *d, const struct job *job, json_t *pictures,
 	a->inline_base64 = deliver == DELIVER_BASE64;
 }
 
-static json_t *
-final_record(const struct daemon *d, const struct job *job, enum deliver deliver, struct attachment *a)
+json_t *
+call_final_record(const struct daemon *d, const struct job *job, enum deliver deliver, struct attachment *a)
 {
 	json_t *record = job_record(job, NULL);
 	json_t *pictures = json_object_get(json_object_get(record, "result"), "pictures");
@@ -91,156 +78,28 @@ final_record(const struct daemon *d, const struct job *job, enum deliver deliver
 	return record;
 }
 
-/* ---- waiting */
-
-/* Descriptors that its answer may need. */
-static int
-waiter_fds(const struct waiter *w)
-{
-	return w->deliver != DELIVER_PATH ? w->job->count : 0;
-}
-
-/* NULL after filling the call's error. */
-static struct waiter *
-add_waiter(struct call *call, struct job *job, bool events, int deliver, bool owner)
-{
-	struct waiter *w = calloc(1, sizeof(*w));
-
-	if (w == NULL) {
-		err_set(&call->e, ERR_SYSTEM, "out of memory");
-		return NULL;
-	}
-	w->client = call->client;
-	w->job = job;
-	w->id = json_incref(call->request->id);
-	w->deliver = (enum deliver)deliver;
-	w->events = events;
-	w->owner = owner;
-	job->was_waited_for = true;
-	TAILQ_INSERT_TAIL(&waiters, w, link);
-	client_hold(call->client, waiter_fds(w));
-	return w;
-}
-
-static void
-remove_waiter(struct waiter *w)
-{
-	TAILQ_REMOVE(&waiters, w, link);
-	json_decref(w->id);
-	free(w);
-}
-
-static void
-send_event(const struct waiter *w, const struct job *job)
-{
-	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i}", "job", job->id, "state",
-	    job_state_name(job), "stage", stage_name(job->stage), "step", (int)job->step, "steps", job->steps,
-	    "picture", (int)job->picture);
-
-	if (job->in_queue)
-		json_object_set_new(params, "position", json_integer(daemon_position(job->daemon, job)));
-	client_send(w->client, api_event(params), NULL);
-}
-
-/* Sending may end clients, and their waiters with them: so no walk holds a waiter across it, each looks anew.
- */
-static struct waiter *
-next_to_tell(const struct job *job, uint64_t pass)
-{
-	struct waiter *w;
-
-	TAILQ_FOREACH(w, &waiters, link)
-	{
-		if (w->job == job && w->events && w->told != pass)
-			return w;
-	}
-	return NULL;
-}
-
-static struct waiter *
-next_of_job(const struct job *job)
-{
-	struct waiter *w;
-
-	TAILQ_FOREACH(w, &waiters, link)
-	{
-		if (w->job == job)
-			return w;
-	}
-	return NULL;
-}
-
-static struct waiter *
-next_of_client(const struct client *c)
-{
-	struct waiter *w;
-
-	TAILQ_FOREACH(w, &waiters, link)
-	{
-		if (w->client == c)
-			return w;
-	}
-	return NULL;
-}
-
 void
-methods_job_advanced(struct job *job)
+call_drop_result(json_t *result, struct attachment *a)
 {
-	static uint64_t pass;
-	struct waiter *w;
-
-	pass++;
-	while ((w = next_to_tell(job, pass)) != NULL) {
-		w->told = pass;
-		if (!client_is_behind(w->client))
-			send_event(w, job);
-	}
-}
-
-void
-methods_job_ended(struct job *job)
-{
-	struct waiter *w;
-
-	while ((w = next_of_job(job)) != NULL) {
-		struct client *client = w->client;
-		struct attachment attachment;
-		json_t *reply = api_reply(w->id, final_record(job->daemon, job, w->deliver, &attachment));
-		int fds = waiter_fds(w);
-
-		remove_waiter(w);
-		client_answer(client, fds, reply, &attachment);
-	}
-}
-
-void
-methods_client_gone(struct client *c)
-{
-	struct waiter *w;
-
-	while ((w = next_of_client(c)) != NULL) {
-		struct job *job = w->job;
-		bool ends = w->owner && !job->keep && !job_is_final(job);
-
-		remove_waiter(w);
-		if (!ends)
-			continue;
-		log_info("job %s: its client went away", job->id);
-		job_event(job, JOB_EVENT_CANCEL);
-	}
+	json_decref(result);
+	for (int i = 0; i < a->count; i++)
+		close(a->fds[i]);
 }
 
 /* ---- finding jobs */
 
+/* The one job that was asked for, or NULL after filling the call's error. */
 static struct job *
-find_job(struct call *call, const char *id)
+the_job(struct call *call, const struct found *found, const char *id)
 {
-	struct job *job = daemon_find_job(call->daemon, id);
-
-	if (job == NULL)
+	if (found->job != NULL)
+		return found->job;
+	if (found->damaged)
+		err_set(&call->e, ERR_DAMAGED_JOB, "the record of job %.64s is damaged on disk", id);
+	else
 		err_set(
 		    &call->e, ERR_UNKNOWN_JOB, "there is no job %.64s; 'zitctl queue' lists the jobs", id);
-	return job;
+	return NULL;
 }
 
 static bool
@@ -250,155 +109,345 @@ may_touch(const struct call *call, const struct job *job)
 	       daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client));
 }
 
+static bool
+may_touch_or_complain(struct call *call, const struct job *job)
+{
+	if (may_touch(call, job))
+		return true;
+	err_set(&call->e, ERR_NOT_PERMITTED, "job %s is another user's", job->id);
+	return false;
+}
+
 /* ---- the methods */
+
+/* What was asked for, whatever way the answer comes. */
+static uint64_t
+hash_request(const struct call *call)
+{
+	static const char *const ways[] = {
+	    "wait", "events", "deliver", "on_disconnect", "idempotency_key", "durable"};
+	json_t *asked = json_copy(json_object_get(call->request->json, "params"));
+	uint64_t hash;
+	char *text;
+
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+		json_object_del(asked, ways[i]);
+	text = json_dumps(asked, JSON_COMPACT | JSON_SORT_KEYS);
+	hash = text != NULL ? hash_bytes(HASH_START, text, strlen(text)) >> 1
+			    : 0; /* JSON's integers have a sign */
+	free(text);
+	json_decref(asked);
+	return hash;
+}
+
+/* Keys of one client are not another's. */
+static void
+full_key(const struct call *call, char out[STORE_KEY])
+{
+	const struct api_submit *p = &call->request->submit;
+
+	snprintf(out, STORE_KEY, "%d/%s/%s", (int)client_uid(call->client), p->has_client ? p->client : "",
+	    p->idempotency_key);
+}
+
+/* The answer about a job that is there, new or by its key. */
+static json_t *
+answer_submit(struct call *call, struct job *job, bool owner)
+{
+	const struct api_submit *p = &call->request->submit;
+	const struct waiter_wishes wishes = {
+	    p->wait ? UNTIL_ENDED : UNTIL_SAVED, (enum deliver)p->deliver, p->wait && p->events, owner};
+
+	if (job_is_final(job) && p->wait)
+		return call_final_record(call->daemon, job, wishes.deliver, &call->attachment);
+	if (job_is_final(job))
+		return call_record(call->daemon, job);
+	if (!waiters_add(call, job, &wishes) && owner)
+		job_event(job, JOB_EVENT_CANCEL);
+	return NULL;
+}
+
+static json_t *
+submit_new(struct call *call)
+{
+	struct job *job = daemon_admit(call->daemon, &call->request->submit, client_uid(call->client),
+	    client_pid(call->client), false, &call->e, &call->data);
+
+	if (job == NULL)
+		return NULL;
+	if (call->request->submit.has_idempotency_key) {
+		full_key(call, job->key);
+		job->request_hash = hash_request(call);
+	}
+	return answer_submit(call, job, true);
+}
+
+static json_t *
+submit_keyed(struct call *call, const struct found *found, int count)
+{
+	char key[STORE_KEY];
+	struct job *job;
+
+	full_key(call, key);
+	job = daemon_find_key(call->daemon, key);
+	if (job == NULL && count > 0)
+		job = found[0].job;
+	if (job == NULL)
+		return submit_new(call);
+	if (job->request_hash == hash_request(call))
+		return answer_submit(call, job, false);
+	call->data = json_pack("{s:s}", "job", job->id);
+	err_set(&call->e, ERR_ID_CONFLICT,
+	    "idempotency_key '%.64s' was used for job %s, which asked for something else; use a new one",
+	    call->request->submit.idempotency_key, job->id);
+	return NULL;
+}
+
+static json_t *
+look_up_key(struct call *call)
+{
+	char key[STORE_KEY];
+	struct store_query q = {.wanted = STORE_KEYED, .since_us = clock_wall_us() - KEY_LIFE_US};
+
+	full_key(call, key);
+	q.texts = calloc(1, sizeof(char *));
+	if (q.texts != NULL)
+		q.texts[0] = strdup(key);
+	q.text_count = q.texts != NULL && q.texts[0] != NULL;
+	if (q.text_count == 1)
+		return lookup_query(call, &q, submit_keyed);
+	store_query_clear(&q);
+	err_set(&call->e, ERR_SYSTEM, "out of memory");
+	return NULL;
+}
 
 static json_t *
 method_submit(struct call *call)
 {
 	const struct api_submit *p = &call->request->submit;
-	struct waiter *waiter;
-	struct job *job;
 
 	if (p->has_client &&
-	    !daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client))) {
+	    !daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client)))
 		err_set(&call->e, ERR_NOT_PERMITTED, "client is for administrators; leave it out");
-		return NULL;
-	}
-	job = daemon_admit(call->daemon, p, client_uid(call->client), client_pid(call->client), false,
-	    &call->e, &call->data);
-	if (job == NULL)
-		return NULL;
-	if (!p->wait)
-		return record_of(call->daemon, job);
-	waiter = add_waiter(call, job, p->events, p->deliver, true);
-	if (waiter == NULL)
-		job_event(job, JOB_EVENT_CANCEL);
-	else if (p->events)
-		send_event(waiter, job); /* tells the id, which a client that is interrupted needs */
+	else if (p->has_durable && !p->durable && !p->wait)
+		err_set(&call->e, ERR_INVALID_PARAM,
+		    "durable: false needs wait: a job that nobody waits for has to survive");
+	else
+		return p->has_idempotency_key ? look_up_key(call) : submit_new(call);
+	return NULL;
+}
+
+static json_t *
+wait_found(struct call *call, const struct found *found, int count)
+{
+	const struct api_wait *p = &call->request->wait;
+	const struct waiter_wishes wishes = {UNTIL_ENDED, (enum deliver)p->deliver, p->events, false};
+	struct job *job = the_job(call, found, p->job);
+
+	(void)count;
+	if (job != NULL && job_is_final(job))
+		return call_final_record(call->daemon, job, wishes.deliver, &call->attachment);
+	if (job != NULL)
+		waiters_add(call, job, &wishes);
 	return NULL;
 }
 
 static json_t *
 method_wait(struct call *call)
 {
-	const struct api_wait *p = &call->request->wait;
-	struct job *job = find_job(call, p->job);
+	return lookup_id(call, call->request->wait.job, wait_found);
+}
 
-	if (job == NULL)
-		return NULL;
-	if (job_is_final(job))
-		return final_record(call->daemon, job, (enum deliver)p->deliver, &call->attachment);
-	add_waiter(call, job, p->events, p->deliver, false);
-	return NULL;
+static json_t *
+get_found(struct call *call, const struct found *found, int count)
+{
+	struct job *job = the_job(call, found, call->request->get.job);
+
+	(void)count;
+	return job != NULL ? call_record(call->daemon, job) : NULL;
 }
 
 static json_t *
 method_get(struct call *call)
 {
-	struct job *job = find_job(call, call->request->get.job);
+	return lookup_id(call, call->request->get.job, get_found);
+}
 
-	return job != NULL ? record_of(call->daemon, job) : NULL;
+/* ---- lists */
+
+enum list_state { LIST_ALL, LIST_WAITING, LIST_RUNNING, LIST_FINAL }; /* order of api.def */
+
+static json_t *
+records_of(const struct found *found, int count, json_t *list, int64_t limit)
+{
+	for (int i = 0; i < count && (int64_t)json_array_size(list) < limit; i++) {
+		if (found[i].job != NULL)
+			json_array_append_new(list, job_record(found[i].job, NULL));
+	}
+	return list;
+}
+
+/* Running ones, then those that wait, in their order. */
+static json_t *
+list_open(struct call *call, enum list_state state, int64_t limit)
+{
+	struct daemon *d = call->daemon;
+	json_t *list = json_array();
+	struct job *job = NULL;
+
+	while (state != LIST_WAITING && (job = daemon_next_job(d, job)) != NULL) {
+		if (!job_is_final(job) && !job->in_queue && (int64_t)json_array_size(list) < limit)
+			json_array_append_new(list, call_record(d, job));
+	}
+	while (state != LIST_RUNNING && (job = daemon_next_queued(d, job)) != NULL) {
+		if ((int64_t)json_array_size(list) < limit)
+			json_array_append_new(list, call_record(d, job));
+	}
+	return list;
+}
+
+static int64_t
+list_limit(const struct call *call)
+{
+	return call->request->list.has_limit ? call->request->list.limit : 100;
+}
+
+/* "before" leads on to the next page: an id whose job is in the store. */
+static json_t *
+list_found(struct call *call, const struct found *found, int count)
+{
+	const struct api_list *p = &call->request->list;
+	bool first_page = !p->has_before && p->state != LIST_FINAL;
+	json_t *list = first_page ? list_open(call, LIST_ALL, list_limit(call)) : json_array();
+
+	return json_pack("{s:o}", "jobs", records_of(found, count, list, list_limit(call)));
+}
+
+static json_t *
+list_ended(struct call *call, uint64_t below)
+{
+	struct store_query q = {.wanted = STORE_ENDED, .limit = (int)list_limit(call), .below = below};
+
+	return lookup_query(call, &q, list_found);
+}
+
+static json_t *
+list_before(struct call *call, const struct found *found, int count)
+{
+	struct job *job = the_job(call, found, call->request->list.before);
+
+	(void)count;
+	return job != NULL ? list_ended(call, job->number) : NULL;
 }
 
 static json_t *
 method_list(struct call *call)
 {
-	enum { ALL, WAITING, RUNNING, FINAL };
 	const struct api_list *p = &call->request->list;
-	int64_t limit = p->has_limit ? p->limit : 100;
-	json_t *jobs = json_array();
 
-	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL && limit > 0;
-	     job = daemon_next_job(call->daemon, job)) {
-		int kind = job_is_final(job) ? FINAL : job->in_queue ? WAITING : RUNNING;
-		if (p->state != ALL && p->state != kind)
-			continue;
-		json_array_append_new(jobs, record_of(call->daemon, job));
-		limit--;
-	}
-	return json_pack("{s:o}", "jobs", jobs);
+	if (p->state == LIST_WAITING || p->state == LIST_RUNNING)
+		return json_pack(
+		    "{s:o}", "jobs", list_open(call, (enum list_state)p->state, list_limit(call)));
+	return p->has_before ? lookup_id(call, p->before, list_before) : list_ended(call, 0);
 }
 
 static json_t *
 method_queue(struct call *call)
 {
-	json_t *jobs = json_array();
-
-	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL;
-	     job = daemon_next_job(call->daemon, job)) {
-		if (!job_is_final(job) && !job->in_queue)
-			json_array_append_new(jobs, job_record(job, NULL));
-	}
-	for (struct job *job = daemon_next_queued(call->daemon, NULL); job != NULL;
-	     job = daemon_next_queued(call->daemon, job))
-		json_array_append_new(jobs, record_of(call->daemon, job));
-	return json_pack("{s:o}", "jobs", jobs);
+	return json_pack("{s:o}", "jobs", list_open(call, LIST_ALL, INT64_MAX));
 }
 
 static json_t *
-method_result(struct call *call)
+method_subscribe(struct call *call)
 {
-	const struct api_result *p = &call->request->result;
-	struct job *job = find_job(call, p->job);
-	json_t *record, *picture, *alone;
-	int index = (int)p->picture;
+	const struct api_subscribe *p = &call->request->subscribe;
+	int64_t last = daemon_last_event(call->daemon), after = p->has_seq ? p->seq : last;
 
-	if (job == NULL)
-		return NULL;
-	if (job->expired || job_state(job) != JOB_DONE || index >= job->picture_count) {
-		enum err_code code = job->expired	  ? ERR_EXPIRED_JOB
-				     : !job_is_final(job) ? ERR_NOT_READY
-							  : ERR_INVALID_PARAM;
-		err_set(&call->e, code, "job %s is %s and has no picture %d to give", job->id,
-		    job->expired ? "past its retention" : job_state_name(job), index);
+	if (after > last) {
+		err_set(&call->e, ERR_INVALID_PARAM, "seq %lld is not yet given: the newest event is %lld",
+		    (long long)after, (long long)last);
 		return NULL;
 	}
-	record = job_record(job, NULL);
-	picture =
-	    json_array_get(json_object_get(json_object_get(record, "result"), "pictures"), (size_t)index);
-	alone = json_pack("[O]", picture);
-	attach_pictures(call->daemon, job, alone, index, index, (enum deliver)p->deliver, &call->attachment);
-	json_incref(picture);
+	if (!events_subscribe(call, p->has_job ? p->job : "", after, last))
+		return NULL;
+	return json_pack("{s:I, s:I}", "after", (json_int_t)after, "newest", (json_int_t)last);
+}
+
+/* ---- one job */
+
+static json_t *
+picture_of(struct call *call, const struct job *job, int index)
+{
+	json_t *record = job_record(job, NULL);
+	json_t *all = json_object_get(json_object_get(record, "result"), "pictures");
+	json_t *picture = json_incref(json_array_get(all, (size_t)index)), *alone = json_pack("[O]", picture);
+
+	attach_pictures(call->daemon, job, alone, index, index, (enum deliver)call->request->result.deliver,
+	    &call->attachment);
 	json_decref(alone);
 	json_decref(record);
 	return picture;
 }
 
-/* All ids are looked at before any job is touched, so that a wrong one changes nothing. */
+/* What is known of a job whose pictures are gone goes with the error. */
 static json_t *
-method_cancel(struct call *call)
+result_found(struct call *call, const struct found *found, int count)
 {
-	const json_t *given = call->request->cancel.job;
-	json_t *ids = json_is_array(given) ? json_incref((json_t *)given) : json_pack("[O]", given);
-	json_t *records = json_array();
-	size_t i;
-	json_t *id;
+	const struct api_result *p = &call->request->result;
+	struct job *job = the_job(call, found, p->job);
+	int index = (int)p->picture;
 
-	json_array_foreach(ids, i, id)
-	{
-		struct job *job = find_job(call, json_string_value(id));
-		if (job != NULL && may_touch(call, job))
-			continue;
-		if (job != NULL)
-			err_set(&call->e, ERR_NOT_PERMITTED, "job %s is another user's", job->id);
-		break;
-	}
-	json_array_foreach(ids, i, id)
-	{
-		struct job *job = call->e.code == ERR_NONE ? find_job(call, json_string_value(id)) : NULL;
-		if (job == NULL)
-			break;
-		if (!job_is_final(job))
-			job_event(job, JOB_EVENT_CANCEL);
-		json_array_append_new(records, record_of(call->daemon, job));
-	}
-	json_decref(ids);
-	if (call->e.code != ERR_NONE) {
-		json_decref(records);
+	(void)count;
+	if (job == NULL)
 		return NULL;
+	if (job_state(job) == JOB_DONE && !job->expired && index < job->picture_count)
+		return picture_of(call, job, index);
+	if (job->expired)
+		call->data = json_pack("{s:o}", "record", job_record(job, NULL));
+	err_set(&call->e,
+	    job->expired	 ? ERR_EXPIRED_JOB
+	    : !job_is_final(job) ? ERR_NOT_READY
+				 : ERR_INVALID_PARAM,
+	    "job %s is %s and has no picture %d to give", job->id,
+	    job->expired ? "past its retention" : job_state_name(job), index);
+	return NULL;
+}
+
+static json_t *
+method_result(struct call *call)
+{
+	return lookup_id(call, call->request->result.job, result_found);
+}
+
+/* All are looked at before any is touched, so that a wrong one changes nothing. */
+static json_t *
+cancel_found(struct call *call, const struct found *found, int count)
+{
+	const json_t *ids = call->request->cancel.job;
+	json_t *records;
+
+	for (int i = 0; i < count; i++) {
+		const json_t *id = json_is_array(ids) ? json_array_get(ids, (size_t)i) : ids;
+		struct job *job = the_job(call, &found[i], json_string_value(id));
+		if (job == NULL || !may_touch_or_complain(call, job))
+			return NULL;
+	}
+	records = json_array();
+	for (int i = 0; i < count; i++) {
+		if (!job_is_final(found[i].job))
+			job_event(found[i].job, JOB_EVENT_CANCEL);
+		json_array_append_new(records, call_record(call->daemon, found[i].job));
 	}
 	return json_pack("{s:o}", "jobs", records);
 }
+
+static json_t *
+method_cancel(struct call *call)
+{
+	return lookup_ids(call, call->request->cancel.job, cancel_found);
+}
+
+/* ---- the service */
 
 static json_t *
 method_status(struct call *call)
@@ -461,46 +510,79 @@ method_resume(struct call *call)
 	return order_runners(call, call->request->resume.runner, runner_resume);
 }
 
+/* ---- dead letters */
+
+enum { MAX_DEAD_LISTED = 1000 };
+
+static json_t *
+dead_found(struct call *call, const struct found *found, int count)
+{
+	(void)call;
+	return json_pack("{s:o}", "jobs", records_of(found, count, json_array(), MAX_DEAD_LISTED));
+}
+
 static json_t *
 method_dead(struct call *call)
 {
-	return json_pack("{s:o}", "jobs", daemon_dead_letters(call->daemon));
+	struct store_query q = {.wanted = STORE_DEAD, .limit = MAX_DEAD_LISTED};
+
+	return lookup_query(call, &q, dead_found);
 }
 
 /* The dead letter if the client may touch it, else NULL with the error. */
 static struct job *
-own_dead_letter(struct call *call, const char *id)
+own_dead_letter(struct call *call, const struct found *found, const char *id)
 {
-	struct job *dead = daemon_find_dead(call->daemon, id, &call->e);
+	struct job *dead = the_job(call, found, id);
 
-	if (dead == NULL || may_touch(call, dead))
+	if (dead == NULL || !may_touch_or_complain(call, dead))
+		return NULL;
+	if (job_state(dead) == JOB_DEAD)
 		return dead;
-	err_set(&call->e, ERR_NOT_PERMITTED, "job %s is another user's", dead->id);
+	err_set(&call->e, ERR_INVALID_PARAM, "job %s is %s, no dead letter; 'zitctl dead list' lists those",
+	    dead->id, job_state_name(dead));
+	return NULL;
+}
+
+static json_t *
+retry_found(struct call *call, const struct found *found, int count)
+{
+	struct job *dead = own_dead_letter(call, found, call->request->retry.job), *job = NULL;
+	const struct waiter_wishes wishes = {.until = UNTIL_SAVED};
+	bool admin = daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client));
+
+	(void)count;
+	if (dead != NULL)
+		job = daemon_retry(call->daemon, dead, admin, &call->e, &call->data);
+	if (job != NULL)
+		waiters_add(call, job, &wishes);
 	return NULL;
 }
 
 static json_t *
 method_retry(struct call *call)
 {
-	struct job *dead = own_dead_letter(call, call->request->retry.job), *job = NULL;
-	bool admin = daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client));
-
-	if (dead != NULL)
-		job = daemon_retry(call->daemon, dead, admin, &call->e, &call->data);
-	return job != NULL ? record_of(call->daemon, job) : NULL;
+	return lookup_id(call, call->request->retry.job, retry_found);
 }
 
 static json_t *
-method_drop(struct call *call)
+drop_found(struct call *call, const struct found *found, int count)
 {
-	struct job *dead = own_dead_letter(call, call->request->drop.job);
+	struct job *dead = own_dead_letter(call, found, call->request->drop.job);
 	json_t *record;
 
+	(void)count;
 	if (dead == NULL)
 		return NULL;
 	record = job_record(dead, NULL);
 	daemon_drop_dead(call->daemon, dead);
 	return record;
+}
+
+static json_t *
+method_drop(struct call *call)
+{
+	return lookup_id(call, call->request->drop.job, drop_found);
 }
 
 static json_t *
@@ -523,12 +605,19 @@ answer_error(struct client *c, json_t *id, const struct err *e, const char *para
 	client_send(c, api_error(id, e, param, data), NULL);
 }
 
-static void
-drop_result(json_t *result, const struct attachment *a)
+void
+methods_answer_later(struct call *call, json_t *result)
 {
-	json_decref(result);
-	for (int i = 0; i < a->count; i++)
-		close(a->fds[i]);
+	json_t *id = call->request->id, *message = NULL;
+
+	if (result != NULL && id == NULL) {
+		call_drop_result(result, &call->attachment);
+		call->attachment = (struct attachment){0};
+	} else if (result != NULL)
+		message = api_reply(id, result);
+	else if (call->e.code != ERR_NONE)
+		message = api_error(id, &call->e, NULL, call->data);
+	client_answer_lookup(call->client, message, &call->attachment);
 }
 
 /* A notification, a request without id, is done and not answered. */
@@ -545,7 +634,7 @@ handle(struct client *c, struct api_request *r)
 	else
 		result = handlers[r->method](&call);
 	if (result != NULL && r->id == NULL)
-		drop_result(result, &call.attachment);
+		call_drop_result(result, &call.attachment);
 	else if (result != NULL)
 		client_send(c, api_reply(r->id, result), &call.attachment);
 	else if (call.e.code != ERR_NONE)

@@ -6,28 +6,19 @@
 #include <stddef.h>
 #include <string.h>
 
-/* FNV-1a, 64 bits. A collision refuses an innocent request for a while; one in 2^64. */
-static uint64_t
-mix(uint64_t hash, const void *bytes, size_t count)
-{
-	const uint8_t *p = bytes;
-
-	for (size_t i = 0; i < count; i++)
-		hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
-	return hash;
-}
+#include "ipc/hash.h"
 
 uint64_t
 quarantine_fingerprint(const struct api_submit *p)
 {
 	const int64_t numbers[] = {p->has_width ? p->width : 0, p->has_height ? p->height : 0,
 	    p->has_steps ? p->steps : 0, p->truncate};
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+	uint64_t hash = HASH_START; /* a collision refuses an innocent request for a while; one in 2^64 */
 
-	hash = mix(hash, p->prompt, strlen(p->prompt) + 1);
+	hash = hash_bytes(hash, p->prompt, strlen(p->prompt) + 1);
 	if (p->has_negative_prompt)
-		hash = mix(hash, p->negative_prompt, strlen(p->negative_prompt) + 1);
-	return mix(hash, numbers, sizeof(numbers));
+		hash = hash_bytes(hash, p->negative_prompt, strlen(p->negative_prompt) + 1);
+	return hash_bytes(hash, numbers, sizeof(numbers));
 }
 
 /* Its index, or -1. */

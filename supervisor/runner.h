@@ -98,8 +98,14 @@ const struct runner_limits *runner_limits(const struct runner *r); /* NULL: it n
 
 /* Whether it takes this job now: it has room, and nobody who must be alone would have company. */
 bool runner_can_take(const struct runner *r, const struct job *job);
-/* Gives it the job. false: there is no memory for its checkpoint; nothing has changed. */
-bool runner_dispatch(struct runner *r, struct job *job);
+/* Keeps a place for the job, which it can take. false: there is no memory for its checkpoint; nothing has
+ * changed. */
+bool runner_promise(struct runner *r, struct job *job);
+void runner_unpromise(struct job *job); /* it does not need that place any more */
+/* Whether it keeps a place for a job that wants it to itself. */
+bool runner_awaits_loner(const struct runner *r);
+/* Gives it the job that it has promised a place, and that it can take. */
+void runner_dispatch(struct runner *r, struct job *job);
 /* The job is not its any more: cancelled or overdue. It is told to stop, and made to. */
 void runner_drop_job(struct runner *r, struct job *job);
 /* It did not acknowledge the job in time: it hangs. */

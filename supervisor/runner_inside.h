@@ -65,7 +65,8 @@ struct runner {
 
 	/* its jobs */
 	struct held held[RUNNER_MAX_HELD];
-	int jobs_taken; /* by this process */
+	int promised, promised_loners; /* places kept for jobs whose attempt is being written down */
+	int jobs_taken;		       /* by this process */
 	int64_t dispatched_us, advanced_us, slowest_step_us;
 
 	/* what it said of itself when it was ready */

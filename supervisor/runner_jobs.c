@@ -142,15 +142,48 @@ holds_loner(const struct runner *r)
 bool
 runner_can_take(const struct runner *r, const struct job *job)
 {
+	int promised = r->promised - (job->promised == r);
+	int loners = r->promised_loners - (job->promised == r && job->alone);
+
 	if ((r->fsm.state != RUNNER_IDLE && r->fsm.state != RUNNER_BUSY) || r->draining ||
 	    r->recycling[0] != '\0')
 		return false;
 	if (job->fresh && r->jobs_taken > 0)
 		return false;
 	if (job->alone)
-		return runner_held_count(r) == 0;
-	return device_jobs(r) < r->conf.concurrency && runner_held_count(r) < RUNNER_MAX_HELD &&
-	       !holds_loner(r);
+		return runner_held_count(r) + promised == 0;
+	return device_jobs(r) + promised < r->conf.concurrency &&
+	       runner_held_count(r) + promised < RUNNER_MAX_HELD && !holds_loner(r) && loners == 0;
+}
+
+bool
+runner_promise(struct runner *r, struct job *job)
+{
+	if (!job_need_checkpoint(job, r->checkpoint_bytes)) {
+		log_err("job %s: no memory for its checkpoint; tried again soon", job->id);
+		return false;
+	}
+	job->promised = r;
+	r->promised++;
+	r->promised_loners += job->alone;
+	return true;
+}
+
+void
+runner_unpromise(struct job *job)
+{
+	struct runner *r = job->promised;
+
+	r->promised--;
+	r->promised_loners -= job->alone;
+	job->promised = NULL;
+	daemon_changed(r->daemon);
+}
+
+bool
+runner_awaits_loner(const struct runner *r)
+{
+	return r->promised_loners > 0;
 }
 
 static struct proto_msg
@@ -177,18 +210,15 @@ free_place(struct runner *r)
 	return held;
 }
 
-bool
+void
 runner_dispatch(struct runner *r, struct job *job)
 {
 	struct held *held = free_place(r);
 	struct proto_msg m;
 
-	if (!job_need_checkpoint(job, r->checkpoint_bytes)) {
-		log_err("job %s: no memory for its checkpoint; tried again soon", job->id);
-		return false;
-	}
+	runner_unpromise(job);
 	held->head =
-	    (struct proto_header){.job = job->number, .attempt = ++job->attempt, .generation = r->generation};
+	    (struct proto_header){.job = job->number, .attempt = job->attempt, .generation = r->generation};
 	held->job = job;
 	held->device_over = false;
 	job->width = job->width > 0 ? job->width : r->limits.default_side;
@@ -209,7 +239,6 @@ runner_dispatch(struct runner *r, struct job *job)
 	fsm_event(&r->fsm, RUNNER_EVENT_DISPATCH, NULL);
 	runner_send(r, &m, &job->checkpoint);
 	runner_recycle_if_due(r); /* the last one of this process, perhaps */
-	return true;
 }
 
 /* A runner at work looks at its socket between two units, so it may take as long as a unit may. */

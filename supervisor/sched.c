@@ -5,6 +5,7 @@
 #include "supervisor/sched.h"
 
 #include "ipc/clock.h"
+#include "supervisor/daemon.h"
 
 #define RETRY_US INT64_C(1000000)
 
@@ -38,6 +39,8 @@ come_again(struct round *r, int64_t at_us)
 static bool
 is_due(struct round *r, const struct job *job)
 {
+	if (job->durable && daemon_store_error(job->daemon) != 0)
+		return false; /* its attempt could not be written down */
 	if (job->not_before_us <= r->now_us)
 		return true;
 	come_again(r, job->not_before_us);
@@ -48,8 +51,10 @@ is_due(struct round *r, const struct job *job)
 static bool
 dispatch(struct queue *q, struct round *r, struct job *job)
 {
-	if (runner_dispatch(find_runner(r, job), job))
+	if (runner_promise(find_runner(r, job), job)) {
+		job_event(job, JOB_EVENT_CLAIMED);
 		return true;
+	}
 	queue_settle(q, job, 0);
 	queue_push_front(q, job);
 	come_again(r, r->now_us + RETRY_US);
@@ -65,8 +70,8 @@ provide_fresh(const struct round *r)
 	struct runner *used = NULL;
 
 	for (int i = 0; i < r->count; i++) {
-		if (runner_is_starting(r->runners[i]))
-			return;
+		if (runner_is_starting(r->runners[i]) || runner_awaits_loner(r->runners[i]))
+			return; /* that one may be free for this job in a moment */
 		if (runner_may_serve(r->runners[i]) &&
 		    (used == NULL || runner_state(r->runners[i]) == RUNNER_IDLE))
 			used = r->runners[i];

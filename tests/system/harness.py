@@ -362,7 +362,7 @@ class Zitd:
     def audit_leftovers(self):
         assert until_empty(self.processes) == [], "processes left after the end"
         assert not self.socket_path.exists(), "the socket was left behind"
-        left = [p for p in self.state.rglob("*") if p.is_file() and not re.fullmatch(r"zitd\.lock|job_\w{26}-\d+\.png", p.name)]
+        left = [p for p in self.state.rglob("*") if p.is_file() and not re.fullmatch(r"zitd\.lock|queue\.(db|reserve)|job_\w{26}-\d+\.png", p.name)]
         assert not left, f"files left that are no results: {left}"
         if SANITIZED:
             assert "Sanitizer" not in self.log() and "runtime error:" not in self.log(), self.log()[-5000:]

@@ -75,59 +75,124 @@ __wrap_fsm_clock(struct fsm *f)
 
 /* ---- the books: jobs without an end, and what must be true of them and of runners at any time */
 
+/* Those that were told their end before it could be written: the next life may not know that. */
+static uint64_t told_early[MAX_SHELF];
+static int told_early_count;
+
+static bool
+was_told_early(uint64_t number)
+{
+	for (int i = 0; i < told_early_count; i++) {
+		if (told_early[i] == number)
+			return true;
+	}
+	return false;
+}
+
 void
 book_job(struct job *job)
 {
 	if (open_count == MAX_OPEN)
 		violated("%d open jobs", MAX_OPEN);
-	open_jobs[open_count++] = (struct open_job){job, 0, false};
+	open_jobs[open_count] = (struct open_job){.job = job, .number = job->number, .durable = job->durable};
+	memcpy(open_jobs[open_count++].id, job->id, sizeof(job->id));
 	totals.jobs++;
 }
 
 void
-methods_job_advanced(struct job *job)
+forget_early(void)
+{
+	told_early_count = 0;
+}
+
+void
+waiters_job_advanced(struct job *job)
 {
 	if (job_is_final(job))
 		violated("job %s: goes on after its end", job->id);
+}
+
+void
+waiters_job_saved(struct job *job)
+{
+	struct open_job *o = find_open_job(job->number);
+	bool final;
+
+	if (job->durable && !is_shelved(job->number, &final))
+		violated("job %s: acknowledged, and not on disk", job->id);
+	if (o != NULL)
+		o->acknowledged = true;
+}
+
+void
+waiters_job_put_off(struct job *job)
+{
+	if (job_state(job) != JOB_QUEUED || !job->durable || run.term_us == 0)
+		violated("job %s: put off, in state %s", job->id, job_state_name(job));
 }
 
 /* Nobody is given up for others' deaths. */
 static void
 audit_blame(const struct open_job *o)
 {
-	if ((job_state(o->job) == JOB_DEAD || o->job->error.code == ERR_OUT_OF_MEMORY) && o->lone_deaths < 2)
+	if (o->job->lost < 3 && (job_state(o->job) == JOB_DEAD || o->job->error.code == ERR_OUT_OF_MEMORY) &&
+	    o->lone_deaths < 2)
 		violated("job %s: %s, and was alone with %d deaths", o->job->id, job_state_name(o->job),
 		    o->lone_deaths);
 }
 
-void
-methods_job_ended(struct job *job)
+/* The end of a job that survives is on disk, or the disk takes nothing. */
+static void
+audit_told(const struct job *job)
 {
-	int at = 0;
+	bool final;
 
-	while (at < open_count && open_jobs[at].job != job)
-		at++;
-	if (at == open_count)
+	if (!job->durable || job->refused || (is_shelved(job->number, &final) && final))
+		return;
+	if (daemon_store_error(run.daemon) == 0)
+		violated("job %s: %s, and that is not on disk", job->id, job_state_name(job));
+	if (!was_told_early(job->number) && told_early_count < MAX_SHELF)
+		told_early[told_early_count++] = job->number;
+}
+
+void
+waiters_job_ended(struct job *job)
+{
+	struct open_job *o = find_open_job(job->number);
+
+	audit_told(job);
+	if (o == NULL && (!job->durable || job->refused || was_told_early(job->number)))
+		return; /* nobody waits any more */
+	if (o == NULL)
 		violated("job %s: ended twice, or never began: %s", job->id, job_state_name(job));
-	if (!job_is_final(job) || job->runner != NULL)
+	if (!job_is_final(job) || job->runner != NULL || job->promised != NULL)
 		violated("job %s: ended in state %s, and with a runner", job->id, job_state_name(job));
+	if (job->refused && o->acknowledged)
+		violated("job %s: refused after it was accepted", job->id);
 	if (job_state(job) == JOB_DONE &&
-	    (job->picture_count != job->count || job->unwritten != 0 || open_jobs[at].unwritten))
+	    (job->picture_count != job->count || job->unwritten != 0 || o->unwritten))
 		violated("job %s: done with %d of %d pictures", job->id, job->picture_count, job->count);
-	if ((job_state(job) == JOB_DONE) != (job->error.code == ERR_NONE))
+	if (!job->refused && (job_state(job) == JOB_DONE) != (job->error.code == ERR_NONE))
 		violated("job %s: %s with the error '%s'", job->id, job_state_name(job), job->error.text);
-	audit_blame(&open_jobs[at]);
-	open_jobs[at] = open_jobs[--open_count];
+	audit_blame(o);
+	totals.refused += job->refused;
 	totals.ends[job_state(job)]++;
+	*o = open_jobs[--open_count];
 }
 
 static void
-audit_job(const struct job *job)
+audit_job(const struct open_job *o)
 {
-	enum job_state state = job_state(job);
+	const struct job *job = o->job;
+	enum job_state state = job != NULL ? job_state(job) : JOB_STATE_COUNT;
 
-	if (job_is_final(job))
-		violated("job %s: %s, and nobody was told", job->id, job_state_name(job));
+	if (job == NULL)
+		return;
+	if (job_is_final(job)) {
+		if (!job->unsaved && !job->in_batch)
+			violated("job %s: %s, and nobody was told", job->id, job_state_name(job));
+		return;
+	}
 	if (!ev_is_active(&job->timer))
 		violated("job %s: %s without a clock", job->id, job_state_name(job));
 	if (job->in_queue != (state == JOB_QUEUED))
@@ -136,11 +201,73 @@ audit_job(const struct job *job)
 	if ((job->runner != NULL) != (state == JOB_DISPATCHED || state == JOB_RUNNING))
 		violated("job %s: %s %s runner", job->id, job_state_name(job),
 		    job->runner != NULL ? "with a" : "without");
+	if ((job->promised != NULL) != (state == JOB_CLAIMED))
+		violated("job %s: %s %s a place", job->id, job_state_name(job),
+		    job->promised != NULL ? "with" : "without");
 	if (job->runner == NULL || !job->alone)
 		return;
 	for (int i = 0; i < open_count; i++) {
-		if (open_jobs[i].job != job && open_jobs[i].job->runner == job->runner)
+		const struct job *other = open_jobs[i].job;
+		if (other != NULL && other != job && other->runner == job->runner)
 			violated("job %s: must be alone on its runner, and is not", job->id);
+	}
+}
+
+/* ---- the books: one life after the other */
+
+/* What its client knows must be there, or have ended; what he does not may be. */
+static bool
+is_there(struct open_job *o)
+{
+	bool final, shelved = is_shelved(o->number, &final);
+
+	if (o->job != NULL)
+		return true; /* it came while the store could not be opened */
+	o->job = daemon_find_job(run.daemon, o->id);
+	if (o->job != NULL && !o->durable)
+		violated("job %s: was not to survive", o->id);
+	if (o->job == NULL && o->durable && o->acknowledged && !(shelved && final))
+		violated("job %s: acknowledged, and lost", o->id);
+	o->unwritten = false;
+	return o->job != NULL;
+}
+
+static void
+audit_unknown(struct job *job)
+{
+	const struct open_job *o = find_open_job(job->number);
+
+	if (o == NULL && !was_told_early(job->number))
+		violated("job %s: has ended, and comes again", job->id);
+	if (o == NULL)
+		book_job(job);
+	totals.replayed += job->revision > 0;
+}
+
+void
+audit_replay(void)
+{
+	run.replayed = true;
+	for (int i = 0; i < open_count;) {
+		if (is_there(&open_jobs[i]))
+			i++;
+		else
+			open_jobs[i] = open_jobs[--open_count];
+	}
+	for (struct job *job = daemon_next_job(run.daemon, NULL); job != NULL;
+	     job = daemon_next_job(run.daemon, job))
+		audit_unknown(job);
+}
+
+void
+audit_kept(void)
+{
+	bool final;
+
+	for (int i = 0; i < open_count; i++) {
+		const struct open_job *o = &open_jobs[i];
+		if (o->durable && o->acknowledged && !is_shelved(o->number, &final))
+			violated("job %s: open at the end, and not on disk", o->id);
 	}
 }
 
@@ -182,10 +309,11 @@ audit_queue(void)
 	struct job *job = NULL;
 
 	while ((job = daemon_next_queued(run.daemon, job)) != NULL) {
-		if (job->alone && job->not_before_us <= run.now_us)
+		if (job->alone && job->not_before_us <= run.now_us) /* with or without the disk */
 			return; /* a runner is kept for it, others may wait for that */
 	}
-	while ((job = daemon_next_queued(run.daemon, job)) != NULL && job->not_before_us > run.now_us)
+	while ((job = daemon_next_queued(run.daemon, job)) != NULL &&
+	       (job->not_before_us > run.now_us || (job->durable && daemon_store_error(run.daemon) != 0)))
 		;
 	if (job == NULL || run.term_us != 0 || run.now_us - run.no_memory_us <= SECOND)
 		return;
@@ -200,7 +328,7 @@ void
 audit(void)
 {
 	for (int i = 0; i < open_count; i++)
-		audit_job(open_jobs[i].job);
+		audit_job(&open_jobs[i]);
 	for (int i = 0; i < run.runner_count; i++)
 		audit_runner(run.runners[i]);
 	audit_processes();

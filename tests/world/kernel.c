@@ -95,7 +95,8 @@ note_death(pid_t pid)
 	int count = 0;
 
 	for (int i = 0; i < open_count; i++) {
-		const struct runner *r = open_jobs[i].job->runner;
+		const struct job *job = open_jobs[i].job;
+		const struct runner *r = job != NULL ? job->runner : NULL;
 		if (r == NULL || runner_pid(r) != pid)
 			continue;
 		held = &open_jobs[i];

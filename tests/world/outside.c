@@ -138,6 +138,9 @@ NOTHING(notify_extend, (int64_t))
 NOTHING(notify_reloading, (void))
 NOTHING(notify_reloaded, (void))
 NOTHING(notify_stopping, (void))
+NOTHING(lookups_send, (struct daemon *))
+NOTHING(lookups_clear, (void))
+NOTHING(events_clear, (void))
 NOTHING(log_open, (const char *, enum log_level))
 NOTHING(log_set_level, (enum log_level))
 ANSWER(bool, log_level_parse, (const char *, enum log_level *), true)
@@ -150,6 +153,23 @@ ANSWER(struct clients *, clients_new, (struct daemon *, const char *, int), (str
 ANSWER(const char *, disk_dir, (const struct disk *), "results")
 ANSWER(bool, disk_is_alive, (struct disk *), true)
 /* clang-format on */
+
+/* Numbers have no gaps. */
+void
+events_tell(const struct store_event *events, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (events[i].seq != daemon_last_event(run.daemon) - count + 1 + i)
+			violated("event %lld out of order", (long long)events[i].seq);
+}
+
+bool
+events_make(struct store_event *event, int64_t seq, const struct job *job)
+{
+	(void)job;
+	*event = (struct store_event){seq, NULL};
+	return true;
+}
 
 void
 notify_watchdog(void)

@@ -27,6 +27,7 @@ act_submit(void)
 	    .deadline = draw_seconds(10 * MS, 300 * SECOND),
 	    .has_deadline = odds(150),
 	    .wait = odds(500),
+	    .has_durable = odds(300),
 	};
 	json_t *data = NULL;
 	struct err e;
@@ -42,8 +43,10 @@ act_submit(void)
 static void
 act_cancel(void)
 {
-	if (open_count > 0)
-		job_event(open_jobs[draw((uint32_t)open_count)].job, JOB_EVENT_CANCEL);
+	struct job *job = open_count > 0 ? open_jobs[draw((uint32_t)open_count)].job : NULL;
+
+	if (job != NULL && !job_is_final(job))
+		job_event(job, JOB_EVENT_CANCEL);
 }
 
 static void
@@ -92,22 +95,10 @@ act_freeze(void)
 		stall(p);
 }
 
-static struct job *
-any_dead_letter(void)
-{
-	struct job *job = NULL;
-
-	while ((job = daemon_next_job(run.daemon, job)) != NULL) {
-		if (job_state(job) == JOB_DEAD)
-			return job;
-	}
-	return NULL;
-}
-
 static void
 act_retry(void)
 {
-	struct job *dead = any_dead_letter(), *job = NULL;
+	struct job *dead = load_dead_letter(), *job = NULL;
 	json_t *data = NULL;
 	struct err e;
 
@@ -116,15 +107,17 @@ act_retry(void)
 	if (job != NULL)
 		book_job(job);
 	json_decref(data);
+	job_free(&dead);
 }
 
 static void
 act_drop(void)
 {
-	struct job *dead = any_dead_letter();
+	struct job *dead = load_dead_letter();
 
 	if (dead != NULL)
 		daemon_drop_dead(run.daemon, dead);
+	job_free(&dead);
 }
 
 static void
@@ -144,6 +137,13 @@ act_turn_of_luck(void)
 	run.device_stolen = odds(50);
 }
 
+/* SIGKILL to zitd itself. */
+static void
+act_end_life(void)
+{
+	run.killed = run.life + 1 < LIVES;
+}
+
 static void
 act_wait(void)
 {
@@ -156,14 +156,18 @@ act(void)
 	static const struct {
 		uint32_t weight; /* of 1000 */
 		void (*act)(void);
-	} actions[] = {{520, act_submit}, {120, act_cancel}, {110, act_order}, {60, act_kill},
+	} actions[] = {{500, act_submit}, {120, act_cancel}, {110, act_order}, {60, act_kill},
 	    {30, act_freeze}, {30, act_retry}, {10, act_drop}, {2, act_reload}, {18, act_turn_of_luck},
-	    {100, act_wait}};
+	    {20, act_end_life}, {100, act_wait}};
 	uint32_t n = draw(1000);
 	size_t i = 0;
 
 	run.actions_left--;
 	run.action_us = run.now_us + span_us(MS, 20 * SECOND);
+	if (run.mortal && odds(300)) {
+		act_end_life();
+		return;
+	}
 	while (n >= actions[i].weight)
 		n -= actions[i++].weight;
 	actions[i].act();

@@ -133,6 +133,7 @@ audit_given(struct process *p, const struct mail *mail)
 	if (job == NULL)
 		violated(
 		    "job number %llu has ended, and is given away", (unsigned long long)mail->m.head.job);
+	audit_recorded(job);
 	most = runner_conf(job->runner)->max_jobs;
 	if (mail->checkpoint->kind != CHECKPOINT)
 		violated("job %s: without its checkpoint", job->id);

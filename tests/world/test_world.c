@@ -93,11 +93,13 @@ pass_time(struct ev_loop *loop)
 int
 ev_run(struct ev_loop *loop, int)
 {
-	while (!loop->broken) {
+	while (!loop->broken && !run.killed) {
 		uint32_t wakeups = odds(200) ? 2 + draw(3) : 1;
 		bool busy = true;
 
 		totals.turns++;
+		if (run.opened && !run.replayed)
+			audit_replay();
 		loop->prepare->cb(loop, loop->prepare, EV_PREPARE);
 		if (loop->broken)
 			break;
@@ -181,6 +183,7 @@ begin_run(uint32_t seed)
 	run.now_us = 1000 * SECOND;
 	run.action_us = run.now_us;
 	run.no_memory_us = -SECOND;
+	run.mortal = odds(50);
 	run.actions_left = 3 + (int)draw(40);
 	run.last_pid = FIRST_PID;
 	srandom(seed); /* runners' back-off */
@@ -190,9 +193,7 @@ begin_run(uint32_t seed)
 static void
 audit_end(void)
 {
-	if (open_count > 0)
-		violated(
-		    "job %s: still %s at the end", open_jobs[0].job->id, job_state_name(open_jobs[0].job));
+	audit_kept();
 	for (int i = 0; i < run.runner_count; i++) {
 		struct runner *r = run.runners[i];
 		if (runner_state(r) != RUNNER_STOPPED && runner_state(r) != RUNNER_WEDGED)
@@ -219,24 +220,56 @@ audit_remains(void)
 		violated("%d status pages are still mapped", run.pages);
 }
 
+/* zitd was killed: its processes die with it. */
 static void
-lead_run(uint32_t seed)
+end_processes(void)
 {
-	static struct conf conf;
+	memset(processes, 0, sizeof(processes));
+}
+
+static void
+lead_life(const struct conf *conf)
+{
 	static char path[64];
 	const struct daemon_options options = {.config = path};
 	struct err e;
 
 	snprintf(path, sizeof(path), "%s/zitd.conf", dir);
-	begin_run(seed);
-	draw_conf(&conf);
-	if (daemon_start(&run.daemon, &options, &conf, &e) != 0)
+	run.killed = run.opened = run.replayed = false;
+	run.runner_count = 0;
+	if (daemon_start(&run.daemon, &options, conf, &e) != 0)
 		violated("daemon_start: %s", e.text);
 	json_decref(daemon_order(run.daemon, NULL, "a look", note_runner));
 	daemon_run(run.daemon);
-	audit_end();
+	if (!run.killed)
+		audit_end();
 	daemon_free(&run.daemon);
 	audit_remains();
+	totals.lives++;
+}
+
+static void
+lead_run(uint32_t seed)
+{
+	static struct conf conf;
+
+	begin_run(seed);
+	draw_conf(&conf);
+	for (;; run.life++) {
+		lead_life(&conf);
+		if (!run.killed)
+			break;
+		end_processes();
+		run.now_us += span_us(10 * MS, 10 * SECOND);
+		run.term_us = run.settled_us = 0;
+		run.action_us = run.now_us;
+		run.disk_full = false;
+		for (int i = 0; i < open_count; i++)
+			open_jobs[i].job = NULL;
+	}
+	open_count = 0;
+	clear_shelf();
+	forget_early();
 	totals.runs++;
 }
 
@@ -335,9 +368,11 @@ test_every_cell_was_driven(void **state)
 	int missing = 0;
 
 	(void)state;
-	printf("%lld runs, %lld turns, %lld events, %lld processes, %lld lies, %lld refused, %lld jobs:",
-	    totals.runs, totals.turns, totals.events, totals.processes, totals.lies, totals.refusals,
-	    totals.jobs);
+	printf("%lld runs, %lld lives, %lld jobs replayed, %lld not accepted, %lld turns, %lld events, %lld "
+	       "processes, "
+	       "%lld lies, %lld refused, %lld jobs:",
+	    totals.runs, totals.lives, totals.replayed, totals.refused, totals.turns, totals.events,
+	    totals.processes, totals.lies, totals.refusals, totals.jobs);
 	for (int i = JOB_FIRST_FINAL; i < JOB_STATE_COUNT; i++)
 		printf(" %lld %s", totals.ends[i], job_kind.states[i].name);
 	printf("\n");

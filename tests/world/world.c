@@ -70,7 +70,7 @@ struct open_job *
 find_open_job(uint64_t number)
 {
 	for (int i = 0; i < open_count; i++) {
-		if (open_jobs[i].job->number == number)
+		if (open_jobs[i].number == number)
 			return &open_jobs[i];
 	}
 	return NULL;

@@ -22,25 +22,29 @@
 #include "supervisor/daemon.h"
 #include "supervisor/device_lock.h"
 #include "supervisor/disk.h"
-#include "supervisor/methods.h"
 #include "supervisor/notify.h"
 #include "supervisor/paths.h"
 #include "supervisor/runner.h"
 #include "supervisor/runner_log.h"
 #include "supervisor/spawn.h"
 #include "supervisor/strays.h"
+#include "supervisor/waiters.h"
+#include "supervisor/events.h"
+#include "supervisor/lookup.h"
 
 enum {
-	RUNS = 100000,
+	RUNS = 40000,
 	MAX_RUNNERS = 3,
 	MAX_PROCESSES = MAX_RUNNERS + 1, /* one more while a new one is prepared */
 	MAX_DESCRIPTORS = 20000,	 /* of one run: numbers are not used again */
 	MAX_TIMERS = 256,
 	MAX_IOS = 16,
 	MAX_TASKS = 256,
-	MAX_OPEN = 64,	/* jobs without an end */
-	MAIL = 64,	/* messages in one direction */
-	MAX_WORKS = 16, /* jobs that a process holds at most, runner/session.c */
+	MAX_OPEN = 64,	 /* jobs without an end */
+	MAX_SHELF = 256, /* jobs in the store */
+	LIVES = 6,	 /* of zitd in one run, at most */
+	MAIL = 64,	 /* messages in one direction */
+	MAX_WORKS = 16,	 /* jobs that a process holds at most, runner/session.c */
 	FIRST_FD = 100000,
 	FIRST_PID = 1000,
 };
@@ -85,22 +89,29 @@ struct run {
 	long long oom_kills;
 	pid_t last_pid;
 	bool reloaded, pinged, disk_slow, disk_full, device_stolen;
+	bool mortal;	       /* zitd is killed often */
+	bool killed;	       /* zitd, by somebody: the next life begins */
+	bool opened, replayed; /* the store could be opened in this life; what it had was looked at */
+	int life;
 	int pages; /* mapped */
 };
 
 extern struct run run;
 
 struct totals {
-	long long runs, events, jobs, processes, lies, refusals, turns;
+	long long runs, lives, events, jobs, processes, lies, refusals, turns, refused, replayed;
 	long long ends[JOB_STATE_COUNT];
 };
 
 extern struct totals totals;
 
 struct open_job {
-	struct job *job;
-	int lone_deaths; /* of runners that had no other one */
-	bool unwritten;	 /* a picture of its could not be written */
+	struct job *job; /* NULL: of an earlier life of zitd, not yet looked for in this one */
+	uint64_t number;
+	char id[ID_SIZE];
+	int lone_deaths;	    /* of runners that had no other one */
+	bool unwritten;		    /* a picture of its could not be written */
+	bool durable, acknowledged; /* it is on disk, and its client knows */
 };
 
 extern bool loud;
@@ -253,6 +264,20 @@ struct disk {
 int first_task(const struct disk *d);
 void finish_task(struct disk *d, int at);
 
+struct shelved {
+	uint64_t number;
+	bool final, dead, claimed;
+	char *body;
+};
+
+extern struct shelved shelf[MAX_SHELF];
+extern int shelf_count;
+
+bool is_shelved(uint64_t number, bool *final);
+void clear_shelf(void);
+void audit_recorded(const struct job *job);
+struct job *load_dead_letter(void); /* the caller frees it; NULL: there is none */
+
 /* ---- audit.c */
 
 enum { MAX_STATES = 32, MAX_EVENTS = 40 };
@@ -262,6 +287,9 @@ extern long long job_cells[MAX_STATES][MAX_EVENTS], runner_cells[MAX_STATES][MAX
 bool has_row(const struct fsm_kind *kind, int state, int event);
 void book_job(struct job *job);
 void audit(void);
+void forget_early(void);
+void audit_replay(void); /* a new life has begun: is all there that was promised? */
+void audit_kept(void);	 /* a life has ended in peace: what is open is on disk */
 
 /* ---- people.c */
 

@@ -1,0 +1,168 @@
+/*
+ * A new life of zitd takes over what the last one left: the open jobs, in their old order, with their clocks
+ * where they were.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "supervisor/daemon_inside.h"
+#include "supervisor/job_row.h"
+#include "supervisor/quarantine.h"
+
+enum { MAX_LOST = 3 /* attempts that may end with zitd itself */ };
+
+#define REOPEN_US (5 * INT64_C(1000000))
+
+/* ---- jobs */
+
+/* It was with a runner when zitd ended, by whose fault nobody knows: it goes on alone, and not for ever. */
+static void
+count_loss(struct daemon *d, struct job *job)
+{
+	job->lost++;
+	job->alone = true;
+	log_notice("job %s: attempt %u ended with zitd, which is the %d. such loss", job->id, job->attempt,
+	    job->lost);
+	daemon_save(d, job);
+}
+
+static void
+give_up_if_lost_too_often(struct job *job)
+{
+	struct err e;
+
+	if (job->lost < MAX_LOST || !job->in_queue)
+		return;
+	err_set(&e, ERR_RUNNER_CRASHED,
+	    "zitd itself ended %d times while this job ran; it is not tried again.", job->lost);
+	job_event_error(job, JOB_EVENT_GIVE_UP, &e);
+}
+
+/* Its line's front, if it had been tried before. false: no memory. */
+static bool
+enqueue(struct daemon *d, struct job *job, bool front)
+{
+	if (job->in_queue || job_state(job) != JOB_QUEUED || (job->attempt > 0) != front)
+		return true;
+	return front ? queue_push_front(&d->queue, job) : queue_push(&d->queue, job);
+}
+
+static struct job *
+take_row(struct daemon *d, const struct store_row *row)
+{
+	bool was_held;
+	struct job *job = job_from_row(d, row->body, &was_held);
+
+	if (job == NULL) {
+		log_err("job number %llu cannot be read from the store", (unsigned long long)row->number);
+		return NULL;
+	}
+	if (was_held)
+		count_loss(d, job);
+	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
+	d->admitted++;
+	return job;
+}
+
+/* Those that had been tried go to the front one by one, so the oldest last. */
+static void
+line_up(struct daemon *d)
+{
+	struct job *job, *next;
+	bool good = true;
+
+	TAILQ_FOREACH_REVERSE(job, &d->jobs, job_line, all_link)
+	good = good && enqueue(d, job, true);
+	TAILQ_FOREACH(job, &d->jobs, all_link)
+	good = good && enqueue(d, job, false);
+	if (!good)
+		log_err("no memory for the queue's order");
+	for (job = TAILQ_FIRST(&d->jobs); job != NULL; job = next) {
+		next = TAILQ_NEXT(job, all_link);
+		give_up_if_lost_too_often(job);
+	}
+}
+
+/* ---- opening */
+
+static void
+tell(const struct daemon *d, const struct disk_opening *o)
+{
+	const struct store_report *r = &o->report;
+
+	if (r->salvaged)
+		log_err("the queue in %s was damaged: %d records were whole and are kept, %d were not; the "
+			"damaged file is %s there",
+		    d->paths.state_dir, r->saved, r->damaged, r->aside);
+	if (r->rescued > 0)
+		log_warning(
+		    "the queue's log was cut short: %d records behind that place are kept", r->rescued);
+	if (o->start.row_count > 0)
+		log_notice("%d jobs go on from the last life of zitd", o->start.row_count);
+}
+
+static void
+take_over(struct daemon *d, struct disk_opening *o)
+{
+	struct disk_task sweep = {.kind = DISK_SWEEP, .fd = -1};
+
+	tell(d, o);
+	d->last_event = o->start.last_event;
+	if (o->start.last_number > d->last_number)
+		d->last_number = o->start.last_number;
+	for (int i = 0; i < o->start.row_count; i++)
+		take_row(d, &o->start.rows[i]);
+	line_up(d);
+	disk_put(d->disk, &sweep);
+	store_start_clear(&o->start);
+	d->changed = true;
+}
+
+static void
+on_opened(struct disk_task *task)
+{
+	struct daemon *d = task->arg;
+
+	if (d->opening.status == 0) {
+		log_notice("the queue in %s can be used again", d->paths.state_dir);
+		take_over(d, &d->opening);
+		d->store_error = 0;
+	} else
+		daemon_arm_timer(d, &d->store_retry, REOPEN_US);
+}
+
+bool
+daemon_reopen(struct daemon *d)
+{
+	struct disk_task task = {.kind = DISK_OPEN, .done = on_opened, .arg = d, .opening = &d->opening};
+
+	if (d->opening.status == 0)
+		return false;
+	if (disk_put(d->disk, &task) != 0)
+		daemon_arm_timer(d, &d->store_retry, REOPEN_US);
+	return true;
+}
+
+int
+daemon_open_store(struct daemon *d, struct err *e)
+{
+	d->opening = (struct disk_opening){.dir = d->paths.state_dir};
+	disk_open_store(d->disk, &d->opening);
+	if (d->opening.status == -ERR_BAD_CONFIG) { /* a newer one's: nothing of it may be touched */
+		*e = d->opening.e;
+		return d->opening.status;
+	}
+	if (d->opening.status != 0) {
+		log_err("%s; jobs are taken with wait and durable: false only, until it can be",
+		    d->opening.e.text);
+		d->store_error = EROFS;
+		d->last_number = (uint64_t)clock_wall_us(); /* above all that may be in it */
+		daemon_arm_timer(d, &d->store_retry, REOPEN_US);
+		return 0;
+	}
+	take_over(d, &d->opening);
+	return 0;
+}

@@ -1,0 +1,391 @@
+/*
+ * What the daemon writes down, and what must wait for that. Jobs that changed in a turn of the loop go to the
+ * disk thread together, one transaction at a time; what changes meanwhile goes with the next. Nobody hears of
+ * a job before it is on disk, no attempt begins before, and no end is told before.
+ *
+ * When the disk takes nothing, new jobs are refused and waiting ones wait; what runs is finished and told,
+ * and stays in memory until its end can be written.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "supervisor/daemon_inside.h"
+#include "supervisor/events.h"
+#include "supervisor/job_row.h"
+#include "supervisor/waiters.h"
+
+#define RETRY_US INT64_C(1000000)
+
+/* A transaction under way. */
+struct commit {
+	struct store_batch batch;
+	struct job **jobs; /* of its rows; NULL where the job is not in memory */
+	int64_t *revisions;
+	enum job_state *states;
+};
+
+/* ---- what is to be written */
+
+static void
+mark(struct daemon *d, struct job *job)
+{
+	if (job->unsaved)
+		return;
+	TAILQ_INSERT_TAIL(&d->unsaved, job, unsaved_link);
+	job->unsaved = true;
+	d->unsaved_count++;
+	d->changed = true;
+}
+
+void
+daemon_save(struct daemon *d, struct job *job)
+{
+	if (!job->durable && !job_is_final(job))
+		return;
+	job->revision++;
+	mark(d, job);
+}
+
+/* Takes the row's text. */
+static void
+add_loose(struct daemon *d, struct store_row row)
+{
+	struct store_row *larger = realloc(d->loose, (size_t)(d->loose_count + 1) * sizeof(row));
+
+	if (larger == NULL) {
+		log_err("no memory to write down what became of an ended job");
+		store_row_clear(&row);
+		return;
+	}
+	d->loose = larger;
+	d->loose[d->loose_count++] = row;
+	d->changed = true;
+}
+
+void
+daemon_save_ended(struct daemon *d, struct job *job)
+{
+	struct store_row row = {.number = job->number};
+
+	job->revision++;
+	row.body = job_to_row(job, job->revision, daemon_keep_s(d, job));
+	if (row.body != NULL)
+		add_loose(d, row);
+}
+
+void
+daemon_remove_ended(struct daemon *d, const struct job *job)
+{
+	add_loose(d, (struct store_row){.number = job->number});
+}
+
+/* How long its pictures are kept, from its end. */
+double
+daemon_keep_s(const struct daemon *d, const struct job *job)
+{
+	return job->was_waited_for ? d->conf.results.retention_waited : d->conf.results.retention;
+}
+
+/* ---- one transaction */
+
+static void
+free_commit(struct commit *c)
+{
+	store_batch_clear(&c->batch);
+	free(c->jobs);
+	free(c->revisions);
+	free(c->states);
+	free(c);
+}
+
+/* Room for all that waits; NULL: no memory. */
+static struct commit *
+new_commit(const struct daemon *d)
+{
+	size_t rows = (size_t)(d->unsaved_count + d->loose_count) + 1;
+	struct commit *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return NULL;
+	c->batch.rows = calloc(rows, sizeof(*c->batch.rows));
+	c->batch.events = calloc(rows, sizeof(*c->batch.events));
+	c->jobs = calloc(rows, sizeof(struct job *));
+	c->revisions = calloc(rows, sizeof(*c->revisions));
+	c->states = calloc(rows, sizeof(*c->states));
+	if (c->batch.rows != NULL && c->batch.events != NULL && c->jobs != NULL && c->revisions != NULL &&
+	    c->states != NULL)
+		return c;
+	free_commit(c);
+	return NULL;
+}
+
+/* A change of state is an event. Its number counts once it is on disk. */
+static void
+take_event(struct daemon *d, struct commit *c, const struct job *job)
+{
+	int64_t seq = d->last_event + c->batch.event_count + 1;
+
+	if (job->told_state != job_state(job) &&
+	    events_make(&c->batch.events[c->batch.event_count], seq, job))
+		c->batch.event_count++;
+}
+
+static void
+take_jobs(struct daemon *d, struct commit *c)
+{
+	struct job *job;
+
+	while ((job = TAILQ_FIRST(&d->unsaved)) != NULL) {
+		char *body = job_to_row(job, job->revision, daemon_keep_s(d, job));
+		int at = c->batch.row_count;
+		if (body == NULL)
+			return; /* no memory: the rest goes with the next one */
+		TAILQ_REMOVE(&d->unsaved, job, unsaved_link);
+		d->unsaved_count--;
+		job->unsaved = false;
+		job->in_batch = true;
+		c->batch.rows[at] = (struct store_row){.number = job->number, .body = body};
+		c->jobs[at] = job;
+		c->revisions[at] = job->revision;
+		c->states[at] = job_state(job);
+		c->batch.row_count++;
+		take_event(d, c, job);
+	}
+}
+
+static void
+take_loose(struct daemon *d, struct commit *c)
+{
+	for (int i = 0; i < d->loose_count; i++)
+		c->batch.rows[c->batch.row_count++] = d->loose[i];
+	d->loose_count = 0;
+}
+
+/* ---- when it is written, or not */
+
+/* Nothing more will happen to it, and its last word is on disk, or is not worth keeping. */
+static void
+forget(struct daemon *d, struct job *job)
+{
+	TAILQ_REMOVE(&d->jobs, job, all_link);
+	job_free(&job);
+}
+
+static bool
+is_finished_with(const struct job *job)
+{
+	return job_is_final(job) && !job->unsaved && !job->in_batch;
+}
+
+/* Its claim is on disk: the attempt begins, if its runner still has the place. */
+static void
+begin(struct daemon *d, struct job *job)
+{
+	if (d->phase == SERVING && runner_can_take(job->promised, job))
+		runner_dispatch(job->promised, job);
+	else
+		job_event(job, JOB_EVENT_RETRY);
+}
+
+static void
+on_saved(struct daemon *d, struct job *job, int64_t revision)
+{
+	job->saved_revision = revision;
+	waiters_job_saved(job);
+	if (job->unsaved)
+		return;
+	if (job_state(job) == JOB_CLAIMED)
+		begin(d, job);
+	else if (job_is_final(job))
+		waiters_job_ended(job);
+	if (is_finished_with(job))
+		forget(d, job);
+}
+
+/* It was promised to nobody: no such job. */
+static void
+refuse(struct daemon *d, struct job *job, int error)
+{
+	struct err e;
+
+	err_set(&e, ERR_DISK_FULL, "The job cannot be written down, and is not accepted: %s. %s",
+	    strerror(error), "Free some space, or submit it with wait and durable: false.");
+	job->refused = true;
+	if (!job_is_final(job))
+		job_event_error(job, JOB_EVENT_FAULT, &e);
+	job->error = e;
+	waiters_job_ended(job);
+	if (is_finished_with(job))
+		forget(d, job);
+}
+
+static void
+on_unsaved(struct daemon *d, struct job *job, int error)
+{
+	if (job->saved_revision == 0 && job->durable) {
+		refuse(d, job, error);
+		return;
+	}
+	if (job_state(job) == JOB_CLAIMED)
+		job_event(job, JOB_EVENT_RETRY);
+	if (job_is_final(job)) /* who waits is told; it is written when that is possible */
+		waiters_job_ended(job);
+	if (job_is_final(job) && !job->durable)
+		forget(d, job);
+	else
+		mark(d, job);
+}
+
+/* ---- trouble */
+
+static void
+note_trouble(struct daemon *d, int error)
+{
+	if (d->store_error != error)
+		log_err("the state directory %s takes no writes: %s; no new jobs until it does",
+		    d->paths.state_dir, strerror(error));
+	d->store_error = error;
+	d->changed = true;
+	daemon_arm_timer(d, &d->store_retry, RETRY_US);
+}
+
+static void
+note_recovery(struct daemon *d)
+{
+	if (d->store_error != 0)
+		log_notice("the state directory takes writes again");
+	d->store_error = 0;
+	d->changed = true;
+}
+
+int
+daemon_store_error(const struct daemon *d)
+{
+	return d->store_error;
+}
+
+/* Row `at` is written: all are, or the final ones at least, and it is one. */
+static bool
+is_written(const struct commit *c, int at, int error)
+{
+	const struct job *job = c->jobs[at];
+
+	if (error == 0)
+		return true;
+	return c->batch.finals_saved &&
+	       (job == NULL || (job_is_final(job) && c->revisions[at] == job->revision));
+}
+
+static void
+settle(struct daemon *d, struct commit *c, int at, int error)
+{
+	struct job *job = c->jobs[at];
+	bool written = is_written(c, at, error);
+
+	if (job == NULL && !written) { /* once more */
+		add_loose(d, c->batch.rows[at]);
+		c->batch.rows[at].body = NULL;
+	}
+	if (job == NULL)
+		return;
+	job->in_batch = false;
+	if (error == 0)
+		job->told_state = c->states[at];
+	if (written)
+		on_saved(d, job, c->revisions[at]);
+	else
+		on_unsaved(d, job, error);
+}
+
+void
+daemon_on_store_retry(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct daemon *d = w->data;
+
+	(void)loop;
+	(void)events;
+	if (!daemon_reopen(d))
+		daemon_commit(d); /* with nothing to write, too: to see */
+}
+
+static void
+on_committed(struct disk_task *task)
+{
+	struct daemon *d = task->arg;
+	struct commit *c = d->commit;
+
+	d->commit = NULL;
+	if (task->error != 0)
+		note_trouble(d, task->error);
+	else
+		note_recovery(d);
+	for (int i = 0; i < c->batch.row_count; i++)
+		settle(d, c, i, task->error);
+	if (task->error == 0) {
+		d->last_event += c->batch.event_count;
+		events_tell(c->batch.events, c->batch.event_count);
+	}
+	free_commit(c);
+	d->changed = true;
+}
+
+/* There is no store: the ends of jobs that were not to survive are not kept. There are no others. */
+static void
+discard(struct daemon *d)
+{
+	struct job *job;
+
+	while ((job = TAILQ_FIRST(&d->unsaved)) != NULL) {
+		TAILQ_REMOVE(&d->unsaved, job, unsaved_link);
+		d->unsaved_count--;
+		job->unsaved = false;
+		forget(d, job);
+	}
+}
+
+void
+daemon_commit(struct daemon *d)
+{
+	struct disk_task task = {.kind = DISK_COMMIT, .done = on_committed, .arg = d};
+
+	if (d->opening.status != 0)
+		discard(d);
+	if (d->commit != NULL || d->opening.status != 0 || ev_is_active(&d->store_retry))
+		return;
+	if (d->unsaved_count + d->loose_count == 0 && d->store_error == 0)
+		return;
+	d->commit = new_commit(d);
+	if (d->commit != NULL) {
+		take_jobs(d, d->commit);
+		take_loose(d, d->commit);
+		task.batch = &d->commit->batch;
+		if (disk_put(d->disk, &task) == 0)
+			return;
+		task.error = ENOMEM;
+		on_committed(&task);
+		return;
+	}
+	note_trouble(d, ENOMEM);
+}
+
+bool
+daemon_is_saved(const struct daemon *d)
+{
+	return d->store_error != 0 || (d->commit == NULL && d->unsaved_count + d->loose_count == 0);
+}
+
+void
+daemon_drop_unsaved(struct daemon *d)
+{
+	if (d->commit != NULL)
+		free_commit(d->commit);
+	for (int i = 0; i < d->loose_count; i++)
+		store_row_clear(&d->loose[i]);
+	free(d->loose);
+	d->commit = NULL;
+	d->loose = NULL;
+	d->loose_count = 0;
+}

@@ -1,0 +1,204 @@
+/*
+ * Events and their subscribers.
+ *
+ * A subscriber that is behind is served from the store, a page at a time, until it has all; only then it
+ * hears of what happens. One that does not read is left out and goes back to the store when it reads again.
+ */
+#include "supervisor/events.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "supervisor/daemon.h"
+#include "supervisor/disk.h"
+#include "supervisor/runner.h"
+
+enum { PAGE = 500 };
+
+struct subscriber {
+	TAILQ_ENTRY(subscriber) link;
+	struct daemon *daemon;
+	struct client *client; /* NULL: it has gone, and its page is still under way */
+	char job[ID_SIZE];     /* of that one only; "": of all */
+	int64_t after;	       /* the last event it was told of, or passed over */
+	struct store_query page;
+	bool reading; /* the page is with the disk thread */
+};
+
+static TAILQ_HEAD(, subscriber) subscribers = TAILQ_HEAD_INITIALIZER(subscribers);
+
+bool
+events_make(struct store_event *event, int64_t seq, const struct job *job)
+{
+	json_t *o = json_pack("{s:I, s:f, s:s, s:s, s:s, s:s, s:i}", "seq", (json_int_t)seq, "at",
+	    (double)clock_wall_us() * 1e-6, "job", job->id, "state", job_state_name(job), "priority",
+	    job_class_name(job->class), "client", job->client, "attempt", (int)job->attempt);
+
+	if (job->group[0] != '\0')
+		json_object_set_new(o, "group", json_string(job->group));
+	if (job->promised != NULL)
+		json_object_set_new(o, "runner", json_string(runner_conf(job->promised)->section_name));
+	if (job->error.code != ERR_NONE)
+		json_object_set_new(o, "error", json_string(err_row(job->error.code)->name));
+	*event = (struct store_event){seq, json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(16))};
+	json_decref(o);
+	return event->body != NULL;
+}
+
+/* ---- sending */
+
+static void
+free_subscriber(struct subscriber *s)
+{
+	TAILQ_REMOVE(&subscribers, s, link);
+	store_query_clear(&s->page);
+	free(s);
+}
+
+/* May end the client, and the subscriber with it unless it reads. */
+static void
+send_event(struct subscriber *s, const struct store_event *event)
+{
+	json_t *params = json_loads(event->body, 0, NULL);
+	const char *job = json_string_value(json_object_get(params, "job"));
+
+	s->after = event->seq;
+	if (params != NULL && (s->job[0] == '\0' || (job != NULL && strcmp(job, s->job) == 0)))
+		client_send(s->client, api_event(params), NULL);
+	else
+		json_decref(params);
+}
+
+/* Events that nobody has any more. */
+static void
+send_gap(struct subscriber *s, int64_t first_kept)
+{
+	int64_t from = s->after + 1;
+
+	s->after = first_kept - 1;
+	client_send(s->client,
+	    api_event(json_pack(
+		"{s:{s:I, s:I}}", "gap", "from", (json_int_t)from, "to", (json_int_t)first_kept - 1)),
+	    NULL);
+}
+
+/* ---- from the store */
+
+static void on_page(struct disk_task *task);
+
+static void
+read_on(struct subscriber *s)
+{
+	struct disk_task task = {.kind = DISK_FIND, .done = on_page, .arg = s, .query = &s->page};
+
+	s->page = (struct store_query){.wanted = STORE_SINCE, .after = s->after, .limit = PAGE};
+	s->reading = disk_put(daemon_disk(s->daemon), &task) == 0; /* without memory: with the next event */
+}
+
+static void
+on_page(struct disk_task *task)
+{
+	struct subscriber *s = task->arg;
+	struct store_query page = s->page;
+	bool more = page.count == PAGE;
+
+	s->page = (struct store_query){0};
+	if (s->client != NULL && page.first_event > s->after + 1)
+		send_gap(s, page.first_event);
+	for (int i = 0; i < page.count && s->client != NULL; i++)
+		send_event(s, &page.events[i]);
+	store_query_clear(&page);
+	s->reading = false;
+	if (s->client == NULL)
+		free_subscriber(s);
+	else if (more && !client_is_behind(s->client))
+		read_on(s);
+}
+
+/* ---- as they come */
+
+/* Has all that was before, and takes it. */
+static bool
+is_abreast(const struct subscriber *s, int64_t seq)
+{
+	return !s->reading && s->after + 1 == seq && !client_is_behind(s->client);
+}
+
+/* Sending may end clients and their subscriptions: each is looked for anew. */
+static struct subscriber *
+next_to_tell(int64_t seq)
+{
+	struct subscriber *s;
+
+	TAILQ_FOREACH(s, &subscribers, link)
+	{
+		if (s->client != NULL && is_abreast(s, seq))
+			return s;
+	}
+	return NULL;
+}
+
+void
+events_tell(const struct store_event *events, int count)
+{
+	struct subscriber *s;
+
+	for (int i = 0; i < count; i++) {
+		while ((s = next_to_tell(events[i].seq)) != NULL)
+			send_event(s, &events[i]);
+	}
+	TAILQ_FOREACH(s, &subscribers, link)
+	{
+		if (s->client != NULL && !s->reading && count > 0 && s->after < events[count - 1].seq &&
+		    !client_is_behind(s->client))
+			read_on(s);
+	}
+}
+
+bool
+events_subscribe(struct call *call, const char *job, int64_t after, int64_t last)
+{
+	struct subscriber *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		err_set(&call->e, ERR_SYSTEM, "out of memory");
+		return false;
+	}
+	s->daemon = call->daemon;
+	s->client = call->client;
+	s->after = after;
+	snprintf(s->job, sizeof(s->job), "%s", job);
+	TAILQ_INSERT_TAIL(&subscribers, s, link);
+	client_hold(call->client, 0); /* it waits, for as long as it likes */
+	if (after < last)
+		read_on(s);
+	return true;
+}
+
+void
+events_client_gone(const struct client *c)
+{
+	struct subscriber *s, *next;
+
+	for (s = TAILQ_FIRST(&subscribers); s != NULL; s = next) {
+		next = TAILQ_NEXT(s, link);
+		if (s->client != c)
+			continue;
+		s->client = NULL;
+		if (!s->reading)
+			free_subscriber(s);
+	}
+}
+
+void
+events_clear(void)
+{
+	struct subscriber *s;
+
+	while ((s = TAILQ_FIRST(&subscribers)) != NULL)
+		free_subscriber(s);
+}

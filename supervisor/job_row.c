@@ -1,0 +1,251 @@
+/*
+ * A job's row, written and read by the rows of job_row.def.
+ */
+#include "supervisor/job_row.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ipc/clock.h"
+#include "supervisor/daemon.h"
+#include "supervisor/seal.h"
+
+/* ---- time over restarts */
+
+/* The machine's present life; "" if the kernel does not say. */
+static const char *
+boot_id(void)
+{
+	static char id[40];
+	int fd;
+
+	if (id[0] != '\0')
+		return id;
+	fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return id;
+	id[read(fd, id, sizeof(id) - 1) > 36 ? 36 : 0] = '\0';
+	close(fd);
+	return id;
+}
+
+/* What must be added to a row's stamps: nothing in one life of the machine, else what lies between its
+ * clock's beginnings. Time does not run backwards, whatever the wall clock says. */
+static int64_t
+stamp_shift_us(const json_t *o)
+{
+	const char *boot = json_string_value(json_object_get(o, "boot"));
+	int64_t now_us = clock_now_us(), offset_us = clock_wall_us() - now_us;
+	int64_t written_us = json_integer_value(json_object_get(o, "written_us"));
+	int64_t shift_us = json_integer_value(json_object_get(o, "wall_offset_us")) - offset_us;
+
+	if (boot != NULL && strcmp(boot, boot_id()) == 0)
+		return 0;
+	return written_us + shift_us > now_us ? now_us - written_us : shift_us;
+}
+
+/* ---- writing */
+
+static void
+put_fields(const struct job *job, json_t *o)
+{
+#define INTEGER(name, member) \
+	if (job->member != 0) \
+		json_object_set_new(o, #name, json_integer((json_int_t)job->member));
+#define STAMP INTEGER
+#define NUMBER(name, member) \
+	if (job->member != 0) \
+		json_object_set_new(o, #name, json_real(job->member));
+#define FLAG(name, member) \
+	if (job->member) \
+		json_object_set_new(o, #name, json_true());
+#define TEXT(name, member) \
+	if (job->member[0] != '\0') \
+		json_object_set_new(o, #name, json_string(job->member));
+#define OWNED(name, member) \
+	if (job->member != NULL) \
+	TEXT(name, member)
+#include "supervisor/job_row.def"
+#undef INTEGER
+#undef STAMP
+#undef NUMBER
+#undef FLAG
+#undef TEXT
+#undef OWNED
+}
+
+static json_t *
+pictures_of(const struct job *job)
+{
+	json_t *pictures = json_array();
+
+	for (int i = 0; i < job->picture_count; i++)
+		json_array_append_new(pictures,
+		    json_pack("{s:s, s:I, s:I}", "name", job->pictures[i].name, "bytes",
+			(json_int_t)job->pictures[i].bytes, "seed", (json_int_t)job->pictures[i].seed));
+	return pictures;
+}
+
+/* What only an ended job has; `bytes` and the like are the store's. */
+static void
+put_end(const struct job *job, double keep_s, json_t *o)
+{
+	int64_t ended_us = job->submitted_wall_us + (job->ended_us - job->submitted_us), bytes = 0;
+	bool done = job_state(job) == JOB_DONE;
+
+	for (int i = 0; i < job->picture_count && done; i++)
+		bytes += (int64_t)job->pictures[i].bytes;
+	json_object_set_new(o, "final", json_true());
+	json_object_set_new(o, "ended_at_us", json_integer(ended_us));
+	if (job_state(job) == JOB_DEAD && job->retried_as[0] == '\0')
+		json_object_set_new(o, "dead", json_true());
+	if (job->error.code != ERR_NONE)
+		json_object_set_new(o, "error",
+		    json_pack("{s:i, s:s}", "code", (int)job->error.code, "text", job->error.text));
+	if (!done)
+		return;
+	json_object_set_new(o, "keep_until_us", json_integer(ended_us + (int64_t)(keep_s * 1e6)));
+	json_object_set_new(o, "bytes", json_integer(bytes));
+	json_object_set_new(o, "pictures", json_integer(job->picture_count));
+	json_object_set_new(o, "files", pictures_of(job));
+}
+
+char *
+job_to_row(const struct job *job, int64_t revision, double keep_s)
+{
+	int64_t now_us = clock_now_us();
+	json_t *o = json_pack("{s:I, s:I, s:s, s:s, s:I, s:I}", "number", (json_int_t)job->number, "revision",
+	    (json_int_t)revision, "state", job_state_name(job), "boot", boot_id(), "written_us",
+	    (json_int_t)now_us, "wall_offset_us", (json_int_t)(clock_wall_us() - now_us));
+
+	if (o == NULL)
+		return NULL;
+	put_fields(job, o);
+	for (int i = 0; i < JOB_MAX_WARNINGS && job->warnings[i] != NULL; i++) {
+		if (i == 0)
+			json_object_set_new(o, "warnings", json_array());
+		json_array_append_new(json_object_get(o, "warnings"), json_string(job->warnings[i]));
+	}
+	if (job->exit_status >= 0)
+		json_object_set_new(o, "exit_status", json_integer(job->exit_status));
+	if (job_is_final(job))
+		put_end(job, keep_s, o);
+	return seal("job", o);
+}
+
+/* ---- reading */
+
+static char *
+own_text(const json_t *value)
+{
+	const char *text = json_string_value(value);
+
+	return text != NULL ? strdup(text) : NULL;
+}
+
+static void
+take_fields(struct job *job, const json_t *o, int64_t shift_us)
+{
+	const json_t *value;
+
+#define INTEGER(name, member) \
+	job->member = (__typeof__(job->member))json_integer_value(json_object_get(o, #name));
+#define STAMP(name, member) \
+	value = json_object_get(o, #name); \
+	job->member = value != NULL ? json_integer_value(value) + shift_us : 0;
+#define NUMBER(name, member) \
+	job->member = (__typeof__(job->member))json_number_value(json_object_get(o, #name));
+#define FLAG(name, member) job->member = json_is_true(json_object_get(o, #name));
+#define TEXT(name, member) \
+	value = json_object_get(o, #name); \
+	snprintf(job->member, sizeof(job->member), "%s", value != NULL ? json_string_value(value) : "");
+#define OWNED(name, member) job->member = own_text(json_object_get(o, #name));
+#include "supervisor/job_row.def"
+#undef INTEGER
+#undef STAMP
+#undef NUMBER
+#undef FLAG
+#undef TEXT
+#undef OWNED
+}
+
+static void
+take_pictures(struct job *job, const json_t *files)
+{
+	const json_t *file;
+	size_t i;
+
+	json_array_foreach(files, i, file)
+	{
+		const char *name = json_string_value(json_object_get(file, "name"));
+		struct picture *p = &job->pictures[i];
+		if (i == JOB_MAX_PICTURES)
+			break;
+		snprintf(p->name, sizeof(p->name), "%s", name != NULL ? name : "");
+		p->bytes = (uint64_t)json_integer_value(json_object_get(file, "bytes"));
+		p->seed = (uint64_t)json_integer_value(json_object_get(file, "seed"));
+		job->picture_count++;
+	}
+}
+
+static void
+take_rest(struct job *job, const json_t *o)
+{
+	const json_t *error = json_object_get(o, "error"), *status = json_object_get(o, "exit_status"),
+		     *warning;
+	int code = (int)json_integer_value(json_object_get(error, "code"));
+	size_t i;
+
+	job->number = (uint64_t)json_integer_value(json_object_get(o, "number"));
+	job->revision = job->saved_revision = json_integer_value(json_object_get(o, "revision"));
+	if (status != NULL)
+		job->exit_status = (int)json_integer_value(status);
+	if (error != NULL && err_row(code) != NULL)
+		err_set(&job->error, (enum err_code)code, "%s",
+		    json_string_value(json_object_get(error, "text")));
+	json_array_foreach(json_object_get(o, "warnings"), i, warning)
+	    job_add_warning(job, json_string_value(warning));
+	take_pictures(job, json_object_get(o, "files"));
+}
+
+static enum job_state
+state_of(const json_t *o)
+{
+	const char *name = json_string_value(json_object_get(o, "state"));
+
+	for (int i = 0; i < JOB_STATE_COUNT && name != NULL; i++) {
+		if (strcmp(job_kind.states[i].name, name) == 0)
+			return (enum job_state)i;
+	}
+	return JOB_QUEUED;
+}
+
+struct job *
+job_from_row(struct daemon *d, const char *body, bool *was_held)
+{
+	json_t *o = unseal("job", body, strlen(body));
+	struct job *job = o != NULL ? job_blank(d) : NULL;
+	enum job_state state;
+
+	if (job == NULL) {
+		json_decref(o);
+		return NULL;
+	}
+	state = state_of(o);
+	take_fields(job, o, stamp_shift_us(o));
+	take_rest(job, o);
+	json_decref(o);
+	*was_held = state != JOB_QUEUED && state < JOB_FIRST_FINAL;
+	if (job->prompt == NULL && (job->prompt = strdup("")) == NULL)
+		state = JOB_STATE_COUNT;
+	if (job->negative_prompt == NULL && (job->negative_prompt = strdup("")) == NULL)
+		state = JOB_STATE_COUNT;
+	if (state == JOB_STATE_COUNT)
+		job_free(&job);
+	else
+		fsm_init(&job->fsm, &job_kind, job, state < JOB_FIRST_FINAL ? JOB_QUEUED : (int)state);
+	return job;
+}

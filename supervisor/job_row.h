@@ -1,0 +1,18 @@
+/*
+ * A job as the store keeps it: all that its next life needs, sealed (seal.h).
+ */
+#ifndef SUPERVISOR_JOB_ROW_H
+#define SUPERVISOR_JOB_ROW_H
+
+#include "supervisor/job.h"
+
+/* The row's text, of revision `revision`; the caller frees it. NULL: no memory. `keep_s`: how long its
+ * pictures are kept, from its end. */
+char *job_to_row(const struct job *job, int64_t revision, double keep_s);
+
+/* The job of a row: in its final state, or QUEUED with its clock running. NULL: damaged, or no memory. The
+ * caller frees it, and puts it where it belongs. Its clocks go on as if nobody had been away, by the wall
+ * clock if the machine was restarted. *was_held: it was with a runner, or about to be. */
+struct job *job_from_row(struct daemon *d, const char *body, bool *was_held);
+
+#endif

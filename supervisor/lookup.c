@@ -1,0 +1,222 @@
+/*
+ * Requests that wait for the store.
+ */
+#include "supervisor/lookup.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "supervisor/daemon.h"
+#include "supervisor/disk.h"
+#include "supervisor/job_row.h"
+#include "supervisor/methods.h"
+
+struct lookup {
+	TAILQ_ENTRY(lookup) link;
+	struct daemon *daemon;
+	struct client *client; /* NULL: it has gone, nobody wants the answer */
+	struct api_request request;
+	struct store_query query;
+	lookup_then *then;
+	bool sent;
+};
+
+static TAILQ_HEAD(, lookup) lookups = TAILQ_HEAD_INITIALIZER(lookups);
+
+static void
+free_lookup(struct lookup *l)
+{
+	json_t *id = l->request.id;
+
+	TAILQ_REMOVE(&lookups, l, link);
+	store_query_clear(&l->query);
+	api_request_clear(&l->request);
+	json_decref(id);
+	free(l);
+}
+
+/* ---- what was found */
+
+/* In memory it counts while it is open; ended, it is told from disk, unless it cannot get there. */
+static struct job *
+find_in_memory(const struct daemon *d, const char *id)
+{
+	struct job *job = daemon_find_job(d, id);
+
+	return job != NULL && (!job_is_final(job) || daemon_store_error(d) != 0) ? job : NULL;
+}
+
+static struct found
+from_row(struct daemon *d, const struct store_row *row)
+{
+	struct found f = {0};
+	bool was_held;
+
+	if (row->number == 0)
+		return f;
+	if (row->body != NULL)
+		f.job = job_from_row(d, row->body, &was_held);
+	f.damaged = f.job == NULL;
+	f.loaded = f.job != NULL;
+	if (f.loaded)
+		f.job->expired = f.job->picture_count > 0 && row->bytes == 0;
+	return f;
+}
+
+static struct found
+resolve(const struct lookup *l, int at)
+{
+	const struct store_query *q = &l->query;
+	struct found f = {0};
+
+	if (q->wanted == STORE_IDS)
+		f.job = find_in_memory(l->daemon, q->texts[at]);
+	if (f.job == NULL && at < q->count)
+		f = from_row(l->daemon, &q->rows[at]);
+	return f;
+}
+
+static void
+answer(struct lookup *l)
+{
+	int count = l->query.wanted == STORE_IDS ? l->query.text_count : l->query.count;
+	struct found *found = calloc((size_t)count + 1, sizeof(*found));
+	struct call call = {.daemon = l->daemon, .client = l->client, .request = &l->request};
+	json_t *result = NULL;
+
+	for (int i = 0; i < count && found != NULL; i++)
+		found[i] = resolve(l, i);
+	if (found != NULL)
+		result = l->then(&call, found, count);
+	else
+		err_set(&call.e, ERR_SYSTEM, "out of memory");
+	methods_answer_later(&call, result);
+	for (int i = 0; i < count && found != NULL; i++) {
+		if (found[i].loaded)
+			job_free(&found[i].job);
+	}
+	free(found);
+}
+
+static void
+on_found(struct disk_task *task)
+{
+	struct lookup *l = task->arg;
+
+	if (l->client != NULL)
+		answer(l);
+	free_lookup(l);
+}
+
+/* ---- asking */
+
+/* All in memory: no need to ask. *result is the answer then. */
+static bool
+answer_at_once(struct call *call, const struct store_query *q, lookup_then *then, json_t **result)
+{
+	struct found *found;
+	bool all = q->wanted == STORE_IDS;
+
+	for (int i = 0; i < q->text_count && all; i++)
+		all = find_in_memory(call->daemon, q->texts[i]) != NULL;
+	found = all ? calloc((size_t)q->text_count + 1, sizeof(*found)) : NULL;
+	if (found == NULL)
+		return false;
+	for (int i = 0; i < q->text_count; i++)
+		found[i].job = find_in_memory(call->daemon, q->texts[i]);
+	*result = then(call, found, q->text_count);
+	free(found);
+	return true;
+}
+
+json_t *
+lookup_query(struct call *call, struct store_query *query, lookup_then *then)
+{
+	json_t *result = NULL;
+	struct lookup *l;
+
+	if (answer_at_once(call, query, then, &result)) {
+		store_query_clear(query);
+		return result;
+	}
+	l = calloc(1, sizeof(*l));
+	if (l == NULL) {
+		store_query_clear(query);
+		err_set(&call->e, ERR_SYSTEM, "out of memory");
+		return NULL;
+	}
+	*l = (struct lookup){.daemon = call->daemon,
+	    .client = call->client,
+	    .request = *call->request,
+	    .query = *query,
+	    .then = then};
+	json_incref(l->request.id);
+	call->request->json = NULL; /* it is the lookup's now */
+	TAILQ_INSERT_TAIL(&lookups, l, link);
+	client_hold_lookup(call->client);
+	daemon_changed(call->daemon);
+	return NULL;
+}
+
+json_t *
+lookup_ids(struct call *call, const json_t *ids, lookup_then *then)
+{
+	size_t count = json_is_array(ids) ? json_array_size(ids) : 1;
+	struct store_query q = {.wanted = STORE_IDS, .texts = calloc(count + 1, sizeof(char *))};
+
+	for (size_t i = 0; i < count && q.texts != NULL; i++) {
+		const json_t *id = json_is_array(ids) ? json_array_get(ids, i) : ids;
+		q.texts[i] = strdup(json_string_value(id));
+		q.text_count += q.texts[i] != NULL;
+	}
+	if (q.text_count == (int)count)
+		return lookup_query(call, &q, then);
+	store_query_clear(&q);
+	err_set(&call->e, ERR_SYSTEM, "out of memory");
+	return NULL;
+}
+
+json_t *
+lookup_id(struct call *call, const char *id, lookup_then *then)
+{
+	json_t *text = json_string(id), *result = lookup_ids(call, text, then);
+
+	json_decref(text);
+	return result;
+}
+
+void
+lookups_send(struct daemon *d)
+{
+	struct lookup *l;
+
+	TAILQ_FOREACH(l, &lookups, link)
+	{
+		struct disk_task task = {.kind = DISK_FIND, .done = on_found, .arg = l, .query = &l->query};
+		if (l->sent)
+			continue;
+		l->sent = disk_put(daemon_disk(d), &task) == 0; /* without memory: the next turn */
+	}
+}
+
+void
+lookups_client_gone(const struct client *c)
+{
+	struct lookup *l;
+
+	TAILQ_FOREACH(l, &lookups, link)
+	{
+		if (l->client == c)
+			l->client = NULL;
+	}
+}
+
+void
+lookups_clear(void)
+{
+	struct lookup *l;
+
+	while ((l = TAILQ_FIRST(&lookups)) != NULL)
+		free_lookup(l);
+}

@@ -1,0 +1,90 @@
+/*
+ * Sealed texts. The seal is `,"sum":"0123456789abcdef"}`: no string inside can hold it, for its quotes would
+ * be escaped there.
+ */
+#include "supervisor/seal.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipc/hash.h"
+
+#define SUM_HEAD ",\"sum\":\""
+
+enum { SUM_HEAD_BYTES = sizeof(SUM_HEAD) - 1, SUM_BYTES = SUM_HEAD_BYTES + 16 + 2 };
+
+static void
+write_sum(char out[SUM_BYTES + 1], const char *text, size_t bytes)
+{
+	snprintf(out, SUM_BYTES + 1, SUM_HEAD "%016llx\"}",
+	    (unsigned long long)hash_bytes(HASH_START, text, bytes));
+}
+
+char *
+seal(const char *kind, json_t *members)
+{
+	json_t *whole = json_pack("{s:s}", "zit", kind);
+	char *text = NULL, *sealed = NULL;
+	size_t bytes;
+
+	if (whole != NULL && members != NULL && json_object_update(whole, members) == 0)
+		text = json_dumps(whole, JSON_COMPACT | JSON_REAL_PRECISION(17));
+	if (text != NULL) {
+		bytes = strlen(text) - 1; /* the seal takes the bracket's place */
+		sealed = realloc(text, bytes + SUM_BYTES + 1);
+		if (sealed != NULL)
+			write_sum(sealed + bytes, sealed, bytes);
+		else
+			free(text);
+	}
+	json_decref(whole);
+	json_decref(members);
+	return sealed;
+}
+
+/* Whether the seal at `at` is that of the bytes before it. */
+static bool
+is_sealed(const char *text, size_t at)
+{
+	char sum[SUM_BYTES + 1];
+
+	write_sum(sum, text, at);
+	return memcmp(text + at, sum, SUM_BYTES) == 0;
+}
+
+json_t *
+unseal(const char *kind, const char *text, size_t bytes)
+{
+	json_t *whole;
+	const char *found;
+
+	if (bytes <= SUM_BYTES || !is_sealed(text, bytes - SUM_BYTES))
+		return NULL;
+	whole = json_loadb(text, bytes, 0, NULL);
+	found = json_string_value(json_object_get(whole, "zit"));
+	if (found != NULL && strcmp(found, kind) == 0)
+		return whole;
+	json_decref(whole);
+	return NULL;
+}
+
+size_t
+seal_length(const char *text, size_t bytes)
+{
+	const char *at = text;
+	size_t before;
+
+	if (bytes <= SUM_BYTES || memcmp(text, SEAL_HEAD, sizeof(SEAL_HEAD) - 1) != 0)
+		return 0;
+	while ((at = memmem(at, bytes - (size_t)(at - text), SUM_HEAD, SUM_HEAD_BYTES)) != NULL) {
+		before = (size_t)(at - text);
+		if (bytes - before < SUM_BYTES)
+			return 0;
+		if (is_sealed(text, before))
+			return before + SUM_BYTES;
+		at += SUM_HEAD_BYTES;
+	}
+	return 0;
+}

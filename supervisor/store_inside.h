@@ -1,0 +1,108 @@
+/*
+ * What store.c (opening, writing), store_find.c (reading, forgetting) and store_salvage.c share. Nobody else
+ * includes this.
+ */
+#ifndef SUPERVISOR_STORE_INSIDE_H
+#define SUPERVISOR_STORE_INSIDE_H
+
+#include <limits.h>
+#include <sqlite3.h>
+#include <stddef.h>
+
+#include "supervisor/store.h"
+
+#define STORE_FILE "queue.db"
+
+enum { STORE_PAGE_BYTES = 4096 };
+
+/* STATEMENT(NAME, "sql"): prepared when the file is opened. */
+#define STATEMENTS(STATEMENT) \
+	STATEMENT(BEGIN, "BEGIN IMMEDIATE") \
+	STATEMENT(COMMIT, "COMMIT") \
+	STATEMENT(ROLLBACK, "ROLLBACK") \
+	STATEMENT(NEW_OPEN, "INSERT INTO open_job VALUES (?1, ?2)") \
+	STATEMENT(SET_OPEN, "UPDATE open_job SET body = ?2 WHERE number = ?1") \
+	STATEMENT(DROP_OPEN, "DELETE FROM open_job WHERE number = ?1") \
+	STATEMENT( \
+	    PUT_FINAL, "INSERT OR REPLACE INTO final_job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)") \
+	STATEMENT(DROP_FINAL, "DELETE FROM final_job WHERE number = ?1") \
+	STATEMENT(PUT_EVENT, "INSERT OR REPLACE INTO event VALUES (?1, ?2)") \
+	STATEMENT(TRIM_EVENTS, "DELETE FROM event WHERE seq <= ?1") \
+	STATEMENT(PUT_NOTE, "INSERT OR REPLACE INTO note VALUES (?1, ?2)") \
+	STATEMENT(ALL_OPEN, "SELECT number, body FROM open_job ORDER BY number") \
+	STATEMENT(REVISION, "SELECT body FROM open_job WHERE number = ?1 UNION ALL SELECT body FROM " \
+			    "final_job WHERE number = ?1") \
+	STATEMENT(ALL_NOTES, "SELECT name, body FROM note") \
+	STATEMENT(LAST_NUMBER, "SELECT max(coalesce((SELECT max(number) FROM open_job), 0), " \
+			       "coalesce((SELECT max(number) FROM final_job), 0))") \
+	STATEMENT(LAST_EVENT, "SELECT coalesce(max(seq), 0) FROM event") \
+	STATEMENT(FIRST_EVENT, "SELECT coalesce(min(seq), 0) FROM event") \
+	STATEMENT(BY_ID, SELECT_FINAL "WHERE id = ?1") \
+	STATEMENT(BY_KEY, SELECT_FINAL "WHERE key = ?1 AND ended >= ?2 ORDER BY number DESC LIMIT 1") \
+	STATEMENT(ENDED, SELECT_FINAL "WHERE number < ?1 ORDER BY number DESC LIMIT ?2") \
+	STATEMENT(ENDED_GROUP, SELECT_FINAL "WHERE number < ?1 AND grp = ?3 ORDER BY number DESC LIMIT ?2") \
+	STATEMENT(DEAD, SELECT_FINAL "WHERE number < ?1 AND dead = 1 ORDER BY number DESC LIMIT ?2") \
+	STATEMENT(SINCE, "SELECT seq, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2") \
+	STATEMENT( \
+	    NEXT_STALE, SELECT_FINAL "WHERE bytes > 0 AND keep_until <= ?1 ORDER BY keep_until LIMIT 1") \
+	STATEMENT(NEXT_OLDEST, SELECT_FINAL "WHERE bytes > 0 ORDER BY keep_until LIMIT 1") \
+	STATEMENT(ALL_BYTES, "SELECT coalesce(sum(bytes), 0) FROM final_job WHERE bytes > 0") \
+	STATEMENT(NO_BYTES, "UPDATE final_job SET bytes = 0 WHERE number = ?1") \
+	STATEMENT(COUNT_FINAL, "SELECT count(*) FROM final_job") \
+	STATEMENT(FIRST_FINAL, SELECT_FINAL "ORDER BY number LIMIT 1")
+
+#define SELECT_FINAL \
+	"SELECT number, id, key, grp, ended, keep_until, bytes, pictures, dead, body FROM final_job "
+
+enum statement {
+#define STATEMENT(name, sql) S_##name,
+	STATEMENTS(STATEMENT)
+#undef STATEMENT
+	    STATEMENT_COUNT
+};
+
+struct store {
+	sqlite3 *db;
+	sqlite3_stmt *statements[STATEMENT_COUNT];
+	char dir[PATH_MAX - 64];
+	bool reserve_gone;		/* the space kept for final records is in use, or cannot be had */
+	int64_t open_count;		/* rows of open_job; a note of it tells whether one has vanished */
+	int64_t final_count, all_bytes; /* of final_job; below 0: not counted yet */
+	int64_t last_event;
+};
+
+/* Binds nothing: steps a statement that gives no rows. 0 or errno. */
+int store_run(struct store *s, enum statement which);
+/* errno for what SQLite says. */
+int store_errno(sqlite3 *db, int status);
+void store_bind_text(sqlite3_stmt *statement, int at, const char *text); /* NULL for "" */
+
+/* The row where the statement stands, its text a copy; one that is damaged, or whose columns are not those of
+ * its text, has body NULL. */
+void store_take_final(sqlite3_stmt *statement, struct store_row *row);
+/* All but the text itself, from the text. false: it is damaged, or no job's. */
+bool store_read_row(struct store_row *row, const char *body, size_t bytes);
+/* The next step of a statement that gives rows: 1 row, 0 end, or a negative errno; ended, it is reset. */
+int store_step(struct store *s, enum statement which);
+int store_put_row(struct store *s, const struct store_row *row); /* 0 or errno */
+int store_put_note(struct store *s, const char *name, const char *body);
+void store_notes_free(struct store_note *notes, int count);
+int store_note_open_count(struct store *s);
+int store_prepare(struct store *s); /* all statements; 0 or errno */
+void store_finalize(struct store *s);
+
+/* ---- store_salvage.c */
+
+/* Whether SQLite finds the file's structure whole. Costs time in proportion to its size. */
+bool store_is_sound(sqlite3 *db);
+/* Moves DIR/queue.db aside and makes a new one from what is whole in it. 0, or a negative code with *e. */
+int store_salvage(const char *dir, struct store_report *report, struct err *e);
+/* SQLite takes no more of its log than the frames before the first damaged one. What the others hold of jobs,
+ * and is newer than what the file has, is put into it. `log` is the log as it was before the file was opened.
+ */
+int store_rescue(
+    struct store *s, const char *log, size_t bytes, int frames_taken, struct store_report *report);
+/* Makes an empty file with the schema, open. */
+int store_create(sqlite3 **db, const char *path, struct err *e);
+
+#endif

@@ -1,0 +1,224 @@
+/*
+ * Clients that wait for a job.
+ *
+ * Sending may end clients, and their waiters with them: so no walk holds a waiter across it, each looks anew.
+ */
+#include "supervisor/waiters.h"
+
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#include "ipc/api.h"
+#include "ipc/log.h"
+#include "supervisor/daemon.h"
+
+struct waiter {
+	TAILQ_ENTRY(waiter) link;
+	struct client *client;
+	struct job *job;
+	json_t *id; /* of the request */
+	struct waiter_wishes wishes;
+	int64_t revision; /* of the job that must be on disk before it hears anything */
+	bool introduced;  /* has heard of it */
+	uint64_t told;	  /* the pass of waiters_job_advanced that told it last */
+};
+
+static TAILQ_HEAD(, waiter) waiters = TAILQ_HEAD_INITIALIZER(waiters);
+
+/* Descriptors that its answer may need. */
+static int
+fds_of(const struct waiter *w)
+{
+	return w->wishes.until == UNTIL_ENDED && w->wishes.deliver != DELIVER_PATH ? w->job->count : 0;
+}
+
+bool
+waiters_add(struct call *call, struct job *job, const struct waiter_wishes *wishes)
+{
+	struct waiter *w = calloc(1, sizeof(*w));
+
+	if (w == NULL) {
+		err_set(&call->e, ERR_SYSTEM, "out of memory");
+		return false;
+	}
+	w->client = call->client;
+	w->job = job;
+	w->id = json_incref(call->request->id);
+	w->wishes = *wishes;
+	w->revision = job->durable ? job->revision : 0;
+	if (wishes->until == UNTIL_ENDED)
+		job->was_waited_for = true;
+	TAILQ_INSERT_TAIL(&waiters, w, link);
+	client_hold(call->client, fds_of(w));
+	if (job->saved_revision >= w->revision)
+		waiters_job_saved(job);
+	return true;
+}
+
+static void
+remove_waiter(struct waiter *w)
+{
+	TAILQ_REMOVE(&waiters, w, link);
+	json_decref(w->id);
+	free(w);
+}
+
+/* ---- progress */
+
+static void
+send_event(const struct waiter *w, const struct job *job)
+{
+	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i}", "job", job->id, "state",
+	    job_state_name(job), "stage", stage_name(job->stage), "step", (int)job->step, "steps", job->steps,
+	    "picture", (int)job->picture);
+
+	if (job->in_queue)
+		json_object_set_new(params, "position", json_integer(daemon_position(job->daemon, job)));
+	client_send(w->client, api_event(params), NULL);
+}
+
+static struct waiter *
+next_to_tell(const struct job *job, uint64_t pass)
+{
+	struct waiter *w;
+
+	TAILQ_FOREACH(w, &waiters, link)
+	{
+		if (w->job == job && w->wishes.events && w->introduced && w->told != pass)
+			return w;
+	}
+	return NULL;
+}
+
+void
+waiters_job_advanced(struct job *job)
+{
+	static uint64_t pass;
+	struct waiter *w;
+
+	pass++;
+	while ((w = next_to_tell(job, pass)) != NULL) {
+		w->told = pass;
+		if (!client_is_behind(w->client))
+			send_event(w, job);
+	}
+}
+
+/* ---- answers */
+
+/* The waiter is gone afterwards. */
+static void
+answer(struct waiter *w, json_t *reply, struct attachment *a)
+{
+	struct client *client = w->client;
+	int fds = fds_of(w);
+
+	remove_waiter(w);
+	client_answer(client, fds, reply, a);
+}
+
+static struct waiter *
+next_unaware(const struct job *job)
+{
+	struct waiter *w;
+
+	TAILQ_FOREACH(w, &waiters, link)
+	{
+		if (w->job == job && !w->introduced && w->revision <= job->saved_revision)
+			return w;
+	}
+	return NULL;
+}
+
+/* One that waits for the end hears the id, which a client that is interrupted needs. */
+void
+waiters_job_saved(struct job *job)
+{
+	struct waiter *w;
+
+	while ((w = next_unaware(job)) != NULL) {
+		w->introduced = true;
+		if (w->wishes.until == UNTIL_SAVED)
+			answer(w, api_reply(w->id, call_record(job->daemon, job)), NULL);
+		else if (w->wishes.events)
+			send_event(w, job);
+	}
+}
+
+static struct waiter *
+next_of_job(const struct job *job)
+{
+	struct waiter *w;
+
+	TAILQ_FOREACH(w, &waiters, link)
+	{
+		if (w->job == job)
+			return w;
+	}
+	return NULL;
+}
+
+void
+waiters_job_ended(struct job *job)
+{
+	struct waiter *w;
+
+	while ((w = next_of_job(job)) != NULL) {
+		struct attachment a = {0};
+		json_t *record;
+
+		if (job->refused) {
+			answer(w, api_error(w->id, &job->error, NULL, NULL), NULL);
+			continue;
+		}
+		record = w->wishes.until == UNTIL_ENDED
+			     ? call_final_record(job->daemon, job, w->wishes.deliver, &a)
+			     : call_record(job->daemon, job);
+		answer(w, api_reply(w->id, record), &a);
+	}
+}
+
+void
+waiters_job_put_off(struct job *job)
+{
+	struct waiter *w;
+	struct err e;
+
+	err_set(&e, ERR_DRAINING,
+	    "zitd ends before job %s is done; it goes on when zitd is back: 'zitctl wait %s' then.", job->id,
+	    job->id);
+	while ((w = next_of_job(job)) != NULL)
+		answer(w, api_error(w->id, &e, NULL, json_pack("{s:s}", "job", job->id)), NULL);
+}
+
+/* ---- clients that go away */
+
+static struct waiter *
+next_of_client(const struct client *c)
+{
+	struct waiter *w;
+
+	TAILQ_FOREACH(w, &waiters, link)
+	{
+		if (w->client == c)
+			return w;
+	}
+	return NULL;
+}
+
+void
+waiters_client_gone(struct client *c)
+{
+	struct waiter *w;
+
+	while ((w = next_of_client(c)) != NULL) {
+		struct job *job = w->job;
+		bool ends = w->wishes.owner && !job->keep && !job_is_final(job);
+
+		remove_waiter(w);
+		if (!ends)
+			continue;
+		log_info("job %s: its client went away", job->id);
+		job_event(job, JOB_EVENT_CANCEL);
+	}
+}
