@@ -18,6 +18,7 @@
 #include "ipc/api.h"
 #include "ipc/err.h"
 #include "ipc/fsm.h"
+#include "ipc/group.h"
 #include "ipc/proto.h"
 #include "ipc/shm.h"
 #include "supervisor/fair.h"
@@ -102,6 +103,7 @@ struct job {
 	uid_t uid;
 	pid_t pid;				/* of the client */
 	char client[FAIR_KEY];			/* whose share of the devices it uses */
+	char group[GROUP_SIZE];			/* group.h; "": none */
 	double cost_s;				/* predicted device seconds */
 	double queue_timeout_s, exec_timeout_s; /* exec 0: the runner's */
 	double deadline_s;			/* from its submission; 0: none */

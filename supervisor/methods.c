@@ -311,7 +311,8 @@ method_list(struct call *call)
 	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL && limit > 0;
 	     job = daemon_next_job(call->daemon, job)) {
 		int kind = job_is_final(job) ? FINAL : job->in_queue ? WAITING : RUNNING;
-		if (p->state != ALL && p->state != kind)
+		if ((p->state != ALL && p->state != kind) ||
+		    (p->has_group && strcmp(job->group, p->group) != 0))
 			continue;
 		json_array_append_new(jobs, record_of(call->daemon, job));
 		limit--;
@@ -364,9 +365,40 @@ method_result(struct call *call)
 	return picture;
 }
 
+/* Those of the group that have not ended and are the client's to end. */
+static json_t *
+cancel_group(struct call *call, const char *group)
+{
+	json_t *records = json_array();
+	int known = 0, touched = 0;
+
+	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL;
+	     job = daemon_next_job(call->daemon, job)) {
+		if (strcmp(job->group, group) != 0)
+			continue;
+		known++;
+		if (!may_touch(call, job))
+			continue;
+		touched++;
+		if (job_is_final(job))
+			continue;
+		job_event(job, JOB_EVENT_CANCEL);
+		json_array_append_new(records, record_of(call->daemon, job));
+	}
+	if (touched > 0)
+		return json_pack("{s:o}", "jobs", records);
+	json_decref(records);
+	if (known > 0)
+		err_set(&call->e, ERR_NOT_PERMITTED, "the jobs of group %s are another user's", group);
+	else
+		err_set(&call->e, ERR_UNKNOWN_GROUP,
+		    "there is no job of group %.64s; 'zitctl job JOB' says a job's group", group);
+	return NULL;
+}
+
 /* All ids are looked at before any job is touched, so that a wrong one changes nothing. */
 static json_t *
-method_cancel(struct call *call)
+cancel_jobs(struct call *call)
 {
 	const json_t *given = call->request->cancel.job;
 	json_t *ids = json_is_array(given) ? json_incref((json_t *)given) : json_pack("[O]", given);
@@ -398,6 +430,18 @@ method_cancel(struct call *call)
 		return NULL;
 	}
 	return json_pack("{s:o}", "jobs", records);
+}
+
+static json_t *
+method_cancel(struct call *call)
+{
+	const struct api_cancel *p = &call->request->cancel;
+
+	if (p->has_job != p->has_group)
+		return p->has_job ? cancel_jobs(call) : cancel_group(call, p->group);
+	call->data = json_pack("{s:s}", "param", "job");
+	err_set(&call->e, ERR_INVALID_PARAM, "cancel wants either job or group, and one of them only");
+	return NULL;
 }
 
 static json_t *
