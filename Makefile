@@ -45,7 +45,7 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/disk.o supervisor/notify.o
 
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/admin.o ctl/output.o \
-	ctl/progress.o ctl/picture.o
+	ctl/progress.o ctl/picture.o ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
 
 PROGRAMS := zitd zit-runner zitctl zit-sim
 
