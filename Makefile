@@ -202,9 +202,13 @@ check-layers: $(BUILD)/zitd
 	$(Q)scripts/layers $<
 
 check-scripts:
-	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers .ci/run
+	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers tests/spin/run .ci/run
 
-check: check-layers check-scripts check-man check-unit check-kernels check-runner check-model check-system chaos
+# The protocol of job, runner and zitd as a model, all of its states; no code of ours runs in it, so once is enough.
+check-spin:
+	$(Q)$(if $(SAN),echo "  SKIP  tests/spin: it has no code to sanitize",tests/spin/run)
+
+check: check-layers check-scripts check-man check-spin check-unit check-kernels check-runner check-model check-system chaos
 
 # ---- manual pages: their lists come from the .def rows
 
@@ -253,4 +257,4 @@ clean:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
-	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man
+	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin
