@@ -27,7 +27,7 @@ struct client {
 	struct buf in;
 	int64_t deadline_us; /* 0: none */
 	json_int_t last_id;
-	int fds[CLIENT_MAX_FDS]; /* of the answer being read or last read; -1 once taken */
+	int fds[2 * CLIENT_MAX_FDS]; /* -1 once taken; one read brings those of one answer at most */
 	int fd_count;
 };
 
@@ -46,6 +46,20 @@ client_catch_signals(void)
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+}
+
+void
+client_forget_signal(void)
+{
+	interrupted = 0;
+}
+
+enum client_end
+client_sleep(double seconds)
+{
+	if (!interrupted)
+		poll(NULL, 0, (int)(seconds * 1000));
+	return interrupted ? CLIENT_INTERRUPTED : CLIENT_OK;
 }
 
 /* ---- connecting */
@@ -219,7 +233,7 @@ keep_fds(struct client *c, struct msghdr *message)
 			continue;
 		memcpy(fds, CMSG_DATA(h), count * sizeof(int)); /* the control buffer holds no more */
 		for (size_t i = 0; i < count; i++) {
-			if (c->fd_count < CLIENT_MAX_FDS)
+			if (c->fd_count < 2 * CLIENT_MAX_FDS)
 				c->fds[c->fd_count++] = fds[i];
 			else
 				close(fds[i]);
@@ -359,4 +373,42 @@ client_call(struct client *c, const char *method, json_t *params,
 		break;
 	}
 	return end;
+}
+
+/* ---- several requests at a time */
+
+enum client_end
+client_send(struct client *c, const char *method, json_t *params, json_int_t *id, struct err *e)
+{
+	enum client_end end = send_request(c, method, params, e);
+
+	*id = c->last_id;
+	return end;
+}
+
+enum client_end
+client_receive(struct client *c, int64_t until_us, json_t **line, struct err *e)
+{
+	int64_t deadline_us = c->deadline_us;
+	bool sooner = until_us != 0 && (deadline_us == 0 || until_us < deadline_us);
+	enum client_end end;
+
+	*line = NULL;
+	if (sooner)
+		c->deadline_us = until_us;
+	end = read_line(c, line, e);
+	c->deadline_us = deadline_us;
+	if (end != CLIENT_OK)
+		*line = NULL;
+	return end == CLIENT_TIMED_OUT && sooner ? CLIENT_OK : end;
+}
+
+int
+client_next_fd(struct client *c)
+{
+	int fd = c->fd_count > 0 ? c->fds[0] : -1;
+
+	if (c->fd_count > 0)
+		memmove(c->fds, c->fds + 1, (size_t)--c->fd_count * sizeof(c->fds[0]));
+	return fd;
 }

@@ -6,6 +6,7 @@
 #define CTL_CLIENT_H
 
 #include <jansson.h>
+#include <stdint.h>
 
 #include "ipc/err.h"
 
@@ -31,10 +32,26 @@ void client_close(struct client **c);
 enum client_end client_call(struct client *c, const char *method, json_t *params,
     void (*on_event)(void *arg, const json_t *params), void *arg, json_t **result, struct err *e);
 
+/* ---- several requests at a time, for who keeps count of them: not to be mixed with client_call */
+
+/* Sends a request; `params` is stolen. Its number goes to *id. */
+enum client_end client_send(
+    struct client *c, const char *method, json_t *params, json_int_t *id, struct err *e);
+/* The next line that zitd sends (new reference): the answer to any of them. *line is NULL when none has come
+ * until until_us on the monotonic clock; 0 is no limit. Its descriptors are the next ones of
+ * client_next_fd. */
+enum client_end client_receive(struct client *c, int64_t until_us, json_t **line, struct err *e);
+/* The descriptors in the order in which they came, now the caller's; -1 when there are no more. */
+int client_next_fd(struct client *c);
+
 /* The i-th descriptor of the last answer, now the caller's; -1 when there is none. */
 int client_take_fd(struct client *c, int index);
 
 /* From here on SIGINT and SIGTERM end a call instead of the process. */
 void client_catch_signals(void);
+/* The one that arrived has been heeded: calls work again, until the next one. */
+void client_forget_signal(void);
+/* Sleeps that long; CLIENT_OK, or CLIENT_INTERRUPTED when a signal arrived before or meanwhile. */
+enum client_end client_sleep(double seconds);
 
 #endif

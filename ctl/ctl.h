@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Exit codes that are not an error row's (err.def has those). */
 enum {
@@ -21,7 +22,7 @@ enum {
 enum ctl_format { FORMAT_TABLE, FORMAT_WIDE, FORMAT_JSON, FORMAT_JSONL, FORMAT_NAME };
 enum ctl_progress { PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_JSON, PROGRESS_NONE };
 
-enum { CTL_MAX_ARGS = 1000 };
+enum { CTL_MAX_ARGS = 1000, CTL_MAX_JOBS = 100 };
 
 struct ctl {
 	const struct ctl_command *command; /* NULL: none was named */
@@ -32,7 +33,12 @@ struct ctl {
 	enum ctl_format format;
 	enum ctl_progress progress;
 	bool quiet;
-	double timeout_s; /* 0: as long as it takes */
+	double timeout_s;  /* 0: as long as it takes */
+	const char *group; /* or NULL */
+	const char *out;   /* batch's directory, or NULL */
+	bool resume;	   /* batch goes on with what is there */
+	int jobs;	   /* batch's at a time; 0: as many as zitd lets in */
+	uint32_t given;	   /* bit i: the i-th row of options.def was given */
 	json_t *params;	  /* members of `submit` given as options; owned */
 };
 

@@ -89,6 +89,7 @@ cancel_quietly(const struct ctl *ctl, const char *job)
 	json_t *result = NULL;
 	struct err e;
 
+	client_forget_signal();
 	if (*job == '\0' || client_open(&client, ctl->socket, 2.0, &e) != 0)
 		return; /* zitd cancels it when it sees the connection close */
 	client_call(client, "cancel", json_pack("{s:s}", "job", job), NULL, NULL, &result, &e);
@@ -140,6 +141,8 @@ submit_params(const struct ctl *ctl)
 		json_decref(params);
 		return NULL;
 	}
+	if (ctl->group != NULL)
+		json_object_set_new(params, "group", json_string(ctl->group));
 	return params;
 }
 

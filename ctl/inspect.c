@@ -22,6 +22,7 @@ static const struct output_column job_columns[] = {
     {"message", "error.message", 0},
     {"last words", "last_words", 0},
     {"log", "log_tail", 1},
+    {"group", "group", 0},
     {"retry of", "retry_of", 0},
     {"retried as", "retried_as", 0},
     {"resumed", "resumed", 0},
@@ -124,12 +125,20 @@ command_runners(struct ctl *ctl)
 int
 command_cancel(struct ctl *ctl)
 {
-	json_t *ids = json_array(), *result;
+	json_t *ids = json_array(), *result, *params;
 	int status = CTL_INTERNAL;
 
+	if ((ctl->arg_count > 0) == (ctl->group != NULL)) {
+		fprintf(stderr, "zitctl: cancel wants either jobs or --group NAME, and one of them only\n");
+		json_decref(ids);
+		return CTL_USAGE;
+	}
 	for (int i = 0; i < ctl->arg_count; i++)
 		json_array_append_new(ids, json_string(ctl->args[i]));
-	result = call_once(ctl, "cancel", json_pack("{s:o}", "job", ids), &status);
+	params =
+	    ctl->group != NULL ? json_pack("{s:s}", "group", ctl->group) : json_pack("{s:O}", "job", ids);
+	json_decref(ids);
+	result = call_once(ctl, "cancel", params, &status);
 	if (result == NULL)
 		return status;
 	if (!ctl->quiet)

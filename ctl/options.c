@@ -48,7 +48,7 @@ static const struct param_row api_rows[] = {
 #undef IDS
 
 /* Members of submit that zitctl sets itself. */
-static const char *const own_members[] = {"prompt", "wait", "events", "deliver"};
+static const char *const own_members[] = {"prompt", "wait", "events", "deliver", "group"};
 
 static const struct param_row *params[MAX_OPTIONS];
 static char param_names[MAX_OPTIONS][32]; /* with '-' for '_' */
@@ -196,6 +196,18 @@ set_timeout(struct ctl *ctl, const char *text)
 }
 
 static int
+set_jobs(struct ctl *ctl, const char *text)
+{
+	char *end;
+	long jobs = strtol(text, &end, 10);
+
+	if (end == text || *end != '\0' || jobs < 1 || jobs > CTL_MAX_JOBS)
+		return usage_error("--%s wants a number from 1 to 100, not '%s'", "jobs", text);
+	ctl->jobs = (int)jobs;
+	return 0;
+}
+
+static int
 set_operand(struct ctl *ctl, const char *text)
 {
 	if (ctl->command == NULL) {
@@ -224,6 +236,28 @@ static int
 set_save(struct ctl *ctl, const char *text)
 {
 	ctl->save = text;
+	return 0;
+}
+
+static int
+set_group(struct ctl *ctl, const char *text)
+{
+	ctl->group = text;
+	return 0;
+}
+
+static int
+set_out(struct ctl *ctl, const char *text)
+{
+	ctl->out = text;
+	return 0;
+}
+
+static int
+set_resume(struct ctl *ctl, const char *text)
+{
+	(void)text;
+	ctl->resume = true;
 	return 0;
 }
 
@@ -281,7 +315,7 @@ set_help(struct ctl *ctl, const char *text)
 	printf("\noptions:\n");
 	for (size_t i = 0; i < GLOBAL_COUNT; i++)
 		print_option(globals[i].letter, globals[i].name, globals[i].arg, globals[i].help);
-	printf("\noptions of generate and submit:\n");
+	printf("\noptions of generate, submit and batch:\n");
 	for (int i = 0; i < param_count; i++)
 		print_option(0, param_names[i],
 		    params[i]->words != NULL ? params[i]->words : type_words[params[i]->type],
@@ -301,6 +335,29 @@ set_version(struct ctl *ctl, const char *text)
 
 /* ---- parsing */
 
+/* The options that not every command takes; --save is told by a command's row. */
+static const struct {
+	const char *option, *commands;
+} limited[] = {
+    {"group", " generate submit batch cancel "},
+    {"out", " batch "},
+    {"resume", " batch "},
+    {"jobs", " batch "},
+};
+
+static bool
+is_taken(const char *option, const char *command)
+{
+	char word[40];
+
+	snprintf(word, sizeof(word), " %s ", command);
+	for (size_t i = 0; i < sizeof(limited) / sizeof(limited[0]); i++) {
+		if (strcmp(limited[i].option, option) == 0)
+			return strstr(limited[i].commands, word) != NULL;
+	}
+	return true;
+}
+
 static int
 check_command(const struct ctl *ctl)
 {
@@ -310,8 +367,12 @@ check_command(const struct ctl *ctl)
 		return usage_error("no command was given%s%s", "", "");
 	if (ctl->arg_count < c->min_args || ctl->arg_count > c->max_args)
 		return usage_error("usage: zitctl %s %s", c->name, c->operands);
+	for (int i = 0; i < GLOBAL_COUNT; i++) {
+		if ((ctl->given & 1u << i) != 0 && !is_taken(globals[i].name, c->name))
+			return usage_error("%s does not take --%s", c->name, globals[i].name);
+	}
 	if (json_object_size(ctl->params) > 0 && !c->takes_params)
-		return usage_error("--%s is an option of generate and submit only%s",
+		return usage_error("--%s is an option of generate, submit and batch only%s",
 		    json_object_iter_key(json_object_iter(ctl->params)), "");
 	if (ctl->save != NULL && !c->saves)
 		return usage_error("%s has no picture to save%s", c->name, "");
@@ -327,8 +388,10 @@ take_option(struct ctl *ctl, int code, const char *text)
 	if (code >= CODE_PARAM && code < CODE_PARAM + param_count)
 		return set_param(ctl, code - CODE_PARAM, text);
 	for (int i = 0; i < GLOBAL_COUNT; i++) {
-		if (code == CODE_GLOBAL + i || (globals[i].letter != 0 && code == globals[i].letter))
-			return globals[i].set(ctl, text);
+		if (code != CODE_GLOBAL + i && (globals[i].letter == 0 || code != globals[i].letter))
+			continue;
+		ctl->given |= 1u << i;
+		return globals[i].set(ctl, text);
 	}
 	return usage_error("the command line is wrong%s%s", "", ""); /* getopt has said where */
 }

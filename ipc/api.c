@@ -75,6 +75,16 @@ fields_of(enum api_method method)
 	return row + 1;
 }
 
+bool
+api_has_field(enum api_method method, const char *field)
+{
+	const struct field_row *row = fields_of(method);
+
+	while (row->method == NULL && strcmp(row->name, field) != 0)
+		row++;
+	return row->method == NULL;
+}
+
 /* Length of the index-th word of "a|b|c", at *word; 0 when there is none. */
 static size_t
 nth_word(const char *words, int index, const char **word)

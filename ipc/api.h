@@ -83,6 +83,7 @@ void api_request_clear(struct api_request *r);
 /* Role needed, name and help of a method. */
 enum api_role api_role(enum api_method method);
 const char *api_method_name(enum api_method method);
+bool api_has_field(enum api_method method, const char *field);
 /* "normal" for (API_submit, "priority", 1); NULL when there is no such field or word. Valid until the
  * thread's next call. */
 const char *api_choice_word(enum api_method method, const char *field, int index);

@@ -138,7 +138,7 @@ list_submit_options(void)
 
 #define OPTION_OF_SUBMIT(name, arg, help) \
 	if (strcmp(method, "submit") == 0 && \
-	    strstr(" prompt wait events deliver ", " " #name " ") == NULL) { \
+	    strstr(" prompt wait events deliver group ", " " #name " ") == NULL) { \
 		item("Fl -", #name, '-', arg); \
 		put_sentence(help); \
 	}

@@ -111,7 +111,7 @@ may_enter(const struct daemon *d, const struct api_submit *p, struct err *e)
 		err_set(e, ERR_NO_RUNNER, "%s", err_row(ERR_NO_RUNNER)->text);
 	else if (p->has_seed && p->has_n && p->seed > INT64_MAX - p->n + 1)
 		err_set(e, ERR_INVALID_PARAM, "seed + n must stay below 2^63: picture i of n uses seed + i");
-	else
+	else if (!p->has_group || group_check(p->group, e) == 0)
 		return size_fits(d, p, e);
 	return false;
 }

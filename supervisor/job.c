@@ -509,6 +509,7 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 		snprintf(job->client, sizeof(job->client), "%s", p->client);
 	else
 		snprintf(job->client, sizeof(job->client), "uid:%d", (int)uid);
+	snprintf(job->group, sizeof(job->group), "%s", p->has_group ? p->group : "");
 	job->pid = pid;
 	job->submitted_us = job->queued_us = clock_now_us();
 	job->submitted_wall_us = clock_wall_us();
@@ -544,6 +545,8 @@ job_request(const struct job *job)
 	    .has_exec_timeout = job->exec_timeout_s > 0,
 	    .client = job->client,
 	    .has_client = true,
+	    .group = job->group,
+	    .has_group = job->group[0] != '\0',
 	    .truncate = job->truncate,
 	    .has_truncate = true,
 	};

@@ -18,6 +18,7 @@
 #include "ipc/api.h"
 #include "ipc/err.h"
 #include "ipc/fsm.h"
+#include "ipc/group.h"
 #include "ipc/proto.h"
 #include "ipc/shm.h"
 #include "supervisor/fair.h"
@@ -108,14 +109,14 @@ struct job {
 	int width, height;			    /* 0: the model's own, resolved when it is dispatched */
 	int steps, count;
 	uint64_t seed;
-	bool truncate, keep;	 /* keep: goes on when its client goes away */
-	char key[STORE_KEY];	 /* of idempotency, with its client; "": none */
-	char group[STORE_GROUP]; /* "": none */
-	uint64_t request_hash;	 /* of what was asked for, if there is a key */
+	bool truncate, keep;   /* keep: goes on when its client goes away */
+	char key[STORE_KEY];   /* of idempotency, with its client; "": none */
+	uint64_t request_hash; /* of what was asked for, if there is a key */
 	enum job_class class;
 	uid_t uid;
 	pid_t pid;				/* of the client */
 	char client[FAIR_KEY];			/* whose share of the devices it uses */
+	char group[GROUP_SIZE];			/* group.h; "": none */
 	double cost_s;				/* predicted device seconds */
 	double queue_timeout_s, exec_timeout_s; /* exec 0: the runner's */
 	double deadline_s;			/* from its submission; 0: none */

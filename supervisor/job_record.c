@@ -111,6 +111,8 @@ job_record(const struct job *job, const struct outlook *outlook)
 	for (int i = 0; i < JOB_MAX_WARNINGS && job->warnings[i] != NULL; i++)
 		json_array_append_new(warnings, json_string(job->warnings[i]));
 	json_object_set_new(record, "warnings", warnings);
+	if (job->group[0] != '\0')
+		json_object_set_new(record, "group", json_string(job->group));
 	if (job->resumed > 0) {
 		json_object_set_new(record, "resumed", json_integer(job->resumed));
 		json_object_set_new(record, "steps_saved", json_integer(job->steps_saved));

@@ -120,6 +120,21 @@ may_touch_or_complain(struct call *call, const struct job *job)
 
 /* ---- the methods */
 
+/* A query for something with that name. */
+static json_t *
+query_text(struct call *call, struct store_query *q, const char *text, lookup_then *then)
+{
+	q->texts = calloc(1, sizeof(char *));
+	if (q->texts != NULL)
+		q->texts[0] = strdup(text);
+	q->text_count = q->texts != NULL && q->texts[0] != NULL;
+	if (q->text_count == 1)
+		return lookup_query(call, q, then);
+	store_query_clear(q);
+	err_set(&call->e, ERR_SYSTEM, "out of memory");
+	return NULL;
+}
+
 /* What was asked for, whatever way the answer comes. */
 static uint64_t
 hash_request(const struct call *call)
@@ -210,15 +225,7 @@ look_up_key(struct call *call)
 	struct store_query q = {.wanted = STORE_KEYED, .since_us = clock_wall_us() - KEY_LIFE_US};
 
 	full_key(call, key);
-	q.texts = calloc(1, sizeof(char *));
-	if (q.texts != NULL)
-		q.texts[0] = strdup(key);
-	q.text_count = q.texts != NULL && q.texts[0] != NULL;
-	if (q.text_count == 1)
-		return lookup_query(call, &q, submit_keyed);
-	store_query_clear(&q);
-	err_set(&call->e, ERR_SYSTEM, "out of memory");
-	return NULL;
+	return query_text(call, &q, key, submit_keyed);
 }
 
 static json_t *
@@ -287,20 +294,27 @@ records_of(const struct found *found, int count, json_t *list, int64_t limit)
 	return list;
 }
 
-/* Running ones, then those that wait, in their order. */
+static bool
+is_of_group(const struct job *job, const char *group)
+{
+	return group == NULL || strcmp(job->group, group) == 0;
+}
+
+/* Running ones, then those that wait, in their order; of one group, or of all for NULL. */
 static json_t *
-list_open(struct call *call, enum list_state state, int64_t limit)
+list_open(struct call *call, enum list_state state, const char *group, int64_t limit)
 {
 	struct daemon *d = call->daemon;
 	json_t *list = json_array();
 	struct job *job = NULL;
 
 	while (state != LIST_WAITING && (job = daemon_next_job(d, job)) != NULL) {
-		if (!job_is_final(job) && !job->in_queue && (int64_t)json_array_size(list) < limit)
+		if (!job_is_final(job) && !job->in_queue && is_of_group(job, group) &&
+		    (int64_t)json_array_size(list) < limit)
 			json_array_append_new(list, call_record(d, job));
 	}
 	while (state != LIST_RUNNING && (job = daemon_next_queued(d, job)) != NULL) {
-		if ((int64_t)json_array_size(list) < limit)
+		if (is_of_group(job, group) && (int64_t)json_array_size(list) < limit)
 			json_array_append_new(list, call_record(d, job));
 	}
 	return list;
@@ -318,7 +332,7 @@ list_found(struct call *call, const struct found *found, int count)
 {
 	const struct api_list *p = &call->request->list;
 	bool first_page = !p->has_before && p->state != LIST_FINAL;
-	json_t *list = first_page ? list_open(call, LIST_ALL, list_limit(call)) : json_array();
+	json_t *list = first_page ? list_open(call, LIST_ALL, p->group, list_limit(call)) : json_array();
 
 	return json_pack("{s:o}", "jobs", records_of(found, count, list, list_limit(call)));
 }
@@ -326,9 +340,10 @@ list_found(struct call *call, const struct found *found, int count)
 static json_t *
 list_ended(struct call *call, uint64_t below)
 {
+	const struct api_list *p = &call->request->list;
 	struct store_query q = {.wanted = STORE_ENDED, .limit = (int)list_limit(call), .below = below};
 
-	return lookup_query(call, &q, list_found);
+	return p->has_group ? query_text(call, &q, p->group, list_found) : lookup_query(call, &q, list_found);
 }
 
 static json_t *
@@ -347,14 +362,14 @@ method_list(struct call *call)
 
 	if (p->state == LIST_WAITING || p->state == LIST_RUNNING)
 		return json_pack(
-		    "{s:o}", "jobs", list_open(call, (enum list_state)p->state, list_limit(call)));
+		    "{s:o}", "jobs", list_open(call, (enum list_state)p->state, p->group, list_limit(call)));
 	return p->has_before ? lookup_id(call, p->before, list_before) : list_ended(call, 0);
 }
 
 static json_t *
 method_queue(struct call *call)
 {
-	return json_pack("{s:o}", "jobs", list_open(call, LIST_ALL, INT64_MAX));
+	return json_pack("{s:o}", "jobs", list_open(call, LIST_ALL, NULL, INT64_MAX));
 }
 
 static json_t *
@@ -441,10 +456,57 @@ cancel_found(struct call *call, const struct found *found, int count)
 	return json_pack("{s:o}", "jobs", records);
 }
 
+/* Those of the group that have not ended and are the client's to end; `found` is one that has ended, if any
+ * has. */
+static json_t *
+group_found(struct call *call, const struct found *found, int count)
+{
+	const char *group = call->request->cancel.group;
+	json_t *records = json_array();
+	int known = count, touched = count > 0 && found[0].job != NULL && may_touch(call, found[0].job);
+
+	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL;
+	     job = daemon_next_job(call->daemon, job)) {
+		if (strcmp(job->group, group) != 0)
+			continue;
+		known++;
+		if (!may_touch(call, job))
+			continue;
+		touched++;
+		if (job_is_final(job))
+			continue;
+		job_event(job, JOB_EVENT_CANCEL);
+		json_array_append_new(records, call_record(call->daemon, job));
+	}
+	if (touched > 0)
+		return json_pack("{s:o}", "jobs", records);
+	json_decref(records);
+	if (known > 0)
+		err_set(&call->e, ERR_NOT_PERMITTED, "the jobs of group %s are another user's", group);
+	else
+		err_set(&call->e, ERR_UNKNOWN_GROUP,
+		    "there is no job of group %.64s; 'zitctl job JOB' says a job's group", group);
+	return NULL;
+}
+
+static json_t *
+cancel_group(struct call *call, const char *group)
+{
+	struct store_query q = {.wanted = STORE_ENDED, .limit = 1};
+
+	return query_text(call, &q, group, group_found);
+}
+
 static json_t *
 method_cancel(struct call *call)
 {
-	return lookup_ids(call, call->request->cancel.job, cancel_found);
+	const struct api_cancel *p = &call->request->cancel;
+
+	if (p->has_job != p->has_group)
+		return p->has_job ? lookup_ids(call, p->job, cancel_found) : cancel_group(call, p->group);
+	call->data = json_pack("{s:s}", "param", "job");
+	err_set(&call->e, ERR_INVALID_PARAM, "cancel wants either job or group, and one of them only");
+	return NULL;
 }
 
 /* ---- the service */

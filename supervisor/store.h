@@ -11,12 +11,12 @@
 #include <stdint.h>
 
 #include "ipc/err.h"
+#include "ipc/group.h"
 #include "supervisor/id.h"
 
 enum {
 	STORE_VERSION = 1, /* of the schema: the file's user_version */
 	STORE_KEY = 128,
-	STORE_GROUP = 72,
 	STORE_EVENTS = 10000, /* of them are kept */
 };
 
@@ -33,7 +33,7 @@ struct store_row {
 	bool dead; /* final: a dead letter that nobody has tried again */
 	char id[ID_SIZE];
 	char key[STORE_KEY];		 /* of idempotency, with its client; "": none */
-	char group[STORE_GROUP];	 /* "": none */
+	char group[GROUP_SIZE];		 /* "": none */
 	int64_t ended_us, keep_until_us; /* wall clock; final: its end, and how long its pictures are kept */
 	int64_t bytes;			 /* final: of its pictures; 0: there are none, or not any more */
 	int pictures;			 /* final: how many there were */

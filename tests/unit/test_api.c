@@ -4,6 +4,7 @@
 #include "tests/unit/test.h"
 
 #include "ipc/api.h"
+#include "ipc/group.h"
 
 static const struct {
 	const char *line;
@@ -22,6 +23,8 @@ static const struct {
 	""},
     {"{\"id\":1,\"method\":\"cancel\",\"params\":{\"job\":\"a\"}}", ERR_NONE, ""},
     {"{\"id\":1,\"method\":\"cancel\",\"params\":{\"job\":[\"a\",\"b\"]}}", ERR_NONE, ""},
+    {"{\"id\":1,\"method\":\"cancel\",\"params\":{\"group\":\"a\"}}", ERR_NONE, ""},
+    {"{\"id\":1,\"method\":\"list\",\"params\":{\"group\":\"\"}}", ERR_INVALID_PARAM, "group"},
     {"", ERR_PARSE_ERROR, ""},
     {"{", ERR_PARSE_ERROR, ""},
     {"{\"id\":1,\"id\":2,\"method\":\"status\"}", ERR_PARSE_ERROR, ""},
@@ -153,6 +156,37 @@ test_error_object(void **state)
 	json_decref(error);
 }
 
+static void
+test_fields_are_known(void **state)
+{
+	(void)state;
+	assert_true(api_has_field(API_submit, "group") && api_has_field(API_cancel, "job"));
+	assert_false(api_has_field(API_submit, "job") || api_has_field(API_status, "group"));
+	assert_false(api_has_field(API_reload, "nosuch")); /* the last one */
+}
+
+static void
+test_group_names(void **state)
+{
+	static const struct {
+		const char *name;
+		bool good;
+	} names[] = {{"a", true}, {"Cats-2_x.y", true}, {".", true}, {"", false}, {"a b", false},
+	    {"a/b", false}, {"\xe7\x8c\xab", false}, {"a\n", false}};
+	char longest[GROUP_SIZE + 1];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if ((group_check(names[i].name, NULL) == 0) != names[i].good)
+			fail_msg("group '%s' is %s", names[i].name, names[i].good ? "refused" : "taken");
+	}
+	memset(longest, 'x', sizeof(longest));
+	longest[GROUP_SIZE] = '\0';
+	assert_int_equal(group_check(longest, NULL), -ERR_INVALID_PARAM);
+	longest[GROUP_SIZE - 1] = '\0';
+	assert_int_equal(group_check(longest, NULL), 0);
+}
+
 int
 main(void)
 {
@@ -161,6 +195,8 @@ main(void)
 	    cmocka_unit_test(test_values_arrive),
 	    cmocka_unit_test(test_deep_nesting),
 	    cmocka_unit_test(test_error_object),
+	    cmocka_unit_test(test_fields_are_known),
+	    cmocka_unit_test(test_group_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
