@@ -40,7 +40,7 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runne
 
 SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_jobs.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
 	supervisor/outbox.o supervisor/methods.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/sched.o \
-	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_orders.o supervisor/runner_messages.o \
+	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_preempt.o supervisor/runner_orders.o supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/disk.o supervisor/notify.o
 

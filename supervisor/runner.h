@@ -98,10 +98,18 @@ const struct runner_limits *runner_limits(const struct runner *r); /* NULL: it n
 
 /* Whether it takes this job now: it has room, and nobody who must be alone would have company. */
 bool runner_can_take(const struct runner *r, const struct job *job);
-/* Gives it the job. false: there is no memory for its checkpoint; nothing has changed. */
+/* The job of its that makes way for a high one at the next step; NULL: none has to. A runner must have no
+ * room, nobody who waits already, and a job of a lower class that never made way before. */
+const struct job *runner_victim(const struct runner *r);
+/* Of two victims: the one of the lower class, then the one with more to do, which loses the least by it. */
+bool runner_makes_way_before(const struct job *a, const struct job *b);
+/* Gives it the job; if there is no room, its victim makes way. false: there is no memory for its checkpoint;
+ * nothing has changed. */
 bool runner_dispatch(struct runner *r, struct job *job);
 /* The job is not its any more: cancelled or overdue. It is told to stop, and made to. */
 void runner_drop_job(struct runner *r, struct job *job);
+/* The job was suspended for long enough: it goes on beside the one that it made way for. */
+void runner_end_suspension(struct runner *r, struct job *job);
 /* It did not acknowledge the job in time: it hangs. */
 void runner_unanswered(struct runner *r);
 /* How long it may take to acknowledge a job. */

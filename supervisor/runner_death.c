@@ -200,11 +200,12 @@ settle_jobs(struct runner *r, enum cause cause, int status, const char *words, c
 		job->fresh = causes[cause].memory;
 		if (causes[cause].delay_us > 0)
 			job->not_before_us = clock_now_us() + causes[cause].delay_us;
-		if (count == 1)
+		if (count == 1 && job_state(job) != JOB_SUSPENDED)
 			blame(held, cause, how);
 		else {
 			log_notice(
-			    "job %s: was one of %d when the runner died: it will run alone", job->id, count);
+			    "job %s: was suspended, or one of %d, when the runner died: it will run alone",
+			    job->id, count);
 			runner_release(held, JOB_EVENT_RETRY, NULL);
 		}
 	}
