@@ -18,8 +18,11 @@ void
 runner_send(struct runner *r, struct proto_msg *m, const int *fds)
 {
 	struct ev_loop *loop = daemon_loop(r->daemon);
-	int status = channel_send(r->channel, m, fds);
+	int status;
 
+	if (r->fsm.state == RUNNER_REAPING || r->fsm.state == RUNNER_WEDGED)
+		return; /* killed, perhaps for want of the message before */
+	status = channel_send(r->channel, m, fds);
 	if (status != 0 && status != -ERR_UNREACHABLE) { /* gone is gone: its death comes by the pidfd */
 		log_err("runner %s: %s cannot be sent: %s", r->conf.section_name, proto_name(m->head.type),
 		    err_row(status)->name);

@@ -182,13 +182,15 @@ is_sound_picture(int fd, uint64_t bytes)
 static void
 on_suspended(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
 {
+	struct job *job = held->job;
+
 	(void)fds;
-	if (!held->waits || held->device_over || job_state(held->job) != JOB_RUNNING ||
-	    m->SUSPENDED.step > (uint32_t)held->job->steps) {
-		lie(r, "SUSPENDED without a SUSPEND");
+	if (!held->waits || held->device_over || job_state(job) != JOB_RUNNING ||
+	    job->picture_count == job->count || m->SUSPENDED.step > (uint32_t)job->steps) {
+		lie(r, "SUSPENDED without a SUSPEND, or of a job that is over");
 		return;
 	}
-	job_event(held->job, JOB_EVENT_SUSPENDED);
+	job_event(job, JOB_EVENT_SUSPENDED);
 	runner_go_on(r); /* there may be room again already */
 }
 

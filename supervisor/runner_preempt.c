@@ -8,8 +8,8 @@
  */
 #include <string.h>
 
-#include "ipc/clock.h"
 #include "ipc/log.h"
+#include "supervisor/daemon.h"
 #include "supervisor/runner_inside.h"
 
 /* ---- who makes way */
@@ -105,6 +105,7 @@ go_on(struct runner *r, struct held *held)
 	if (is_served(r))
 		tell(r, held, PROTO_RESUME);
 	job_event(job, JOB_EVENT_RESUMED);
+	daemon_changed(r->daemon); /* another one may have to make way now */
 }
 
 void

@@ -121,6 +121,38 @@ methods_job_ended(struct job *job)
 	totals.ends[job_state(job)]++;
 }
 
+/* It needs the device, and is not suspended. */
+static bool
+is_at_work(const struct job *job)
+{
+	bool leaving = job->stage == STAGE_ENCODE && job->picture + 1 == (uint32_t)job->count;
+
+	return job_state(job) == JOB_DISPATCHED || (job_state(job) == JOB_RUNNING && !leaving);
+}
+
+/* It waits for another that works, alone, and once in its life; a runner that is being rid of a job, or
+ * ended, may have none at work for a moment. */
+static void
+audit_suspended(const struct job *job)
+{
+	enum runner_state state = runner_state(job->runner);
+	bool waits_for_somebody = state != RUNNER_BUSY;
+
+	if (job->class == CLASS_HIGH || job->suspensions != 1)
+		violated("job %s: of class %s, suspended %d times", job->id, job_class_name(job->class),
+		    job->suspensions);
+	for (int i = 0; i < open_count; i++) {
+		const struct job *other = open_jobs[i].job;
+		if (other == job || other->runner != job->runner)
+			continue;
+		waits_for_somebody |= is_at_work(other);
+		if (job_state(other) == JOB_SUSPENDED)
+			violated("job %s: suspended, and another one too", job->id);
+	}
+	if (!waits_for_somebody)
+		violated("job %s: suspended, and nobody works", job->id);
+}
+
 static void
 audit_job(const struct job *job)
 {
@@ -133,9 +165,12 @@ audit_job(const struct job *job)
 	if (job->in_queue != (state == JOB_QUEUED))
 		violated("job %s: %s, %s the queue", job->id, job_state_name(job),
 		    job->in_queue ? "in" : "not in");
-	if ((job->runner != NULL) != (state == JOB_DISPATCHED || state == JOB_RUNNING))
+	if ((job->runner != NULL) !=
+	    (state == JOB_DISPATCHED || state == JOB_RUNNING || state == JOB_SUSPENDED))
 		violated("job %s: %s %s runner", job->id, job_state_name(job),
 		    job->runner != NULL ? "with a" : "without");
+	if (state == JOB_SUSPENDED)
+		audit_suspended(job);
 	if (job->runner == NULL || !job->alone)
 		return;
 	for (int i = 0; i < open_count; i++) {
@@ -175,11 +210,22 @@ audit_processes(void)
 	}
 }
 
+/* A high one that is due waits for no lower one that could make way. */
+static void
+audit_interruption(const struct job *job)
+{
+	for (int i = 0; i < run.runner_count; i++) {
+		const struct job *victim = runner_victim(run.runners[i]);
+		if (job->class == CLASS_HIGH && job->not_before_us <= run.now_us && victim != NULL)
+			violated("job %s: waits, and job %s could make way", job->id, victim->id);
+	}
+}
+
 /* The loop goes to sleep: nobody may wait who could go on. */
 static void
 audit_queue(void)
 {
-	struct job *job = NULL;
+	struct job *job = NULL, *high = NULL;
 
 	while ((job = daemon_next_queued(run.daemon, job)) != NULL) {
 		if (job->alone && job->not_before_us <= run.now_us)
@@ -189,6 +235,8 @@ audit_queue(void)
 		;
 	if (job == NULL || run.term_us != 0 || run.now_us - run.no_memory_us <= SECOND)
 		return;
+	while ((high = daemon_next_queued(run.daemon, high)) != NULL)
+		audit_interruption(high);
 	for (int i = 0; i < run.runner_count; i++) {
 		if (runner_can_take(run.runners[i], job))
 			violated("job %s: waits, and runner %s could take it", job->id,

@@ -41,6 +41,8 @@ enum {
 	MAX_OPEN = 64,	/* jobs without an end */
 	MAIL = 64,	/* messages in one direction */
 	MAX_WORKS = 16, /* jobs that a process holds at most, runner/session.c */
+	MAX_SLOTS =
+	    5, /* of them, that need the device: the largest concurrency and one, runner/generation.h */
 	FIRST_FD = 100000,
 	FIRST_PID = 1000,
 };
@@ -147,7 +149,7 @@ struct work {
 	uint64_t seed;
 	uint32_t picture, step; /* where it is; picture == count: all are with the encoder */
 	uint32_t encoding;	/* how many are */
-	bool begun, poison;
+	bool begun, poison, suspended;
 	struct descriptor *checkpoint;
 };
 
