@@ -130,13 +130,12 @@ is_at_work(const struct job *job)
 	return job_state(job) == JOB_DISPATCHED || (job_state(job) == JOB_RUNNING && !leaving);
 }
 
-/* It waits for another that works, alone, and once in its life; a runner that is being rid of a job, or
- * ended, may have none at work for a moment. */
+/* It waits for others that leave no room, alone, and once in its life; a runner that is being rid of a job,
+ * or ended, may have room for a moment. */
 static void
 audit_suspended(const struct job *job)
 {
-	enum runner_state state = runner_state(job->runner);
-	bool waits_for_somebody = state != RUNNER_BUSY;
+	int at_work = 0;
 
 	if (job->class == CLASS_HIGH || job->suspensions != 1)
 		violated("job %s: of class %s, suspended %d times", job->id, job_class_name(job->class),
@@ -145,12 +144,12 @@ audit_suspended(const struct job *job)
 		const struct job *other = open_jobs[i].job;
 		if (other == job || other->runner != job->runner)
 			continue;
-		waits_for_somebody |= is_at_work(other);
+		at_work += is_at_work(other);
 		if (job_state(other) == JOB_SUSPENDED)
 			violated("job %s: suspended, and another one too", job->id);
 	}
-	if (!waits_for_somebody)
-		violated("job %s: suspended, and nobody works", job->id);
+	if (runner_state(job->runner) == RUNNER_BUSY && at_work < runner_conf(job->runner)->concurrency)
+		violated("job %s: suspended, and there is room", job->id);
 }
 
 static void

@@ -121,6 +121,16 @@ slots_taken(const struct process *p)
 	return count;
 }
 
+static bool
+holds_suspended(const struct process *p)
+{
+	for (int i = 0; i < p->work_count; i++) {
+		if (p->works[i].suspended)
+			return true;
+	}
+	return false;
+}
+
 static void
 drop_work(struct process *p, struct work *work)
 {
@@ -139,6 +149,8 @@ on_job(struct process *p, const struct mail *mail)
 		accuse(p, "more JOBs than can be held");
 	else if (f->first >= f->count || f->width == 0 || f->height == 0)
 		accuse(p, "a JOB with numbers that cannot be");
+	else if (holds_suspended(p) && p->newcomers++ > 0)
+		accuse(p, "a JOB in the place of one that is suspended");
 	else if (p->testing)
 		accuse(p, "a JOB before the answer to CANARY");
 	else {
@@ -165,13 +177,12 @@ on_suspend(struct process *p, const struct mail *mail)
 {
 	struct work *work = find_work(p, &mail->m.head);
 
-	for (int i = 0; i < p->work_count; i++) {
-		if (p->works[i].suspended)
-			accuse(p, "a SUSPEND while one is suspended");
-	}
+	if (holds_suspended(p))
+		accuse(p, "a SUSPEND while one is suspended");
 	if (p->dead || work == NULL || work->picture == work->count)
 		return;
 	work->suspended = true;
+	p->newcomers = 0;
 	say(p, PROTO_SUSPENDED, work)->m.SUSPENDED.step = work->step;
 }
 

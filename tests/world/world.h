@@ -195,6 +195,7 @@ struct process {
 	int64_t pace_us; /* of its units */
 	struct work works[MAX_WORKS];
 	int work_count, given; /* given: in all */
+	int newcomers;	       /* given since one was suspended last */
 	bool testing, stopping, interrupted;
 
 	/* what is wrong with it */
