@@ -225,7 +225,7 @@ check-man: man
 
 # ---- figures, as ratios where they can be
 
-bench: bench-pipeline bench-checkpoint bench-service bench-respawn
+bench: bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt
 
 # zitd beside supervisord (Debian package supervisor), in one run.
 bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
@@ -236,6 +236,10 @@ $(BUILD)/tests/bench/stamp: $(BUILD)/tests/bench/stamp.o
 
 bench-service: all $(BUILD)/tests/fake_runner
 	$(Q)/usr/bin/python3 tests/bench/bench_service.py
+
+# How long a high job waits for a low one's step, or for its end.
+bench-preempt: all
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_preempt.py
 
 # ---- installing
 
@@ -252,5 +256,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
+.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt \
 	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man

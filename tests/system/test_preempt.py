@@ -1,53 +1,15 @@
 """A high job that finds no room makes a lower one wait at its next step, once, with nothing lost."""
 import os
 import signal
-import statistics
-import time
 
 import pytest
 
+from duel import Duel, quantiles
 from harness import ROOT, RpcError, result_pixels, until
 
 DEMO = {"model": ROOT / "conf" / "demo" / "model"}
 SMALL = {"width": 64, "height": 64}
 ROUNDS = 20
-
-
-class Duel:
-    """A low job and then a high one, both waited for with events on one connection: what came in zitd's own order."""
-
-    def __init__(self, daemon, low, high):
-        self.connection = daemon.connect()
-        self.lines = []
-        requests = [self.connection.send("submit", wait=True, events=True, priority="low", **low)]
-        self.read(lambda: any(e["step"] >= 2 for e in self.events()))
-        self.low = self.events()[0]["job"]
-        begin = time.perf_counter()
-        requests.append(self.connection.send("submit", wait=True, events=True, priority="high", **high))
-        self.read(lambda: any(e["job"] != self.low and e["step"] >= 1 for e in self.events()))
-        self.first_step_s = time.perf_counter() - begin
-        self.read(lambda: sum("result" in line for line in self.lines) == 2)
-        daemon.accepted.update(e["job"] for e in self.events())
-        self.records = [next(line["result"] for line in self.lines if line.get("id") == r) for r in requests]
-
-    def read(self, condition):
-        while not condition():
-            self.lines.append(self.connection.read_line())
-
-    def events(self):
-        return [line["params"] for line in self.lines if line.get("method") == "event"]
-
-    def steps_between(self):
-        """Steps of the low job that zitd heard of between the high one's arrival and its first own step."""
-        events = self.events()
-        arrival = next(i for i, e in enumerate(events) if e["job"] != self.low)
-        first = next(i for i, e in enumerate(events) if e["job"] != self.low and e["step"] >= 1)
-        return sum(e["job"] == self.low and e["state"] == "running" for e in events[arrival:first])
-
-
-def quantiles(values):
-    values = sorted(values)
-    return f"p50 {statistics.median(values) * 1e3:.1f} ms, p99 {values[int(len(values) * 0.99)] * 1e3:.1f} ms"
 
 
 # ---- the real runner and the demo model
