@@ -20,7 +20,7 @@ def test_high_job_starts_within_a_step(zitd):
     seconds = {}
     for preemption in ("true", "false"):
         daemon = zitd(runner=dict(DEMO, preemption=preemption))
-        circle = dict(SMALL, prompt="a red circle", seed=1, steps=20)
+        circle = dict(SMALL, prompt="a red circle", seed=1, steps=12)
         plain = daemon.generate(**circle)
         duels = [Duel(daemon, circle, dict(SMALL, prompt="a blue star", steps=1)) for _ in range(ROUNDS)]
         seconds[preemption] = [d.first_step_s for d in duels]
@@ -82,13 +82,15 @@ SCRIPT = "@low;step 0.05;@high;step 0.05;@normal;step 0.05;@slow;job 1.0;step 0.
 
 
 def test_execution_clock_counts_running_alone(zitd):
-    """It runs 0.6 s, is suspended for 2 s, and may run for 2; the other may run for 0.5 s, and needs 2."""
-    daemon = zitd(SCRIPT)
+    """It runs 0.6 s, is suspended for 2 s, and may run for 2; the other may run for 0.5 s, and needs 2. That no step of
+    its is made for longer than hang_timeout is no hang."""
+    daemon = zitd(SCRIPT, runner={"hang_timeout": 1.0})
     low, high = suspend(daemon, {"steps": 12, "exec_timeout": 2.0})
     record = daemon.wait(low)
     assert record["state"] == "done", record
     assert 0.6 <= record["run_s"] < 2.0 <= record["run_s"] + record["suspended_s"]
     assert daemon.wait(high)["state"] == "done"
+    assert daemon.runner()["generation"] == 1
     low, high = suspend(daemon, {"steps": 40, "exec_timeout": 0.5}, {"steps": 10})
     record = daemon.wait(low)
     assert record["error"]["name"] == "execution_timeout"

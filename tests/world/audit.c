@@ -100,6 +100,18 @@ audit_blame(const struct open_job *o)
 		    o->lone_deaths);
 }
 
+/* What it is charged for and what it was suspended for are different times of its life. */
+static void
+audit_times(const struct job *job)
+{
+	double life_s = (double)(job->ended_us - job->submitted_us) * 1e-6;
+
+	if (job_attempt_s(job) < 0 || job_suspended_s(job) < 0 ||
+	    job_attempt_s(job) + job_suspended_s(job) > life_s + 1e-6)
+		violated("job %s: lived %.6f s, ran %.6f, was suspended %.6f", job->id, life_s,
+		    job_attempt_s(job), job_suspended_s(job));
+}
+
 void
 methods_job_ended(struct job *job)
 {
@@ -117,6 +129,7 @@ methods_job_ended(struct job *job)
 	if ((job_state(job) == JOB_DONE) != (job->error.code == ERR_NONE))
 		violated("job %s: %s with the error '%s'", job->id, job_state_name(job), job->error.text);
 	audit_blame(&open_jobs[at]);
+	audit_times(job);
 	open_jobs[at] = open_jobs[--open_count];
 	totals.ends[job_state(job)]++;
 }
