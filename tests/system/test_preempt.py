@@ -15,25 +15,25 @@ ROUNDS = 20
 # ---- the real runner and the demo model
 
 def test_high_job_starts_within_a_step(zitd):
-    """At its arrival the runner is in one step, and another may be on its way to zitd: no third one comes between.
-    The low job's picture is that of an undisturbed run."""
-    seconds = {}
+    """At its arrival the runner is in a step of the low job, and that is the last: mostly, for zitd may hear late of those
+    before. The low job's picture is that of an undisturbed run."""
+    seconds, between = {}, {}
     for preemption in ("true", "false"):
         daemon = zitd(runner=dict(DEMO, preemption=preemption))
         circle = dict(SMALL, prompt="a red circle", seed=1, steps=12)
         plain = daemon.generate(**circle)
         duels = [Duel(daemon, circle, dict(SMALL, prompt="a blue star", steps=1)) for _ in range(ROUNDS)]
         seconds[preemption] = [d.first_step_s for d in duels]
+        between[preemption] = sorted(d.steps_between() for d in duels)
         for duel in duels:
             low, high = duel.records
             assert low["state"] == high["state"] == "done"
             assert result_pixels(low) == result_pixels(plain)
-            if preemption == "true":
-                assert low["suspended_s"] > 0 and duel.steps_between() <= 2
-            else:
-                assert "suspended_s" not in low and duel.steps_between() > 2
+            assert ("suspended_s" in low) == (preemption == "true")
     for preemption, values in seconds.items():
-        print(f"preemption = {preemption}: submit to first own step {quantiles(values)}, n {len(values)}")
+        print(f"preemption = {preemption}: submit to first own step {quantiles(values)}, n {len(values)}; low steps "
+              f"between {between[preemption]}")
+    assert between["true"][ROUNDS // 2] <= 1 < between["false"][0]
 
 
 def test_several_pictures_and_jobs_keep_their_bits(zitd):
@@ -82,7 +82,7 @@ SCRIPT = "@low;step 0.05;@high;step 0.05;@normal;step 0.05;@slow;job 1.0;step 0.
 
 
 def test_execution_clock_counts_running_alone(zitd):
-    """It runs 0.6 s, is suspended for 2 s, and may run for 2; the other may run for 0.5 s, and needs 2. That no step of
+    """It runs 0.6 s, is suspended for 2 s, and may run for 2; the other may run for 1 s, and needs 3. That no step of
     its is made for longer than hang_timeout is no hang."""
     daemon = zitd(SCRIPT, runner={"hang_timeout": 1.0})
     low, high = suspend(daemon, {"steps": 12, "exec_timeout": 2.0})
@@ -91,10 +91,10 @@ def test_execution_clock_counts_running_alone(zitd):
     assert 0.6 <= record["run_s"] < 2.0 <= record["run_s"] + record["suspended_s"]
     assert daemon.wait(high)["state"] == "done"
     assert daemon.runner()["generation"] == 1
-    low, high = suspend(daemon, {"steps": 40, "exec_timeout": 0.5}, {"steps": 10})
+    low, high = suspend(daemon, {"steps": 60, "exec_timeout": 1.0}, {"steps": 10})
     record = daemon.wait(low)
     assert record["error"]["name"] == "execution_timeout"
-    assert record["run_s"] >= 0.5 and record["suspended_s"] > 0
+    assert record["run_s"] >= 1.0 and record["suspended_s"] > 0
 
 
 def test_suspended_is_told(zitd):
@@ -217,7 +217,7 @@ def test_orders_while_suspended(zitd, order):
 def test_end_of_zitd_waits_for_both(zitd):
     daemon = zitd(SCRIPT, audited=False)
     connection = daemon.connect()
-    low, high = suspend(daemon, {"steps": 10}, {"steps": 10})
+    low, high = suspend(daemon, {"steps": 10}, {"steps": 20})
     requests = [connection.send("wait", job=j) for j in (low, high)]
     daemon.process.send_signal(signal.SIGTERM)
     answers = [connection.read_line() for _ in requests]
