@@ -116,8 +116,8 @@ bool runner_waits(const struct runner *r);
 
 /* ---- runner_preempt.c */
 
-/* Before JOB is sent to a runner that holds `newcomer` already: if there is no room for it on the device,
- * tells a lower job to make way. */
+/* Right before JOB is sent to a runner that counts `newcomer` already: if it is a high one and there is no
+ * room for it on the device, tells a lower job to make way. */
 void runner_make_way(struct runner *r, const struct job *newcomer);
 /* Something has left the device, or has been suspended: one that waits goes on when there is room for it. */
 void runner_go_on(struct runner *r);

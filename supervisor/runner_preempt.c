@@ -80,7 +80,7 @@ runner_make_way(struct runner *r, const struct job *newcomer)
 {
 	int at = find_victim(r);
 
-	if (runner_at_work(r) <= r->conf.concurrency || at < 0)
+	if (newcomer->class != CLASS_HIGH || runner_at_work(r) <= r->conf.concurrency || at < 0)
 		return;
 	log_info("runner %s: job %s makes way for job %s", r->conf.section_name, r->held[at].job->id,
 	    newcomer->id);
@@ -91,7 +91,7 @@ runner_make_way(struct runner *r, const struct job *newcomer)
 /* ---- going on */
 
 static bool
-is_served(const struct runner *r)
+listens(const struct runner *r)
 {
 	return r->fsm.state == RUNNER_BUSY || r->fsm.state == RUNNER_CANCELLING; /* else it is being ended */
 }
@@ -102,7 +102,7 @@ go_on(struct runner *r, struct held *held)
 	struct job *job = held->job;
 
 	held->waits = false;
-	if (is_served(r))
+	if (listens(r))
 		tell(r, held, PROTO_RESUME);
 	job_event(job, JOB_EVENT_RESUMED);
 	daemon_changed(r->daemon); /* another one may have to make way now */
@@ -114,7 +114,7 @@ runner_go_on(struct runner *r)
 	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
 		struct held *held = &r->held[i];
 		bool suspended = held->job != NULL && job_state(held->job) == JOB_SUSPENDED;
-		if (suspended && is_served(r) && runner_at_work(r) < r->conf.concurrency)
+		if (suspended && listens(r) && runner_at_work(r) < r->conf.concurrency)
 			go_on(r, held);
 	}
 }
