@@ -40,7 +40,7 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runne
 
 SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_jobs.o supervisor/daemon_store.o supervisor/daemon_replay.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
 	supervisor/outbox.o supervisor/methods.o supervisor/waiters.o supervisor/lookup.o supervisor/events.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/sched.o \
-	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_orders.o supervisor/runner_messages.o \
+	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_preempt.o supervisor/runner_orders.o supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
 	supervisor/store.o supervisor/store_find.o supervisor/store_salvage.o supervisor/seal.o
@@ -230,7 +230,7 @@ check-man: man
 
 # ---- figures, as ratios where they can be
 
-bench: bench-pipeline bench-checkpoint bench-service bench-respawn
+bench: bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt
 
 # zitd beside supervisord (Debian package supervisor), in one run.
 bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
@@ -241,6 +241,10 @@ $(BUILD)/tests/bench/stamp: $(BUILD)/tests/bench/stamp.o
 
 bench-service: all $(BUILD)/tests/fake_runner
 	$(Q)/usr/bin/python3 tests/bench/bench_service.py
+
+# How long a high job waits for a low one's step, or for its end.
+bench-preempt: all
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_preempt.py
 
 # ---- installing
 
@@ -257,5 +261,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
+.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt \
 	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin

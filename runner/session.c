@@ -2,9 +2,10 @@
  * The runner's conversation with zitd: jobs in, steps made, pictures out.
  *
  * Work is done in units (start, one step, one decode), of all held jobs in turn; between two units the socket
- * is looked at, so a cancel waits for one unit at most. After each step the latent goes into the job's
- * checkpoint. A finished picture goes to the encoder's thread and the next unit begins; a job ends when its
- * last PNG has come back. How many jobs are held is zitd's choice.
+ * is looked at, so a cancel waits for one unit at most, and so does a newcomer. A suspended job has no turn;
+ * all that it has stays where it is. After each step the latent goes into the job's checkpoint. A finished
+ * picture goes to the encoder's thread and the next unit begins; a job ends when its last PNG has come back.
+ * How many jobs are held is zitd's choice.
  */
 #include "runner/session.h"
 
@@ -36,6 +37,7 @@ struct job {
 	struct generation *generation; /* of that picture, or NULL before it has started */
 	uint32_t encoding;	       /* pictures with the encoder */
 	bool over;		       /* ended early; freed when the encoder is done with it */
+	bool suspended;		       /* made way for another: no unit of its is due until zitd says so */
 	struct proto_DONE sums;
 };
 
@@ -217,7 +219,7 @@ picture_error(struct session *s, struct job *job, const struct err *e)
 static bool
 is_runnable(struct session *s, const struct job *job, int begun)
 {
-	if (job->over || job->picture == job->request.count)
+	if (job->over || job->suspended || job->picture == job->request.count)
 		return false;
 	if (job->generation == NULL)
 		return begun < MAX_GENERATIONS;
@@ -528,7 +530,7 @@ take_job(struct session *s, const struct proto_msg *m, int checkpoint)
 		end_session(s, &e);
 		return;
 	}
-	STAILQ_INSERT_TAIL(&s->jobs, job, link);
+	STAILQ_INSERT_HEAD(&s->jobs, job, link); /* its turn is next */
 	ack = about_job(job, PROTO_ACK);
 	send_message(s, &ack, NULL);
 }
@@ -548,6 +550,33 @@ take_cancel(struct session *s, const struct proto_msg *m, int fd)
 		answer.STOPPED.step = (uint32_t)steps_done(job);
 	send_message(s, &answer, NULL);
 	job_end(s, job);
+}
+
+/* Where it stands, it stays: at a step boundary, or before its start. */
+static void
+take_suspend(struct session *s, const struct proto_msg *m, int fd)
+{
+	struct job *job = find_job(s, &m->head);
+	struct proto_msg answer;
+
+	(void)fd;
+	if (job == NULL || job->picture == job->request.count)
+		return; /* what is left of it needs no device */
+	job->suspended = true;
+	answer = about_job(job, PROTO_SUSPENDED);
+	if (job->generation != NULL)
+		answer.SUSPENDED.step = (uint32_t)steps_done(job);
+	send_message(s, &answer, NULL);
+}
+
+static void
+take_resume(struct session *s, const struct proto_msg *m, int fd)
+{
+	struct job *job = find_job(s, &m->head);
+
+	(void)fd;
+	if (job != NULL)
+		job->suspended = false;
 }
 
 static void
@@ -587,7 +616,7 @@ take_message(struct session *s, const struct proto_msg *m, int fd)
 		unsigned type;
 		void (*take)(struct session *s, const struct proto_msg *m, int fd);
 	} rows[] = {{PROTO_JOB, take_job}, {PROTO_CANCEL, take_cancel}, {PROTO_STOP, take_stop},
-	    {PROTO_CANARY, take_canary}};
+	    {PROTO_CANARY, take_canary}, {PROTO_SUSPEND, take_suspend}, {PROTO_RESUME, take_resume}};
 	struct err e;
 
 	if (m->head.generation != s->parts.generation) {

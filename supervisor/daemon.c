@@ -302,7 +302,8 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 		if (d->phase == SERVING)
 			schedule(d);
 		daemon_commit(d);
-		lookups_send(d);
+		if (d->unsaved_count + d->loose_count == 0 || d->store_error != 0)
+			lookups_send(d); /* what they ask for was handed over before them */
 		daemon_tell_status(d);
 	}
 }

@@ -97,7 +97,7 @@ on_ended(struct job *job)
 	d->ended++;
 	d->done += job_state(job) == JOB_DONE;
 	if (job_state(job) == JOB_DONE) {
-		double run_s = (double)(job->ended_us - job->started_us) * 1e-6;
+		double run_s = job_attempt_s(job);
 		d->mean_run_s = d->mean_run_s > 0 ? 0.8 * d->mean_run_s + 0.2 * run_s : run_s;
 		daemon_learn_cost(d, job);
 	}

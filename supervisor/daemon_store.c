@@ -184,7 +184,7 @@ is_finished_with(const struct job *job)
 static void
 begin(struct daemon *d, struct job *job)
 {
-	if (d->phase == SERVING && runner_can_take(job->promised, job))
+	if (d->phase == SERVING && runner_can_begin(job->promised, job))
 		runner_dispatch(job->promised, job);
 	else
 		job_event(job, JOB_EVENT_RETRY);

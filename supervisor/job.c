@@ -76,10 +76,23 @@ exec_timeout_s(const struct job *job)
 	return job->exec_timeout_s > 0 && job->exec_timeout_s < ceiling ? job->exec_timeout_s : ceiling;
 }
 
+/* Of running time alone. */
 static int64_t
 exec_clock_us(const void *object)
 {
-	return before_deadline_us(object, (int64_t)(exec_timeout_s(object) * 1e6));
+	const struct job *job = object;
+	int64_t left_us = (int64_t)(exec_timeout_s(job) * 1e6) - job->ran_us;
+
+	return before_deadline_us(job, left_us > 1 ? left_us : 1);
+}
+
+/* No longer than the one that it made way for may run. */
+static int64_t
+suspension_clock_us(const void *object)
+{
+	const struct job *job = object;
+
+	return before_deadline_us(job, (int64_t)(runner_conf(job->runner)->exec_timeout * 1e6));
 }
 
 static int64_t
@@ -94,6 +107,7 @@ static const struct fsm_state states[JOB_STATE_COUNT] = {
     [JOB_CLAIMED] = {"claimed", JOB_EVENT_QUEUE_CLOCK, queue_clock_us},
     [JOB_DISPATCHED] = {"dispatched", JOB_EVENT_ACK_CLOCK, ack_clock_us},
     [JOB_RUNNING] = {"running", JOB_EVENT_EXEC_CLOCK, exec_clock_us},
+    [JOB_SUSPENDED] = {"suspended", JOB_EVENT_SUSPENSION_CLOCK, suspension_clock_us},
     [JOB_STORED] = {"stored", JOB_EVENT_WRITE_CLOCK, write_clock_us},
     [JOB_DONE] = {"done", -1, NULL},
     [JOB_EXPIRED] = {"expired", -1, NULL},
@@ -112,13 +126,26 @@ static const char *const event_names[JOB_EVENT_COUNT] = {
 
 /* ---- actions */
 
+/* Puts by what is counted: a stretch of running or a suspension has ended. */
+static void
+stop_counting(struct job *job)
+{
+	int64_t now_us = clock_now_us();
+
+	if (job->running_since_us != 0)
+		job->ran_us += now_us - job->running_since_us;
+	if (job->suspended_since_us != 0)
+		job->suspended_us += now_us - job->suspended_since_us;
+	job->running_since_us = job->suspended_since_us = 0;
+}
+
 static void
 do_start(void *object, void *detail)
 {
 	struct job *job = object;
 
 	(void)detail;
-	job->started_us = job->attempt_us = clock_now_us();
+	job->started_us = job->running_since_us = clock_now_us();
 	hooks.advanced(job);
 }
 
@@ -130,9 +157,34 @@ do_advance(void *object, void *detail)
 }
 
 static void
+do_suspend(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	stop_counting(job);
+	job->suspended_since_us = clock_now_us();
+	job->suspensions++;
+	hooks.advanced(job);
+}
+
+static void
+do_resume(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	stop_counting(job);
+	job->running_since_us = clock_now_us();
+	log_info("job %s: goes on after %.3f s", job->id, job_suspended_s(job));
+	hooks.advanced(job);
+}
+
+static void
 end(struct job *job, const struct err *e)
 {
 	job->ended_us = clock_now_us();
+	stop_counting(job);
 	job_drop_checkpoint(job);
 	if (e != NULL)
 		job->error = *e;
@@ -214,6 +266,18 @@ do_time_out(void *object, void *detail)
 }
 
 static void
+do_suspension_over(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	if (is_past_deadline(job))
+		job_event(job, JOB_EVENT_EXEC_CLOCK);
+	else
+		runner_end_suspension(job->runner, job);
+}
+
+static void
 do_write_failed(void *object, void *detail)
 {
 	struct err e;
@@ -242,7 +306,7 @@ do_claim(void *object, void *detail)
 
 	(void)detail;
 	job->attempt++;
-	job->attempt_us = 0;
+	job->ran_us = 0;
 	hooks.claimed(job);
 }
 
@@ -274,6 +338,7 @@ do_requeue(void *object, void *detail)
 
 	(void)detail;
 	job->queued_us = clock_now_us();
+	stop_counting(job);
 	hooks.requeued(job);
 }
 
@@ -281,7 +346,8 @@ do_requeue(void *object, void *detail)
 
 #define IN(state) FSM_BIT(JOB_##state)
 #define WAITS (IN(QUEUED) | IN(CLAIMED))
-#define HELD (IN(DISPATCHED) | IN(RUNNING))
+#define AT_WORK (IN(DISPATCHED) | IN(RUNNING))
+#define HELD (AT_WORK | IN(SUSPENDED))
 
 static const struct fsm_row rows[] = {
     {IN(QUEUED), JOB_EVENT_CLAIMED, JOB_CLAIMED, do_claim},
@@ -293,9 +359,12 @@ static const struct fsm_row rows[] = {
     {IN(DISPATCHED), JOB_EVENT_ACKNOWLEDGED, JOB_RUNNING, do_start},
     {IN(DISPATCHED), JOB_EVENT_ACK_CLOCK, JOB_DISPATCHED, do_no_answer},
     {HELD, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {HELD, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
-    {HELD, JOB_EVENT_RETRY, JOB_QUEUED, do_requeue}, {HELD, JOB_EVENT_GIVE_UP, JOB_DEAD, do_fault},
+    {HELD, JOB_EVENT_RETRY, JOB_QUEUED, do_requeue}, {AT_WORK, JOB_EVENT_GIVE_UP, JOB_DEAD, do_fault},
     {IN(RUNNING), JOB_EVENT_ADVANCED, FSM_SAME, do_advance},
-    {IN(RUNNING), JOB_EVENT_EXEC_CLOCK, JOB_TIMED_OUT, do_time_out},
+    {IN(RUNNING) | IN(SUSPENDED), JOB_EVENT_EXEC_CLOCK, JOB_TIMED_OUT, do_time_out},
+    {IN(RUNNING), JOB_EVENT_SUSPENDED, JOB_SUSPENDED, do_suspend},
+    {IN(SUSPENDED), JOB_EVENT_RESUMED, JOB_RUNNING, do_resume},
+    {IN(SUSPENDED), JOB_EVENT_SUSPENSION_CLOCK, FSM_SAME, do_suspension_over},
     {IN(RUNNING), JOB_EVENT_RESULT, JOB_STORED, NULL}, {IN(STORED), JOB_EVENT_WRITTEN, JOB_DONE, do_done},
     {IN(STORED), JOB_EVENT_FAULT, JOB_FAILED, do_fault},
     {IN(STORED), JOB_EVENT_WRITE_CLOCK, JOB_FAILED, do_write_failed},
@@ -364,7 +433,17 @@ job_event_error(struct job *job, enum job_event event, const struct err *e)
 double
 job_attempt_s(const struct job *job)
 {
-	return job->attempt_us > 0 ? (double)(clock_now_us() - job->attempt_us) * 1e-6 : 0;
+	int64_t us = job->running_since_us != 0 ? clock_now_us() - job->running_since_us : 0;
+
+	return (double)(job->ran_us + us) * 1e-6;
+}
+
+double
+job_suspended_s(const struct job *job)
+{
+	int64_t us = job->suspended_since_us != 0 ? clock_now_us() - job->suspended_since_us : 0;
+
+	return (double)(job->suspended_us + us) * 1e-6;
 }
 
 bool

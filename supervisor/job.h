@@ -36,6 +36,7 @@ enum job_class { CLASS_HIGH, CLASS_NORMAL, CLASS_LOW, CLASS_COUNT };
 	JOB_STATE(CLAIMED, "claimed") \
 	JOB_STATE(DISPATCHED, "dispatched") \
 	JOB_STATE(RUNNING, "running") \
+	JOB_STATE(SUSPENDED, "suspended") \
 	JOB_STATE(STORED, "stored") \
 	JOB_STATE(DONE, "done") \
 	JOB_STATE(EXPIRED, "expired") \
@@ -57,15 +58,18 @@ enum job_state {
 	JOB_EVENT(CLAIMED) /* a runner has a place for it; the attempt is being written down */ \
 	JOB_EVENT(PICKED)  /* it is, and the runner takes the job */ \
 	JOB_EVENT(ACKNOWLEDGED) \
-	JOB_EVENT(ADVANCED) /* a step or a stage */ \
-	JOB_EVENT(RESULT)   /* all pictures are here */ \
-	JOB_EVENT(WRITTEN)  /* and on disk */ \
-	JOB_EVENT(FAULT)    /* an error that the job owns */ \
+	JOB_EVENT(ADVANCED)  /* a step or a stage */ \
+	JOB_EVENT(SUSPENDED) /* it made way for another, and stays where it is on the device */ \
+	JOB_EVENT(RESUMED) \
+	JOB_EVENT(RESULT)  /* all pictures are here */ \
+	JOB_EVENT(WRITTEN) /* and on disk */ \
+	JOB_EVENT(FAULT)   /* an error that the job owns */ \
 	JOB_EVENT(CANCEL) \
 	JOB_EVENT(EVICT) /* its place is another's now */ \
 	JOB_EVENT(QUEUE_CLOCK) \
 	JOB_EVENT(ACK_CLOCK) \
 	JOB_EVENT(EXEC_CLOCK) \
+	JOB_EVENT(SUSPENSION_CLOCK) \
 	JOB_EVENT(WRITE_CLOCK) \
 	JOB_EVENT(RETRY)   /* its runner died, once more is allowed */ \
 	JOB_EVENT(GIVE_UP) /* its runner died, and it is to blame */
@@ -126,7 +130,7 @@ struct job {
 	struct fsm fsm;
 	struct ev_timer timer;
 	struct runner *promised;      /* while CLAIMED: keeps a place for it */
-	struct runner *runner;	      /* while DISPATCHED or RUNNING */
+	struct runner *runner;	      /* while DISPATCHED, RUNNING or SUSPENDED */
 	uint32_t attempt, generation; /* with its number, the fence */
 	int checkpoint;		      /* memfd of its steps, kept over attempts; -1: none */
 	uint64_t checkpoint_bytes;
@@ -139,8 +143,10 @@ struct job {
 	enum stage stage;
 	uint32_t picture, step;
 	int64_t submitted_us, submitted_wall_us, started_us, ended_us; /* started 0: never ran */
-	int64_t queued_us, waited_us; /* in the queue since, 0: it is not; in it before that */
-	int64_t attempt_us;	      /* when the present attempt began; 0: it has not */
+	int64_t queued_us, waited_us;	  /* in the queue since, 0: it is not; in it before that */
+	int64_t running_since_us, ran_us; /* 0: it does not run; in the present attempt, before that */
+	int64_t suspended_since_us, suspended_us; /* 0: it is not; before that, in its life */
+	int suspensions;			  /* it makes way at most once */
 	struct picture pictures[JOB_MAX_PICTURES];
 	int picture_count, unwritten;
 	bool was_waited_for, expired; /* expired: its pictures are removed */
@@ -183,7 +189,8 @@ int job_event(struct job *job, enum job_event event);
 int job_event_error(struct job *job, enum job_event event, const struct err *e);
 
 bool job_is_final(const struct job *job);
-double job_attempt_s(const struct job *job); /* seconds since its present attempt began; 0: it has not */
+double job_attempt_s(const struct job *job);   /* seconds that its last attempt ran, up to now */
+double job_suspended_s(const struct job *job); /* seconds that it made way for another, up to now */
 enum job_state job_state(const struct job *job);
 const char *job_state_name(const struct job *job);
 const char *job_class_name(enum job_class class);

@@ -31,7 +31,9 @@ put_times(const struct job *job, json_t *record)
 	json_object_set_new(record, "submitted_at", seconds((double)job->submitted_wall_us * 1e-6));
 	json_object_set_new(record, "queued_s", seconds_between(job->submitted_us, queue_end_us));
 	if (job->started_us != 0)
-		json_object_set_new(record, "run_s", seconds_between(job->started_us, end_us));
+		json_object_set_new(record, "run_s", seconds(job_attempt_s(job)));
+	if (job->suspensions > 0)
+		json_object_set_new(record, "suspended_s", seconds(job_suspended_s(job)));
 	json_object_set_new(record, "total_s", seconds_between(job->submitted_us, end_us));
 	if (job_state(job) != JOB_DONE)
 		return;

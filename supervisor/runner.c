@@ -197,7 +197,7 @@ do_kill_liar(void *object, void *detail)
 {
 	struct runner *r = object;
 
-	r->end = END_LIED;
+	r->end = r->untold ? END_UNTOLD : END_LIED;
 	do_kill(object, detail);
 }
 
@@ -468,6 +468,7 @@ runner_set_conf(struct runner *r, const struct conf_runner *conf)
 	r->conf = *conf;
 	if (r->fsm.state == RUNNER_IDLE)
 		arm(r, idle_clock_us(r)); /* canary_interval may have come or gone */
+	runner_go_on(r);		  /* there may be more room */
 }
 
 /* ---- what others ask */

@@ -104,10 +104,21 @@ bool runner_promise(struct runner *r, struct job *job);
 void runner_unpromise(struct job *job); /* it does not need that place any more */
 /* Whether it keeps a place for a job that wants it to itself. */
 bool runner_awaits_loner(const struct runner *r);
-/* Gives it the job that it has promised a place, and that it can take. */
+/* The job of its that makes way for a high one at the next step; NULL: none has to. A runner must have no
+ * room, nobody who waits already, no place promised but to `newcomer` (NULL: nobody yet), and a job of a
+ * lower class that never made way before. */
+const struct job *runner_victim(const struct runner *r, const struct job *newcomer);
+/* Of two victims: the one of the lower class, then the one with more to do, which loses the least by it. */
+bool runner_makes_way_before(const struct job *a, const struct job *b);
+/* Whether a job that it promised a place can have it now, if another one makes way for it. */
+bool runner_can_begin(const struct runner *r, const struct job *job);
+/* Gives it the job that it has promised a place and that can begin; if there is no room, its victim makes
+ * way. */
 void runner_dispatch(struct runner *r, struct job *job);
 /* The job is not its any more: cancelled or overdue. It is told to stop, and made to. */
 void runner_drop_job(struct runner *r, struct job *job);
+/* The job was suspended for long enough: it goes on beside the one that it made way for. */
+void runner_end_suspension(struct runner *r, struct job *job);
 /* It did not acknowledge the job in time: it hangs. */
 void runner_unanswered(struct runner *r);
 /* How long it may take to acknowledge a job. */

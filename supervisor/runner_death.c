@@ -36,6 +36,7 @@ enum cause {
 	CAUSE_HOST_MEMORY,   /* exit 73, or the kernel's choice */
 	CAUSE_CRASH,	     /* any other end by itself, a hang, a lie */
 	CAUSE_START,	     /* before it was ready */
+	CAUSE_OURS,	     /* zitd was short of something and could not talk to it */
 };
 
 static const struct {
@@ -51,6 +52,7 @@ static const struct {
     [CAUSE_HOST_MEMORY] = {2, true, true, HOST_MEMORY_DELAY_US, "out of memory"},
     [CAUSE_CRASH] = {2, true, false, 0, "by a fault"},
     [CAUSE_START] = {2, false, false, 0, "before it was ready"},
+    [CAUSE_OURS] = {1, false, false, 0, "without its fault"},
 };
 
 /* The count of the kernel's kills for want of memory, of the whole machine: when it grew in a process's life,
@@ -80,6 +82,8 @@ find_cause(const struct runner *r, int status)
 		return CAUSE_PLANNED;
 	if (r->end == END_OVERDUE)
 		return CAUSE_OVERDUE;
+	if (r->end == END_UNTOLD)
+		return CAUSE_OURS;
 	if (!r->proved)
 		return CAUSE_START;
 	if (r->end == END_ITSELF && WIFEXITED(status) && WEXITSTATUS(status) == RUNNER_EXIT_DEVICE_MEMORY)
@@ -125,6 +129,7 @@ report(struct runner *r, enum cause cause, const char *how, const char *words)
 	static const char *const doings[] = {
 	    [END_HUNG] = ", for it showed no sign of life",
 	    [END_LIED] = ", for it broke the protocol",
+	    [END_UNTOLD] = ", for zitd could not send it a message",
 	    [END_ITSELF] = "",
 	    [END_OVERDUE] = "",
 	    [END_PLANNED] = "",
@@ -181,17 +186,28 @@ youngest(struct runner *r)
 	return found;
 }
 
+/* Jobs that may have had to do with its death. */
+static int
+count_delivered(const struct runner *r)
+{
+	int count = 0;
+
+	for (int i = 0; i < RUNNER_MAX_HELD; i++)
+		count += r->held[i].head.job != 0 && !r->held[i].undelivered;
+	return count;
+}
+
 static void
 settle_jobs(struct runner *r, enum cause cause, int status, const char *words, const char *how)
 {
-	int count = runner_held_count(r);
+	int count = count_delivered(r);
 	struct held *held;
 
 	while ((held = youngest(r)) != NULL) { /* each goes to the front: the oldest last */
 		struct job *job = held->job;
 		if (runner_take_result(held))
 			continue;
-		if (!causes[cause].blames) {
+		if (!causes[cause].blames || held->undelivered) {
 			runner_release(held, JOB_EVENT_RETRY, NULL);
 			continue;
 		}
@@ -200,11 +216,12 @@ settle_jobs(struct runner *r, enum cause cause, int status, const char *words, c
 		job->fresh = causes[cause].memory;
 		if (causes[cause].delay_us > 0)
 			job->not_before_us = clock_now_us() + causes[cause].delay_us;
-		if (count == 1)
+		if (count == 1 && job_state(job) != JOB_SUSPENDED)
 			blame(held, cause, how);
 		else {
 			log_notice(
-			    "job %s: was one of %d when the runner died: it will run alone", job->id, count);
+			    "job %s: was suspended, or one of %d, when the runner died: it will run alone",
+			    job->id, count);
 			runner_release(held, JOB_EVENT_RETRY, NULL);
 		}
 	}

@@ -1,7 +1,7 @@
 /*
  * What the files of a runner share: runner.c (states and clocks), runner_start.c (its process), runner_jobs.c
- * (the jobs it holds), runner_orders.c (what administrators want of it), runner_messages.c (what it says),
- * runner_death.c (how it ends). Nobody else includes this.
+ * (the jobs it holds), runner_preempt.c (one makes way for another), runner_orders.c (what administrators
+ * want of it), runner_messages.c (what it says), runner_death.c (how it ends). Nobody else includes this.
  */
 #ifndef SUPERVISOR_RUNNER_INSIDE_H
 #define SUPERVISOR_RUNNER_INSIDE_H
@@ -31,6 +31,7 @@ enum runner_end {
 	END_PLANNED, /* restart, stop or recycling */
 	END_HUNG,    /* no sign of life in time */
 	END_LIED,    /* it broke the protocol */
+	END_UNTOLD,  /* zitd itself had no means to send it what it must know */
 };
 
 /* A job that it was given. */
@@ -38,6 +39,8 @@ struct held {
 	struct proto_header head; /* the fence: job, attempt, generation; job 0: this place is free */
 	struct job *job;	  /* NULL: not its any more, but it has not said that it let go */
 	bool device_over;	  /* only the PNG is to come */
+	bool undelivered;	  /* the process was gone already when it was given the job */
+	bool waits;		  /* it was told to make way: it is suspended, or will be at the next step */
 };
 
 struct runner {
@@ -59,6 +62,7 @@ struct runner {
 	uint64_t loaded_bytes;
 	bool proved; /* was READY in this life */
 	enum runner_end end;
+	bool untold;
 	int64_t stop_wait_us;
 	char fatal_text[SHM_LAST_WORDS]; /* of its FATAL message */
 	struct runner_log log;		 /* of this name, over all its processes */
@@ -96,8 +100,9 @@ void runner_close(struct runner *r);
 
 /* ---- runner_jobs.c */
 
-/* Sends; a channel that does not take it is a lie. `fds`: NULL when the message carries none. */
-void runner_send(struct runner *r, struct proto_msg *m, const int *fds);
+/* Sends; a channel that does not take it is a lie. `fds`: NULL when the message carries none. false: it is
+ * gone, or was told so. */
+bool runner_send(struct runner *r, struct proto_msg *m, const int *fds);
 struct held *runner_find_held(struct runner *r, const struct proto_header *head);
 /* The place is free again: what that means for the runner's state. The job is somewhere else already. */
 void runner_let_go(struct runner *r, struct held *held);
@@ -106,6 +111,21 @@ void runner_release(struct held *held, enum job_event event, const struct err *e
 /* Of a runner that ends: a job whose pictures are all here is done without its last word; false: they are
  * not. */
 bool runner_take_result(struct held *held);
+
+/* Whether it may get jobs at all: it serves, and no order or recycling is in the way. */
+bool runner_is_open(const struct runner *r);
+/* Jobs that need the device, without one that waits: one whose PNG is being written does not count. */
+int runner_at_work(const struct runner *r);
+/* Whether one waits: then the next room is that one's. */
+bool runner_waits(const struct runner *r);
+
+/* ---- runner_preempt.c */
+
+/* Right before JOB is sent to a runner that counts `newcomer` already: if it is a high one and there is no
+ * room for it on the device, tells a lower job to make way. */
+void runner_make_way(struct runner *r, const struct job *newcomer);
+/* Something has left the device, or has been suspended: one that waits goes on when there is room for it. */
+void runner_go_on(struct runner *r);
 
 /* ---- runner_orders.c */
 

@@ -14,23 +14,28 @@
 
 /* ---- saying it */
 
-void
+bool
 runner_send(struct runner *r, struct proto_msg *m, const int *fds)
 {
 	struct ev_loop *loop = daemon_loop(r->daemon);
-	int status = channel_send(r->channel, m, fds);
+	int status;
 
+	if (r->fsm.state == RUNNER_REAPING || r->fsm.state == RUNNER_WEDGED)
+		return false; /* killed, perhaps for want of the message before */
+	status = channel_send(r->channel, m, fds);
 	if (status != 0 && status != -ERR_UNREACHABLE) { /* gone is gone: its death comes by the pidfd */
 		log_err("runner %s: %s cannot be sent: %s", r->conf.section_name, proto_name(m->head.type),
 		    err_row(status)->name);
+		r->untold = true;
 		fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
-		return;
+		return false;
 	}
 	if (channel_has_output(r->channel)) {
 		ev_io_stop(loop, &r->channel_io);
 		ev_io_set(&r->channel_io, channel_fd(r->channel), EV_READ | EV_WRITE);
 		ev_io_start(loop, &r->channel_io);
 	}
+	return status == 0;
 }
 
 /* ---- the jobs it holds */
@@ -113,20 +118,30 @@ runner_let_go(struct runner *r, struct held *held)
 		else if (!cancelling && r->fsm.state == RUNNER_CANCELLING)
 			fsm_event(&r->fsm, RUNNER_EVENT_LET_GO, NULL);
 	}
+	runner_go_on(r);
 	daemon_changed(r->daemon);
 }
 
 /* ---- jobs in */
 
-/* Those that need the device: one whose PNG is being written does not count. */
-static int
-device_jobs(const struct runner *r)
+int
+runner_at_work(const struct runner *r)
 {
 	int count = 0;
 
 	for (int i = 0; i < RUNNER_MAX_HELD; i++)
-		count += r->held[i].head.job != 0 && !r->held[i].device_over;
+		count += r->held[i].head.job != 0 && !r->held[i].device_over && !r->held[i].waits;
 	return count;
+}
+
+bool
+runner_waits(const struct runner *r)
+{
+	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
+		if (r->held[i].waits && !r->held[i].device_over)
+			return true;
+	}
+	return false;
 }
 
 static bool
@@ -140,19 +155,23 @@ holds_loner(const struct runner *r)
 }
 
 bool
+runner_is_open(const struct runner *r)
+{
+	return (r->fsm.state == RUNNER_IDLE || r->fsm.state == RUNNER_BUSY) && !r->draining &&
+	       r->recycling[0] == '\0';
+}
+
+bool
 runner_can_take(const struct runner *r, const struct job *job)
 {
 	int promised = r->promised - (job->promised == r);
 	int loners = r->promised_loners - (job->promised == r && job->alone);
 
-	if ((r->fsm.state != RUNNER_IDLE && r->fsm.state != RUNNER_BUSY) || r->draining ||
-	    r->recycling[0] != '\0')
-		return false;
-	if (job->fresh && r->jobs_taken > 0)
+	if (!runner_is_open(r) || (job->fresh && r->jobs_taken > 0))
 		return false;
 	if (job->alone)
 		return runner_held_count(r) + promised == 0;
-	return device_jobs(r) + promised < r->conf.concurrency &&
+	return runner_at_work(r) + promised < r->conf.concurrency && !runner_waits(r) &&
 	       runner_held_count(r) + promised < RUNNER_MAX_HELD && !holds_loner(r) && loners == 0;
 }
 
@@ -220,7 +239,7 @@ runner_dispatch(struct runner *r, struct job *job)
 	held->head =
 	    (struct proto_header){.job = job->number, .attempt = job->attempt, .generation = r->generation};
 	held->job = job;
-	held->device_over = false;
+	held->device_over = held->waits = false;
 	job->width = job->width > 0 ? job->width : r->limits.default_side;
 	job->height = job->height > 0 ? job->height : r->limits.default_side;
 	job->runner = r;
@@ -237,7 +256,8 @@ runner_dispatch(struct runner *r, struct job *job)
 	log_info("runner %s: takes job %s, attempt %u", r->conf.section_name, job->id, job->attempt);
 	job_event(job, JOB_EVENT_PICKED);
 	fsm_event(&r->fsm, RUNNER_EVENT_DISPATCH, NULL);
-	runner_send(r, &m, &job->checkpoint);
+	runner_make_way(r, job);
+	held->undelivered = !runner_send(r, &m, &job->checkpoint);
 	runner_recycle_if_due(r); /* the last one of this process, perhaps */
 }
 

@@ -141,6 +141,7 @@ on_progress(struct runner *r, struct held *held, const struct proto_msg *m, int 
 	const struct proto_PROGRESS *f = &m->PROGRESS;
 	struct job *job = held->job;
 	int64_t now_us = clock_now_us();
+	bool left_device;
 
 	(void)fds;
 	if (f->stage >= STAGE_COUNT || f->step > (uint32_t)job->steps || f->picture >= (uint32_t)job->count ||
@@ -155,12 +156,14 @@ on_progress(struct runner *r, struct held *held, const struct proto_msg *m, int 
 	job->stage = (enum stage)f->stage;
 	job->picture = f->picture;
 	job->step = f->step;
-	if (f->stage == STAGE_ENCODE && f->picture + 1 == (uint32_t)job->count) {
-		held->device_over = true;
-		daemon_changed(r->daemon); /* the device is free for the next one */
-	}
+	left_device = f->stage == STAGE_ENCODE && f->picture + 1 == (uint32_t)job->count;
+	held->device_over |= left_device;
 	job_event(job, JOB_EVENT_ADVANCED);
 	peer_event(r, RUNNER_EVENT_ADVANCED, "PROGRESS");
+	if (left_device) { /* it is free for one that waits, or for the next one */
+		runner_go_on(r);
+		daemon_changed(r->daemon);
+	}
 }
 
 /* Sealed against every change, and of the size it says. */
@@ -175,14 +178,39 @@ is_sound_picture(int fd, uint64_t bytes)
 	       bytes <= MAX_PICTURE_BYTES && (uint64_t)st.st_size == bytes;
 }
 
+/* It is in the runner's memory as it stood after that step; no time is counted. */
+static void
+on_suspended(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
+{
+	struct job *job = held->job;
+
+	(void)fds;
+	if (!held->waits || held->device_over || job_state(job) != JOB_RUNNING ||
+	    job->picture_count == job->count || m->SUSPENDED.step > (uint32_t)job->steps) {
+		lie(r, "SUSPENDED without a SUSPEND, or of a job that is over");
+		return;
+	}
+	job_event(job, JOB_EVENT_SUSPENDED);
+	runner_go_on(r); /* there may be room again already */
+}
+
+/* A suspended job may have one with the encoder, but not its last. */
+static bool
+may_send_picture(const struct job *job, const struct proto_PICTURE *f)
+{
+	bool last = f->picture + 1 == (uint32_t)job->count;
+
+	return (job_state(job) == JOB_RUNNING || (job_state(job) == JOB_SUSPENDED && !last)) &&
+	       f->picture == (uint32_t)job->picture_count && job->picture_count < job->count &&
+	       f->seed == job->seed + f->picture;
+}
+
 static void
 on_picture(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
 {
 	struct job *job = held->job;
 
-	if (job_state(job) != JOB_RUNNING || m->PICTURE.picture != (uint32_t)job->picture_count ||
-	    job->picture_count == job->count || m->PICTURE.seed != job->seed + m->PICTURE.picture ||
-	    !is_sound_picture(fds[0], m->PICTURE.bytes)) {
+	if (!may_send_picture(job, &m->PICTURE) || !is_sound_picture(fds[0], m->PICTURE.bytes)) {
 		lie(r, "PICTURE out of turn, not sealed, or of another size");
 		return;
 	}
@@ -235,6 +263,7 @@ static const struct {
     {PROTO_PICTURE, NULL, on_picture},
     {PROTO_DONE, NULL, on_done},
     {PROTO_FAILED, NULL, on_failed},
+    {PROTO_SUSPENDED, NULL, on_suspended},
 };
 
 /* A message about a job that is not this runner's any more: dropped, but one that ends the job ends a

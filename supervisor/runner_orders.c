@@ -134,14 +134,19 @@ runner_recycle(struct runner *r, const char *why)
 
 /* ---- its record */
 
+/* Those that are suspended come last. */
 static json_t *
 held_jobs(const struct runner *r)
 {
 	json_t *ids = json_array();
+	size_t at_work = 0;
 
 	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
-		if (r->held[i].job != NULL)
-			json_array_append_new(ids, json_string(r->held[i].job->id));
+		const struct job *job = r->held[i].job;
+		if (job != NULL && job_state(job) == JOB_SUSPENDED)
+			json_array_append_new(ids, json_string(job->id));
+		else if (job != NULL)
+			json_array_insert_new(ids, at_work++, json_string(job->id));
 	}
 	return ids;
 }

@@ -136,6 +136,7 @@ forget_last_process(struct runner *r)
 	r->end = END_ITSELF;
 	r->fatal_text[0] = '\0';
 	r->jobs_taken = 0;
+	r->untold = false;
 	r->dispatched_us = 0;
 	r->slowest_step_us = 0;
 	r->spawned_us = clock_now_us();

@@ -49,9 +49,9 @@ is_due(struct round *r, const struct job *job)
 
 /* false: there is no memory for its checkpoint; it stays first in line, and this round is over. */
 static bool
-dispatch(struct queue *q, struct round *r, struct job *job)
+dispatch(struct queue *q, struct round *r, struct job *job, struct runner *runner)
 {
-	if (runner_promise(find_runner(r, job), job)) {
+	if (runner_promise(runner, job)) {
 		job_event(job, JOB_EVENT_CLAIMED);
 		return true;
 	}
@@ -110,7 +110,7 @@ serve_loners(struct queue *q, struct round *r)
 			continue;
 		if (find_runner(r, job) != NULL) {
 			queue_take(q, job);
-			if (!dispatch(q, r, job))
+			if (!dispatch(q, r, job, find_runner(r, job)))
 				return false;
 		} else if (job->fresh)
 			provide_fresh(r);
@@ -139,6 +139,45 @@ has_room(const struct round *r)
 	return find_runner(r, &plain) != NULL;
 }
 
+/* ---- a high job does not wait for the end of a lower one */
+
+static bool
+may_interrupt(void *arg, const struct job *job)
+{
+	return job->class == CLASS_HIGH && !job->alone && is_due(arg, job);
+}
+
+/* The runner whose victim makes way before all others'; NULL: none has one. */
+static struct runner *
+find_interruptible(const struct round *r)
+{
+	const struct job *victim = NULL;
+	struct runner *found = NULL;
+
+	for (int i = 0; i < r->count; i++) {
+		const struct job *own =
+		    (r->reserved >> i & 1) == 0 ? runner_victim(r->runners[i], NULL) : NULL;
+		if (own == NULL || (victim != NULL && !runner_makes_way_before(own, victim)))
+			continue;
+		victim = own;
+		found = r->runners[i];
+	}
+	return found;
+}
+
+static void
+interrupt(struct queue *q, struct round *r)
+{
+	struct runner *runner;
+	struct job *job;
+
+	while (queue_class_length(q, CLASS_HIGH) > 0 && (runner = find_interruptible(r)) != NULL) {
+		job = queue_pick(q, may_interrupt, r);
+		if (job == NULL || !dispatch(q, r, job, runner))
+			return;
+	}
+}
+
 int64_t
 sched_run(struct queue *q, struct runner *const *runners, int runner_count)
 {
@@ -148,8 +187,9 @@ sched_run(struct queue *q, struct runner *const *runners, int runner_count)
 	if (!serve_loners(q, &r))
 		return r.again_us;
 	while (has_room(&r) && (job = queue_pick(q, may_run, &r)) != NULL) {
-		if (!dispatch(q, &r, job))
-			break;
+		if (!dispatch(q, &r, job, find_runner(&r, job)))
+			return r.again_us;
 	}
+	interrupt(q, &r);
 	return r.again_us;
 }

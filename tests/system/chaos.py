@@ -231,6 +231,8 @@ def report(records, lost, books, faults, respawns):
     print("refused:", ", ".join(f"{name} {count}" for name, count in sorted(books.refused.items())) or "none")
     print("steps that checkpoints saved:", sum(r.get("steps_saved", 0) for r in records), "in",
           sum(r.get("resumed", 0) for r in records), "resumptions;", "attempts", sum(r["attempts"] for r in records))
+    print("made way for a high one:", sum("suspended_s" in r for r in records), "jobs, of which done",
+          sum("suspended_s" in r and r["state"] == "done" for r in records))
     for line in books.wrong + books.broken:
         print("WRONG:", line)
     print(f"accepted={len(books.accepted)} done={done} failed={sum(failed.values())} "

@@ -20,14 +20,14 @@
  *   life  hello loading warming ready canary (on CANARY, before CANARY_OK)
  *   job   job (on its arrival, before ACK)  ack (after ACK)  step (before its PROGRESS)  encode (before the
  *         PROGRESS that frees the device)  picture  done  after (after DONE)  cancel (on CANCEL, before
- * STOPPED)
+ * STOPPED)  suspend (on SUSPEND, before SUSPENDED)  resume (on RESUME)
  *
  * ACTION (rows[] below says what each one does):
  *   ends      exit N, fatal N (FATAL first), kill N, hang, close
  *   ignores   ignore_cancel, ignore_stop, ignore_signals, skip
  *   lies      garbage N, fds N, unsealed, bytes N, attempt N, generation N, progress N, send_picture,
- * send_done, ready_again, build, fail NAME harms     scribble, truncate, flood N, allocate N, fork S,
- * daemonize S, words TEXT waits     sleep S
+ * send_done, send_suspended, ready_again, build, fail NAME harms     scribble, truncate, flood N, allocate N,
+ * fork S, daemonize S, words TEXT waits     sleep S
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -72,11 +72,13 @@ enum phase {
 	DONE,
 	AFTER,
 	CANCEL,
+	SUSPEND,
+	RESUME,
 	PHASES
 };
 
 static const char *const phase_names[PHASES] = {"hello", "loading", "warming", "ready", "canary", "job",
-    "ack", "step", "encode", "picture", "done", "after", "cancel"};
+    "ack", "step", "encode", "picture", "done", "after", "cancel", "suspend", "resume"};
 
 struct job {
 	struct proto_header head;
@@ -84,6 +86,7 @@ struct job {
 	uint64_t seed;
 	int section;
 	uint32_t picture, step; /* where it is */
+	bool suspended;
 };
 
 /* What an action works on: its statement's argument, and the job in hand (NULL in phases of the life). */
@@ -381,6 +384,15 @@ act_send_done(const struct scene *s)
 }
 
 static void
+act_send_suspended(const struct scene *s)
+{
+	struct proto_msg m = about(s->job, PROTO_SUSPENDED);
+
+	m.SUSPENDED.step = s->job->step;
+	send_message(&m, -1);
+}
+
+static void
 act_ready_again(const struct scene *s)
 {
 	struct proto_msg m = {.head.type = PROTO_READY,
@@ -502,6 +514,7 @@ static const struct {
     {"progress", act_progress},		    /* a PROGRESS with step N */
     {"send_picture", act_send_picture},	    /* one more PICTURE */
     {"send_done", act_send_done},	    /* one more DONE */
+    {"send_suspended", act_send_suspended}, /* one more SUSPENDED */
     {"ready_again", act_ready_again},	    /* one more READY */
     {"build", act_build},		    /* HELLO names another one */
     {"fail", act_fail},			    /* FAILED with that error of err.def; the job is over */
@@ -695,7 +708,7 @@ take_job(const struct proto_msg *m)
 	if (job_count == MAX_JOBS)
 		die("too many jobs before", m->JOB.id);
 	job_count++;
-	*job = (struct job){m->head, m->JOB.steps, m->JOB.count, m->JOB.seed, 0, m->JOB.first, 0};
+	*job = (struct job){m->head, m->JOB.steps, m->JOB.count, m->JOB.seed, 0, m->JOB.first, 0, false};
 	if (m->JOB.prompt[0] == '@')
 		job->section = section_index(m->JOB.prompt + 1, strcspn(m->JOB.prompt + 1, " "), false);
 	if (job->section < 0)
@@ -709,21 +722,55 @@ take_job(const struct proto_msg *m)
 		drop_job(job);
 }
 
+static struct job *
+find_job(const struct proto_msg *m)
+{
+	for (struct job *job = jobs; job < jobs + job_count; job++) {
+		if (job->head.job == m->head.job && job->head.attempt == m->head.attempt)
+			return job;
+	}
+	return NULL;
+}
+
 static void
 take_cancel(const struct proto_msg *m)
 {
-	for (struct job *job = jobs; job < jobs + job_count; job++) {
-		struct proto_msg answer;
-		if (job->head.job != m->head.job || job->head.attempt != m->head.attempt)
-			continue;
-		answer = about(job, PROTO_STOPPED);
-		answer.STOPPED.step = job->step;
-		run_phase(CANCEL, job);
-		if (!skip)
-			send_message(&answer, -1);
-		drop_job(job);
+	struct job *job = find_job(m);
+	struct proto_msg answer;
+
+	if (job == NULL)
 		return;
-	}
+	answer = about(job, PROTO_STOPPED);
+	answer.STOPPED.step = job->step;
+	run_phase(CANCEL, job);
+	if (!skip)
+		send_message(&answer, -1);
+	drop_job(job);
+}
+
+static void
+take_suspend(const struct proto_msg *m)
+{
+	struct job *job = find_job(m);
+	const struct scene scene = {"", 0, job};
+
+	if (job == NULL)
+		return;
+	job->suspended = true;
+	run_phase(SUSPEND, job);
+	if (!skip)
+		act_send_suspended(&scene);
+}
+
+static void
+take_resume(const struct proto_msg *m)
+{
+	struct job *job = find_job(m);
+
+	if (job == NULL)
+		return;
+	job->suspended = false;
+	run_phase(RESUME, job);
 }
 
 static void
@@ -754,6 +801,10 @@ take_messages(bool idle)
 			answer_canary();
 		else if (m.head.type == PROTO_CANCEL && !ignore_cancel)
 			take_cancel(&m);
+		else if (m.head.type == PROTO_SUSPEND)
+			take_suspend(&m);
+		else if (m.head.type == PROTO_RESUME)
+			take_resume(&m);
 		else if (m.head.type == PROTO_STOP && !ignore_stop) {
 			finish = true;
 			interrupted |= m.STOP.finish_jobs == 0;
@@ -801,17 +852,31 @@ make_step(struct job *job)
 		send_progress(job, STAGE_DENOISE, job->step);
 }
 
+/* The oldest one that is not suspended, or NULL. */
+static struct job *
+next_job(void)
+{
+	for (struct job *job = jobs; job < jobs + job_count; job++) {
+		if (!job->suspended)
+			return job;
+	}
+	return NULL;
+}
+
 static void
 serve(void)
 {
+	struct job *job;
+
 	while (!interrupted && !(finish && job_count == 0 && !channel_has_output(channel))) {
-		take_messages(job_count == 0);
-		if (job_count == 0 || interrupted)
+		take_messages(next_job() == NULL);
+		job = next_job();
+		if (job == NULL || interrupted)
 			continue;
-		if (jobs[0].step < jobs[0].steps)
-			make_step(&jobs[0]);
+		if (job->step < job->steps)
+			make_step(job);
 		else
-			finish_picture(&jobs[0]);
+			finish_picture(job);
 	}
 }
 

@@ -161,7 +161,8 @@ def test_full_queue(zitd):
 def test_one_client_cannot_have_all_places(zitd):
     """Ten places, four a client: the fifth is refused by name, others still come in; a full queue makes room for who has
     less, and who must go for it is told so."""
-    daemon = zitd("step 0.05", queue={"max_size": 10, "client_cap": 40, "reserved_high": 10})
+    daemon = zitd("step 0.05", queue={"max_size": 10, "client_cap": 40, "reserved_high": 10},
+                  runner={"preemption": "false"})
     daemon.wait_running(daemon.submit("running", steps=100, client="busy"))
     greedy = [daemon.submit(f"greedy {i}", steps=1, client="greedy") for i in range(4)]
     with pytest.raises(RpcError) as e:

@@ -116,7 +116,7 @@ def test_many_requests_on_one_connection(zitd):
 
 
 def test_classes_run_in_order(zitd):
-    daemon = zitd("step 0.05")
+    daemon = zitd("step 0.05", runner={"preemption": "false"})
     running = daemon.submit("first", steps=20)
     daemon.wait_running(running)
     low, normal, high = (daemon.submit(p, priority=p, steps=1) for p in ("low", "normal", "high"))

@@ -312,7 +312,7 @@ class Tracer:
 def test_wedged_process_gives_up_its_device_and_nothing_else(zitd, tmp_path):
     """7: killed, but it does not go: WEDGED after 10 s; the other runner works on; back when it goes at last."""
     systemd = Systemd(tmp_path / "notify")
-    daemon = zitd("real", notify=systemd.environment, **two_runners(hang_timeout=1))
+    daemon = zitd("real", notify=systemd.environment, **two_runners())
     job = daemon.submit(steps=100)
     daemon.wait_running(job)
     runner = busy_runner(daemon, job)

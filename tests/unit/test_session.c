@@ -361,6 +361,85 @@ cancel_of_an_unknown_job_is_passed_over(void **state)
 	stop_and_end(&p);
 }
 
+/* ---- making way */
+
+static void
+say_about(struct peer *p, unsigned type, uint64_t job)
+{
+	peer_say(p, type, job, (struct proto_msg){.head = {0}});
+}
+
+/* The next unit is the newcomer's, and all others until its end; then the first goes on where it stood. */
+static void
+suspended_job_stays_where_it_is(void **state)
+{
+	struct peer p = start();
+	struct proto_msg m;
+	uint32_t step;
+
+	(void)state;
+	give(&p, 1, SIDE, 100, 1, "a cat");
+	wait_for_step(&p, 1);
+	say_about(&p, PROTO_SUSPEND, 1);
+	give(&p, 2, SIDE, 3, 1, "a dog");
+	expect(&p, &m, PROTO_SUSPENDED);
+	assert_int_equal(m.head.job, 1);
+	step = m.SUSPENDED.step;
+	assert_in_range(step, 1, 99);
+	do {
+		next(&p, &m);
+		assert_int_equal(m.head.job, 2);
+	} while (m.head.type != PROTO_DONE);
+	say_about(&p, PROTO_RESUME, 1);
+	assert_int_equal(next(&p, &m), PROTO_PROGRESS);
+	assert_int_equal(m.head.job, 1);
+	assert_int_equal(m.PROGRESS.step, step + 1);
+	say_about(&p, PROTO_CANCEL, 1);
+	expect(&p, &m, PROTO_STOPPED);
+	stop_and_end(&p);
+}
+
+/* One that has not begun yet, and one that is cancelled while it waits; the runner is idle then. */
+static void
+suspended_jobs_are_cancelled_at_once(void **state)
+{
+	struct peer p = start();
+	struct proto_msg m;
+
+	(void)state;
+	give(&p, 1, SIDE, 100, 1, "a cat");
+	wait_for_step(&p, 1);
+	say_about(&p, PROTO_SUSPEND, 1);
+	expect(&p, &m, PROTO_SUSPENDED);
+	give(&p, 2, SIDE, 100, 1, "a dog");
+	say_about(&p, PROTO_SUSPEND, 2);
+	expect(&p, &m, PROTO_ACK);
+	expect(&p, &m, PROTO_SUSPENDED);
+	assert_int_equal(m.head.job, 2);
+	for (uint64_t job = 1; job <= 2; job++) {
+		say_about(&p, PROTO_CANCEL, job);
+		assert_int_equal(next(&p, &m), PROTO_STOPPED);
+		assert_int_equal(m.head.job, job);
+	}
+	stop_and_end(&p);
+}
+
+static void
+suspend_of_an_unknown_job_is_passed_over(void **state)
+{
+	struct peer p = start();
+	struct proto_msg m;
+
+	(void)state;
+	say_about(&p, PROTO_SUSPEND, 5);
+	say_about(&p, PROTO_RESUME, 5);
+	give(&p, 6, SIDE, 1, 1, "a cat");
+	assert_int_equal(next(&p, &m), PROTO_ACK);
+	expect(&p, &m, PROTO_PICTURE);
+	expect(&p, &m, PROTO_DONE);
+	stop_and_end(&p);
+}
+
 /* ---- stopping */
 
 static void
@@ -708,6 +787,9 @@ main(void)
 	    cmocka_unit_test(cancel_while_encoding_drops_the_picture),
 	    cmocka_unit_test(cancel_of_one_of_two_leaves_the_other),
 	    cmocka_unit_test(cancel_of_an_unknown_job_is_passed_over),
+	    cmocka_unit_test(suspended_job_stays_where_it_is),
+	    cmocka_unit_test(suspended_jobs_are_cancelled_at_once),
+	    cmocka_unit_test(suspend_of_an_unknown_job_is_passed_over),
 	    cmocka_unit_test(stop_finishes_what_is_held),
 	    cmocka_unit_test(every_way_to_stop_ends_a_busy_runner),
 	    cmocka_unit_test(every_way_to_stop_ends_an_idle_runner),

@@ -141,6 +141,18 @@ audit_blame(const struct open_job *o)
 		    o->lone_deaths);
 }
 
+/* What it is charged for and what it was suspended for are different times of its life. */
+static void
+audit_times(const struct job *job)
+{
+	double life_s = (double)(job->ended_us - job->submitted_us) * 1e-6;
+
+	if (job_attempt_s(job) < 0 || job_suspended_s(job) < 0 ||
+	    job_attempt_s(job) + job_suspended_s(job) > life_s + 1e-6)
+		violated("job %s: lived %.6f s, ran %.6f, was suspended %.6f", job->id, life_s,
+		    job_attempt_s(job), job_suspended_s(job));
+}
+
 /* The end of a job that survives is on disk, or the disk takes nothing. */
 static void
 audit_told(const struct job *job)
@@ -175,9 +187,41 @@ waiters_job_ended(struct job *job)
 	if (!job->refused && (job_state(job) == JOB_DONE) != (job->error.code == ERR_NONE))
 		violated("job %s: %s with the error '%s'", job->id, job_state_name(job), job->error.text);
 	audit_blame(o);
+	audit_times(job);
 	totals.refused += job->refused;
 	totals.ends[job_state(job)]++;
 	*o = open_jobs[--open_count];
+}
+
+/* It needs the device, and is not suspended. */
+static bool
+is_at_work(const struct job *job)
+{
+	bool leaving = job->stage == STAGE_ENCODE && job->picture + 1 == (uint32_t)job->count;
+
+	return job_state(job) == JOB_DISPATCHED || (job_state(job) == JOB_RUNNING && !leaving);
+}
+
+/* It waits for others that leave no room, alone, and once in its life; a runner that is being rid of a job,
+ * or ended, may have room for a moment. */
+static void
+audit_suspended(const struct job *job)
+{
+	int at_work = 0;
+
+	if (job->class == CLASS_HIGH || job->suspensions != 1)
+		violated("job %s: of class %s, suspended %d times", job->id, job_class_name(job->class),
+		    job->suspensions);
+	for (int i = 0; i < open_count; i++) {
+		const struct job *other = open_jobs[i].job;
+		if (other == NULL || other == job || other->runner != job->runner)
+			continue;
+		at_work += is_at_work(other);
+		if (job_state(other) == JOB_SUSPENDED)
+			violated("job %s: suspended, and another one too", job->id);
+	}
+	if (runner_state(job->runner) == RUNNER_BUSY && at_work < runner_conf(job->runner)->concurrency)
+		violated("job %s: suspended, and there is room", job->id);
 }
 
 static void
@@ -198,12 +242,15 @@ audit_job(const struct open_job *o)
 	if (job->in_queue != (state == JOB_QUEUED))
 		violated("job %s: %s, %s the queue", job->id, job_state_name(job),
 		    job->in_queue ? "in" : "not in");
-	if ((job->runner != NULL) != (state == JOB_DISPATCHED || state == JOB_RUNNING))
+	if ((job->runner != NULL) !=
+	    (state == JOB_DISPATCHED || state == JOB_RUNNING || state == JOB_SUSPENDED))
 		violated("job %s: %s %s runner", job->id, job_state_name(job),
 		    job->runner != NULL ? "with a" : "without");
 	if ((job->promised != NULL) != (state == JOB_CLAIMED))
 		violated("job %s: %s %s a place", job->id, job_state_name(job),
 		    job->promised != NULL ? "with" : "without");
+	if (state == JOB_SUSPENDED)
+		audit_suspended(job);
 	if (job->runner == NULL || !job->alone)
 		return;
 	for (int i = 0; i < open_count; i++) {
@@ -239,8 +286,11 @@ audit_unknown(struct job *job)
 
 	if (o == NULL && !was_told_early(job->number))
 		violated("job %s: has ended, and comes again", job->id);
-	if (o == NULL)
+	if (o == NULL) {
 		book_job(job);
+		open_jobs[open_count - 1].lone_deaths =
+		    job->blamed_deaths + job->memory_deaths; /* of earlier lives */
+	}
 	totals.replayed += job->revision > 0;
 }
 
@@ -302,11 +352,23 @@ audit_processes(void)
 	}
 }
 
+/* A high one that is due waits for no lower one that could make way. */
+static void
+audit_interruption(const struct job *job)
+{
+	for (int i = 0; i < run.runner_count; i++) {
+		const struct job *victim = runner_victim(run.runners[i], NULL);
+		bool stuck = job->durable && daemon_store_error(run.daemon) != 0;
+		if (job->class == CLASS_HIGH && job->not_before_us <= run.now_us && victim != NULL && !stuck)
+			violated("job %s: waits, and job %s could make way", job->id, victim->id);
+	}
+}
+
 /* The loop goes to sleep: nobody may wait who could go on. */
 static void
 audit_queue(void)
 {
-	struct job *job = NULL;
+	struct job *job = NULL, *high = NULL;
 
 	while ((job = daemon_next_queued(run.daemon, job)) != NULL) {
 		if (job->alone && job->not_before_us <= run.now_us) /* with or without the disk */
@@ -317,6 +379,8 @@ audit_queue(void)
 		;
 	if (job == NULL || run.term_us != 0 || run.now_us - run.no_memory_us <= SECOND)
 		return;
+	while ((high = daemon_next_queued(run.daemon, high)) != NULL)
+		audit_interruption(high);
 	for (int i = 0; i < run.runner_count; i++) {
 		if (runner_can_take(run.runners[i], job))
 			violated("job %s: waits, and runner %s could take it", job->id,

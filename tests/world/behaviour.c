@@ -110,6 +110,27 @@ find_work(struct process *p, const struct proto_header *head)
 	return NULL;
 }
 
+/* Jobs that need the device. */
+static int
+slots_taken(const struct process *p)
+{
+	int count = 0;
+
+	for (int i = 0; i < p->work_count; i++)
+		count += p->works[i].picture < p->works[i].count;
+	return count;
+}
+
+static bool
+holds_suspended(const struct process *p)
+{
+	for (int i = 0; i < p->work_count; i++) {
+		if (p->works[i].suspended)
+			return true;
+	}
+	return false;
+}
+
 static void
 drop_work(struct process *p, struct work *work)
 {
@@ -124,16 +145,18 @@ on_job(struct process *p, const struct mail *mail)
 
 	if (find_work(p, &mail->m.head) != NULL)
 		accuse(p, "a JOB that is held already");
-	else if (p->work_count == MAX_WORKS)
+	else if (p->work_count == MAX_WORKS || slots_taken(p) == MAX_SLOTS)
 		accuse(p, "more JOBs than can be held");
 	else if (f->first >= f->count || f->width == 0 || f->height == 0)
 		accuse(p, "a JOB with numbers that cannot be");
+	else if (holds_suspended(p) && p->newcomers++ > 0)
+		accuse(p, "a JOB in the place of one that is suspended");
 	else if (p->testing)
 		accuse(p, "a JOB before the answer to CANARY");
 	else {
 		struct work *work = &p->works[p->work_count++];
 		*work = (struct work){mail->m.head, f->steps, f->count, f->seed, f->first, 0, 0, false,
-		    mail->poison, mail->checkpoint};
+		    mail->poison, false, mail->checkpoint};
 		say(p, PROTO_ACK, work);
 	}
 }
@@ -147,6 +170,31 @@ on_cancel(struct process *p, const struct mail *mail)
 		return;
 	say(p, PROTO_STOPPED, work)->m.STOPPED.step = work->step;
 	drop_work(p, work);
+}
+
+static void
+on_suspend(struct process *p, const struct mail *mail)
+{
+	struct work *work = find_work(p, &mail->m.head);
+
+	if (holds_suspended(p))
+		accuse(p, "a SUSPEND while one is suspended");
+	if (p->dead || work == NULL || work->picture == work->count)
+		return;
+	work->suspended = true;
+	p->newcomers = 0;
+	say(p, PROTO_SUSPENDED, work)->m.SUSPENDED.step = work->step;
+}
+
+static void
+on_resume(struct process *p, const struct mail *mail)
+{
+	struct work *work = find_work(p, &mail->m.head);
+
+	if (work != NULL && !work->suspended)
+		accuse(p, "a RESUME of a job that is not suspended");
+	else if (work != NULL)
+		work->suspended = false;
 }
 
 static void
@@ -173,8 +221,8 @@ read_mail(struct process *p)
 	static const struct {
 		unsigned type;
 		void (*act)(struct process *p, const struct mail *mail);
-	} rows[] = {
-	    {PROTO_JOB, on_job}, {PROTO_CANCEL, on_cancel}, {PROTO_STOP, on_stop}, {PROTO_CANARY, on_canary}};
+	} rows[] = {{PROTO_JOB, on_job}, {PROTO_CANCEL, on_cancel}, {PROTO_STOP, on_stop},
+	    {PROTO_CANARY, on_canary}, {PROTO_SUSPEND, on_suspend}, {PROTO_RESUME, on_resume}};
 
 	while (p->arrived > 0 && !p->dead) {
 		struct mail mail = *mailbox_take(&p->to_process);
@@ -275,6 +323,8 @@ do_unit(struct process *p)
 		send_picture(p, work);
 	else if (work->picture == work->count)
 		send_done(p, work);
+	else if (work->suspended)
+		; /* the turn is another's */
 	else if (!work->begun)
 		unit_begin(p, work);
 	else if (work->step < work->steps)
@@ -353,7 +403,7 @@ tell_lie(struct process *p)
 {
 	static const unsigned types[] = {PROTO_HELLO, PROTO_LOADING, PROTO_WARMING, PROTO_READY,
 	    PROTO_CANARY_OK, PROTO_ACK, PROTO_PROGRESS, PROTO_PICTURE, PROTO_DONE, PROTO_FAILED,
-	    PROTO_STOPPED};
+	    PROTO_STOPPED, PROTO_SUSPENDED};
 	struct work *work = p->work_count > 0 ? &p->works[draw((uint32_t)p->work_count)] : NULL;
 	struct mail *mail = say(p, types[draw(sizeof(types) / sizeof(types[0]))], work);
 	struct proto_msg *m = &mail->m;

@@ -126,7 +126,7 @@ channel_flush(struct channel *c)
 static void
 audit_given(struct process *p, const struct mail *mail)
 {
-	const struct open_job *o = find_open_job(mail->m.head.job);
+	struct open_job *o = find_open_job(mail->m.head.job);
 	const struct job *job = o != NULL ? o->job : NULL;
 	int64_t most;
 
@@ -134,6 +134,7 @@ audit_given(struct process *p, const struct mail *mail)
 		violated(
 		    "job number %llu has ended, and is given away", (unsigned long long)mail->m.head.job);
 	audit_recorded(job);
+	o->undelivered = p->dead || p->closed;
 	most = runner_conf(job->runner)->max_jobs;
 	if (mail->checkpoint->kind != CHECKPOINT)
 		violated("job %s: without its checkpoint", job->id);

@@ -128,6 +128,7 @@ draw_runner_conf(struct conf_runner *c)
 	static const char *const restarts[] = {"true", "true", "true", "false", "unexpected"};
 
 	c->concurrency = 1 + draw(4);
+	snprintf(c->preemption, sizeof(c->preemption), "%s", odds(800) ? "true" : "false");
 	c->exec_timeout = odds(300) ? draw_seconds(10 * MS, 10 * SECOND) : 1 + draw(120);
 	c->hang_timeout = 1 + draw(10);
 	c->canary_interval = odds(300) ? 0 : 1 + draw(60);

@@ -45,6 +45,8 @@ enum {
 	LIVES = 6,	 /* of zitd in one run, at most */
 	MAIL = 64,	 /* messages in one direction */
 	MAX_WORKS = 16,	 /* jobs that a process holds at most, runner/session.c */
+	MAX_SLOTS =
+	    5, /* of them, that need the device: the largest concurrency and one, runner/generation.h */
 	FIRST_FD = 100000,
 	FIRST_PID = 1000,
 };
@@ -109,6 +111,7 @@ struct open_job {
 	struct job *job; /* NULL: of an earlier life of zitd, not yet looked for in this one */
 	uint64_t number;
 	char id[ID_SIZE];
+	bool undelivered;	    /* its present process was gone before it got the job */
 	int lone_deaths;	    /* of runners that had no other one */
 	bool unwritten;		    /* a picture of its could not be written */
 	bool durable, acknowledged; /* it is on disk, and its client knows */
@@ -158,7 +161,7 @@ struct work {
 	uint64_t seed;
 	uint32_t picture, step; /* where it is; picture == count: all are with the encoder */
 	uint32_t encoding;	/* how many are */
-	bool begun, poison;
+	bool begun, poison, suspended;
 	struct descriptor *checkpoint;
 };
 
@@ -204,6 +207,7 @@ struct process {
 	int64_t pace_us; /* of its units */
 	struct work works[MAX_WORKS];
 	int work_count, given; /* given: in all */
+	int newcomers;	       /* given since one was suspended last */
 	bool testing, stopping, interrupted;
 
 	/* what is wrong with it */
