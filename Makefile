@@ -164,6 +164,15 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
 
+# The durable store alone: what it keeps, and what it does when bits flip, the power goes, or the disk fails.
+STORE := $(addprefix supervisor/,store.o store_find.o store_salvage.o seal.o)
+STORE_TESTS := store
+
+$(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
+		$(addprefix $(BUILD)/,$(IPC) $(STORE) tests/unit/store_samples.o)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lsqlite3 -lm
+
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
 WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
 	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_find.o store_salvage.o) ipc/log.o ipc/channel.o
@@ -175,7 +184,7 @@ $(BUILD)/tests/world/test_world: $(addprefix $(BUILD)/,$(WORLD) $(filter-out $(W
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) $(WORLD_WRAPPED:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) -lcmocka $(filter-out -lev,$(LIBS_zitd))
 
-UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS)) $(BUILD)/tests/world/test_world
+UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS) $(STORE_TESTS)) $(BUILD)/tests/world/test_world
 
 check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done
