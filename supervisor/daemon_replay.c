@@ -97,9 +97,6 @@ tell(const struct daemon *d, const struct disk_opening *o)
 		log_err("the queue in %s was damaged: %d records were whole and are kept, %d were not; the "
 			"damaged file is %s there",
 		    d->paths.state_dir, r->saved, r->damaged, r->aside);
-	if (r->rescued > 0)
-		log_warning(
-		    "the queue's log was cut short: %d records behind that place are kept", r->rescued);
 	if (o->start.row_count > 0)
 		log_notice("%d jobs go on from the last life of zitd", o->start.row_count);
 }

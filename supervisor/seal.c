@@ -11,14 +11,12 @@
 
 #include "ipc/hash.h"
 
-#define SUM_HEAD ",\"sum\":\""
-
-enum { SUM_HEAD_BYTES = sizeof(SUM_HEAD) - 1, SUM_BYTES = SUM_HEAD_BYTES + 16 + 2 };
+enum { SEAL_TAIL_BYTES = sizeof(SEAL_TAIL) - 1, SUM_BYTES = SEAL_TAIL_BYTES + 16 + 2 };
 
 static void
 write_sum(char out[SUM_BYTES + 1], const char *text, size_t bytes)
 {
-	snprintf(out, SUM_BYTES + 1, SUM_HEAD "%016llx\"}",
+	snprintf(out, SUM_BYTES + 1, SEAL_TAIL "%016llx\"}",
 	    (unsigned long long)hash_bytes(HASH_START, text, bytes));
 }
 
@@ -78,13 +76,13 @@ seal_length(const char *text, size_t bytes)
 
 	if (bytes <= SUM_BYTES || memcmp(text, SEAL_HEAD, sizeof(SEAL_HEAD) - 1) != 0)
 		return 0;
-	while ((at = memmem(at, bytes - (size_t)(at - text), SUM_HEAD, SUM_HEAD_BYTES)) != NULL) {
+	while ((at = memmem(at, bytes - (size_t)(at - text), SEAL_TAIL, SEAL_TAIL_BYTES)) != NULL) {
 		before = (size_t)(at - text);
 		if (bytes - before < SUM_BYTES)
 			return 0;
 		if (is_sealed(text, before))
 			return before + SUM_BYTES;
-		at += SUM_HEAD_BYTES;
+		at += SEAL_TAIL_BYTES;
 	}
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #define SEAL_HEAD "{\"zit\":\"" /* what a sealed text begins with; the kind and a quote follow */
+#define SEAL_TAIL ",\"sum\":\"" /* what the seal itself begins with */
 
 /* {"zit":KIND, members..., "sum":...}; `members` is stolen. The caller frees the text; NULL: no memory. */
 char *seal(const char *kind, json_t *members);

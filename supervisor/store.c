@@ -19,8 +19,7 @@
 #include "supervisor/store_inside.h"
 
 enum {
-	MAX_LOG_BYTES = 64 * 1024 * 1024, /* that is looked through for what SQLite does not take */
-	CHECKPOINT_PAGES = 100,		  /* of the log before they are moved to the file */
+	CHECKPOINT_PAGES = 100, /* of the log before they are moved to the file */
 	CACHE_KIB = 512,
 	RESERVE_BYTES = 256 * 1024,	/* room for a few hundred final records */
 	CHECK_BYTES = 32 * 1024 * 1024, /* a larger file is not looked through at each start */
@@ -277,6 +276,41 @@ store_note_open_count(struct store *s)
 	return error;
 }
 
+/* A transaction that failed may lie in the log as a whole, and would count after a crash though everybody was
+ * told that it did not. */
+static void
+cut_log(struct store *s)
+{
+	sqlite3_file *log = NULL;
+	sqlite3_int64 size = 0;
+
+	if (s->log_frames < 0) /* not known */
+		return;
+	if (s->log_frames > 0)
+		size = STORE_LOG_HEAD + (sqlite3_int64)s->log_frames * STORE_LOG_FRAME;
+	if (sqlite3_file_control(s->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK ||
+	    log == NULL || log->pMethods == NULL)
+		return;
+	log->pMethods->xTruncate(log, size);
+	log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+}
+
+/* After a transaction, with the log's length then: what it holds is moved to the file now and then. When all
+ * has been, the next transaction begins at its front. What cannot be moved now is another time. */
+static int
+on_logged(void *arg, sqlite3 *db, const char *name, int frames)
+{
+	struct store *s = arg;
+	int in_log, moved;
+
+	s->log_frames = frames;
+	if (frames >= CHECKPOINT_PAGES &&
+	    sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved) == SQLITE_OK &&
+	    in_log == moved)
+		s->log_frames = 0;
+	return SQLITE_OK;
+}
+
 static int
 put_events(struct store *s, const struct store_batch *b)
 {
@@ -324,6 +358,7 @@ try_commit(struct store *s, const struct store_batch *b, bool finals_only)
 	if (error == 0)
 		return 0;
 	store_run(s, S_ROLLBACK); /* it may be over already, and says so */
+	cut_log(s);
 	s->open_count = open_before;
 	s->final_count = s->all_bytes = -1;
 	return error;
@@ -393,13 +428,21 @@ static int
 begin_anew(struct store *s)
 {
 	struct store_report report = {0};
+	char path[PATH_MAX];
+	struct store_log log;
 	struct store *fresh;
 	struct err e;
+	int status;
 
 	close_file(s);
-	if (store_salvage(s->dir, &report, &e) != 0 || store_open(&fresh, s->dir, &report, &e) != 0)
+	snprintf(path, sizeof(path), "%s/" STORE_FILE, s->dir);
+	store_log_read(&log, path);
+	status = store_salvage(s->dir, &log, &report, &e);
+	store_log_clear(&log);
+	if (status != 0 || store_open(&fresh, s->dir, &report, &e) != 0)
 		return EIO;
 	*s = *fresh;
+	sqlite3_wal_hook(s->db, on_logged, s);
 	free(fresh);
 	return 0;
 }
@@ -458,8 +501,8 @@ set_up(sqlite3 *db)
 	snprintf(sql, sizeof(sql),
 	    "PRAGMA locking_mode = EXCLUSIVE; PRAGMA page_size = %d; PRAGMA journal_mode = WAL;"
 	    "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -%d;"
-	    "PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = %d; PRAGMA temp_store = MEMORY;",
-	    STORE_PAGE_BYTES, CACHE_KIB, CHECKPOINT_PAGES, 4 * CHECKPOINT_PAGES * STORE_PAGE_BYTES);
+	    "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = %d; PRAGMA temp_store = MEMORY;",
+	    STORE_PAGE_BYTES, CACHE_KIB, 4 * CHECKPOINT_PAGES * STORE_PAGE_BYTES);
 	return execute(db, sql);
 }
 
@@ -580,44 +623,9 @@ is_damage(int status)
 	return (status & 0xff) == SQLITE_CORRUPT || (status & 0xff) == SQLITE_NOTADB;
 }
 
-/* The log as it lies there; NULL: there is none to speak of. */
-static char *
-read_log(const char *path, size_t *bytes)
-{
-	char log_path[PATH_MAX], *log = NULL;
-	struct stat st;
-	int fd;
-
-	*bytes = 0;
-	snprintf(log_path, sizeof(log_path), "%.4000s-wal", path);
-	fd = open(log_path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= MAX_LOG_BYTES)
-		log = malloc((size_t)st.st_size);
-	while (log != NULL && *bytes < (size_t)st.st_size) {
-		ssize_t n = read(fd, log + *bytes, (size_t)st.st_size - *bytes);
-		if (n <= 0)
-			break;
-		*bytes += (size_t)n;
-	}
-	if (fd >= 0)
-		close(fd);
-	return log;
-}
-
-/* How many frames of the log SQLite takes; they are moved into the file on the way. */
-static int
-frames_taken(sqlite3 *db)
-{
-	int in_log = 0, moved;
-
-	sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved);
-	return in_log > 0 ? in_log : 0;
-}
-
 /* One try. 0, -ERR_SYSTEM, -ERR_BAD_CONFIG, or -ERR_BAD_CHECKPOINT: it is damaged. */
 static int
-open_once(struct store *s, const char *path, const char *log, size_t log_bytes, struct store_report *report,
-    struct err *e)
+open_once(struct store *s, const char *path, struct err *e)
 {
 	int version, status = open_file(&s->db, path, &version);
 
@@ -633,8 +641,10 @@ open_once(struct store *s, const char *path, const char *log, size_t log_bytes, 
 	if (status != SQLITE_OK)
 		return err_set(
 		    e, ERR_SYSTEM, "%.150s cannot be used: %s", path, strerror(store_errno(s->db, status)));
-	if (log != NULL)
-		store_rescue(s, log, log_bytes, frames_taken(s->db), report);
+	/* What is left of the last life's log is moved first: its length is known then. */
+	if (sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) != SQLITE_OK)
+		s->log_frames = -1;
+	sqlite3_wal_hook(s->db, on_logged, s);
 	return 0;
 }
 
@@ -642,8 +652,8 @@ int
 store_open(struct store **out, const char *dir, struct store_report *report, struct err *e)
 {
 	struct store *s = calloc(1, sizeof(*s));
-	char path[PATH_MAX], *log;
-	size_t log_bytes;
+	struct store_log log;
+	char path[PATH_MAX];
 	int status;
 
 	if (s == NULL)
@@ -651,15 +661,15 @@ store_open(struct store **out, const char *dir, struct store_report *report, str
 	snprintf(s->dir, sizeof(s->dir), "%s", dir);
 	snprintf(path, sizeof(path), "%s/" STORE_FILE, s->dir);
 	s->final_count = s->all_bytes = -1;
-	log = read_log(path, &log_bytes);
-	status = open_once(s, path, log, log_bytes, report, e);
-	free(log);
+	store_log_read(&log, path);
+	status = log.damaged ? -ERR_BAD_CHECKPOINT : open_once(s, path, e);
 	if (status == -ERR_BAD_CHECKPOINT) {
 		close_file(s);
-		status = store_salvage(s->dir, report, e);
+		status = store_salvage(s->dir, &log, report, e);
 		if (status == 0)
-			status = open_once(s, path, NULL, 0, report, e);
+			status = open_once(s, path, e);
 	}
+	store_log_clear(&log);
 	if (status != 0) {
 		close_file(s);
 		free(s);

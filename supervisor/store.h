@@ -68,7 +68,6 @@ void store_batch_clear(struct store_batch *b);
 struct store_report {
 	bool salvaged;	    /* the file was damaged: what could be read was moved to a new one */
 	int saved, damaged; /* texts found then: whole, and not */
-	int rescued;	    /* newer texts found behind a damaged place of the log */
 	char aside[64];	    /* the name that the damaged file has now */
 };
 

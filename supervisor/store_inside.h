@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "supervisor/store.h"
+#include "supervisor/store_log.h"
 
 #define STORE_FILE "queue.db"
 
@@ -30,8 +31,6 @@ enum { STORE_PAGE_BYTES = 4096 };
 	STATEMENT(TRIM_EVENTS, "DELETE FROM event WHERE seq <= ?1") \
 	STATEMENT(PUT_NOTE, "INSERT OR REPLACE INTO note VALUES (?1, ?2)") \
 	STATEMENT(ALL_OPEN, "SELECT number, body FROM open_job ORDER BY number") \
-	STATEMENT(REVISION, "SELECT body FROM open_job WHERE number = ?1 UNION ALL SELECT body FROM " \
-			    "final_job WHERE number = ?1") \
 	STATEMENT(ALL_NOTES, "SELECT name, body FROM note") \
 	STATEMENT(LAST_NUMBER, "SELECT max(coalesce((SELECT max(number) FROM open_job), 0), " \
 			       "coalesce((SELECT max(number) FROM final_job), 0))") \
@@ -68,7 +67,8 @@ struct store {
 	bool reserve_gone;		/* the space kept for final records is in use, or cannot be had */
 	int64_t open_count;		/* rows of open_job; a note of it tells whether one has vanished */
 	int64_t final_count, all_bytes; /* of final_job; below 0: not counted yet */
-	int64_t last_event;
+	int log_frames; /* that the log has in whole transactions; what is behind them is cut off; -1: not
+			   known */
 };
 
 /* Binds nothing: steps a statement that gives no rows. 0 or errno. */
@@ -95,13 +95,9 @@ void store_finalize(struct store *s);
 
 /* Whether SQLite finds the file's structure whole. Costs time in proportion to its size. */
 bool store_is_sound(sqlite3 *db);
-/* Moves DIR/queue.db aside and makes a new one from what is whole in it. 0, or a negative code with *e. */
-int store_salvage(const char *dir, struct store_report *report, struct err *e);
-/* SQLite takes no more of its log than the frames before the first damaged one. What the others hold of jobs,
- * and is newer than what the file has, is put into it. `log` is the log as it was before the file was opened.
- */
-int store_rescue(
-    struct store *s, const char *log, size_t bytes, int frames_taken, struct store_report *report);
+/* Moves DIR/queue.db aside and makes a new one from what is whole in it and in its log, as that was before
+ * anybody opened the file. 0, or a negative code with *e. */
+int store_salvage(const char *dir, const struct store_log *log, struct store_report *report, struct err *e);
 /* Makes an empty file with the schema, open. */
 int store_create(sqlite3 **db, const char *path, struct err *e);
 

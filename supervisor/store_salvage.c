@@ -1,7 +1,6 @@
 /*
  * When the file's structure is broken: every sealed text in it is found by its first bytes, wherever it lies,
- * and the newest whole one of each job goes into a new file. A text that SQLite had spread over several pages
- * is only found if SQLite still reads it.
+ * and the newest whole one of each job goes into a new file.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +21,11 @@ static const char salvage_schema[] =
 static const char salvage_put[] =
     "INSERT INTO found VALUES (?1, ?2, ?3) ON CONFLICT (number) DO UPDATE SET revision = excluded.revision, "
     "body = excluded.body WHERE excluded.revision >= revision";
+
+enum {
+	LINK_BYTES = 4,		    /* of a page number */
+	MAX_TEXT = 2 * 1024 * 1024, /* more than any request makes */
+};
 
 struct salvage {
 	sqlite3 *db; /* the new file */
@@ -57,67 +61,171 @@ keep_text(struct salvage *s, const char *body, size_t bytes)
 	sqlite3_reset(s->put);
 }
 
-static void
-scan_bytes(struct salvage *s, const char *bytes, size_t size)
-{
-	const char *at = bytes, *end = bytes + size;
+/* ---- the file's pages, those of its log over them */
 
-	while ((at = memmem(at, (size_t)(end - at), SEAL_HEAD, sizeof(SEAL_HEAD) - 1)) != NULL) {
-		size_t length = seal_length(at, (size_t)(end - at) < 65536 ? (size_t)(end - at) : 65536);
-		if (length > 0)
-			keep_text(s, at, length);
-		else
-			s->report->damaged++;
-		at += length > 0 ? length : sizeof(SEAL_HEAD) - 1;
-	}
-}
+struct image {
+	const char **pages; /* [0] is the file's first */
+	uint32_t count;
+	void *file;
+	size_t bytes;
+};
 
-static void
-scan_file(struct salvage *s, const char *path)
+static bool
+map_file(struct image *im, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
-	void *bytes = MAP_FAILED;
 
-	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0)
-		bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (bytes != MAP_FAILED) {
-		scan_bytes(s, bytes, (size_t)st.st_size);
-		munmap(bytes, (size_t)st.st_size);
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size >= STORE_PAGE_BYTES) {
+		im->file = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		im->bytes = im->file != MAP_FAILED ? (size_t)st.st_size : 0;
 	}
 	if (fd >= 0)
 		close(fd);
+	return im->bytes > 0;
 }
 
-/* What SQLite itself still reads of one table. */
-static void
-read_table(struct salvage *s, sqlite3 *old, const char *sql)
+static int
+bytes_alike(const char *x, const char *y)
 {
-	sqlite3_stmt *statement = NULL;
+	int count = 0;
 
-	if (sqlite3_prepare_v2(old, sql, -1, &statement, NULL) == SQLITE_OK) {
-		while (sqlite3_step(statement) == SQLITE_ROW) {
-			const char *body = (const char *)sqlite3_column_text(statement, 0);
-			if (body != NULL)
-				keep_text(s, body, (size_t)sqlite3_column_bytes(statement, 0));
-		}
+	for (int i = 0; i < STORE_PAGE_BYTES && x != NULL; i++)
+		count += x[i] == y[i];
+	return count;
+}
+
+/* Of two numbers that a page may have, the one whose page it is more like as that was before. */
+static uint32_t
+likelier_number(const struct image *im, uint32_t room, uint32_t number, uint32_t other, const char *page)
+{
+	if (number == 0 || number > room || other == 0 || other > room)
+		return number == 0 || number > room ? other : number;
+	return bytes_alike(im->pages[other - 1], page) > bytes_alike(im->pages[number - 1], page) ? other
+												  : number;
+}
+
+static int
+image_open(struct image *im, const char *path, const struct store_log *log)
+{
+	uint32_t in_file, room, number;
+
+	*im = (struct image){0};
+	in_file = map_file(im, path) ? (uint32_t)(im->bytes / STORE_PAGE_BYTES) : 0;
+	room = in_file + (uint32_t)log->frames;
+	im->pages = calloc((size_t)room + 1, sizeof(*im->pages));
+	if (im->pages == NULL)
+		return ENOMEM;
+	for (; im->count < in_file; im->count++)
+		im->pages[im->count] = (const char *)im->file + (size_t)im->count * STORE_PAGE_BYTES;
+	for (int i = 0; i < log->frames; i++) {
+		const char *page = store_log_page(log, i, &number);
+		if (log->other_number != 0 && i == log->doubtful)
+			number = likelier_number(im, room, number, log->other_number, page);
+		if (number == 0 || number > room)
+			continue; /* a damaged one: it cannot be further than all others together */
+		im->pages[number - 1] = page;
+		im->count = number > im->count ? number : im->count;
 	}
-	sqlite3_finalize(statement);
+	return 0;
 }
 
 static void
-read_old(struct salvage *s, const char *path)
+image_close(struct image *im)
 {
-	sqlite3 *old = NULL;
+	if (im->bytes > 0)
+		munmap(im->file, im->bytes);
+	free(im->pages);
+}
 
-	if (sqlite3_open_v2(path, &old, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
-	    sqlite3_exec(old, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL, NULL) == SQLITE_OK) {
-		read_table(s, old, "SELECT body FROM final_job ORDER BY number");
-		read_table(s, old, "SELECT body FROM final_job ORDER BY number DESC");
-		read_table(s, old, "SELECT body FROM open_job ORDER BY number");
-		read_table(s, old, "SELECT body FROM open_job ORDER BY number DESC");
+/* ---- the texts in them */
+
+/* A text that is larger than its page goes on where the four bytes behind its first part say, and so on from
+ * page to page (SQLite's file format, section 1.6). Its length up to and with the seal, joined in `out`, if
+ * it goes on at page `next`; 0: it does not. */
+static size_t
+join(const struct image *im, char *out, const char *first, size_t bytes, uint32_t next)
+{
+	memcpy(out, first, bytes);
+	while (next >= 2 && next <= im->count && im->pages[next - 1] != NULL &&
+	       bytes + STORE_PAGE_BYTES <= MAX_TEXT) {
+		const char *page = im->pages[next - 1];
+		memcpy(out + bytes, page + LINK_BYTES, STORE_PAGE_BYTES - LINK_BYTES);
+		bytes += STORE_PAGE_BYTES - LINK_BYTES;
+		next = store_big_endian(page);
 	}
-	sqlite3_close(old);
+	return seal_length(out, bytes);
+}
+
+/* Where the first part ends nobody has said here: where a page number can be. */
+static size_t
+find_spread(const struct image *im, char *out, const char *at, const char *end)
+{
+	size_t length = 0;
+
+	for (const char *link = at + sizeof(SEAL_HEAD); link + LINK_BYTES <= end && length == 0; link++) {
+		uint32_t next = store_big_endian(link);
+		if (next >= 2 && next <= im->count)
+			length = join(im, out, at, (size_t)(link - at), next);
+	}
+	return length;
+}
+
+/* Ends of texts, whole or not: one whose beginning is damaged is known by its end alone. */
+static int
+count_ends(const char *page)
+{
+	const char *at = page, *end = page + STORE_PAGE_BYTES;
+	int count = 0;
+
+	while ((at = memmem(at, (size_t)(end - at), SEAL_TAIL, sizeof(SEAL_TAIL) - 1)) != NULL) {
+		count++;
+		at += sizeof(SEAL_TAIL) - 1;
+	}
+	return count;
+}
+
+struct counts {
+	int whole, cut, ends;
+};
+
+static void
+scan_page(struct salvage *s, const struct image *im, const char *page, char *spread, struct counts *n)
+{
+	const char *at = page, *end = page + STORE_PAGE_BYTES;
+
+	n->ends += count_ends(page);
+	while ((at = memmem(at, (size_t)(end - at), SEAL_HEAD, sizeof(SEAL_HEAD) - 1)) != NULL) {
+		size_t here = seal_length(at, (size_t)(end - at));
+		size_t length = here > 0 ? here : find_spread(im, spread, at, end);
+		if (length > 0)
+			keep_text(s, here > 0 ? at : spread, length);
+		n->whole += length > 0;
+		n->cut += length == 0;
+		at += here > 0 ? here : sizeof(SEAL_HEAD) - 1;
+	}
+}
+
+static int
+scan_file(struct salvage *s, const char *path, const struct store_log *log)
+{
+	char *spread = malloc(MAX_TEXT);
+	struct counts n = {0};
+	struct image im;
+	int error = spread != NULL ? image_open(&im, path, log) : ENOMEM;
+
+	if (error != 0) {
+		free(spread);
+		return error;
+	}
+	for (uint32_t i = 0; i < im.count; i++) {
+		if (im.pages[i] != NULL)
+			scan_page(s, &im, im.pages[i], spread, &n);
+	}
+	image_close(&im);
+	free(spread);
+	s->report->damaged += n.cut > n.ends - n.whole ? n.cut : n.ends - n.whole;
+	return 0;
 }
 
 /* Each text to the table that it belongs to. 0 or errno. */
@@ -148,84 +256,17 @@ settle(struct salvage *s)
 }
 
 static int
-fill(struct salvage *s, const char *path)
+fill(struct salvage *s, const char *path, const struct store_log *log)
 {
-	char log[PATH_MAX];
 	int error;
 
 	if (sqlite3_exec(s->db, salvage_schema, NULL, NULL, NULL) != SQLITE_OK ||
 	    sqlite3_prepare_v2(s->db, salvage_put, -1, &s->put, NULL) != SQLITE_OK)
 		return store_errno(s->db, sqlite3_errcode(s->db));
-	snprintf(log, sizeof(log), "%.4000s-wal", path);
-	scan_file(s, log); /* first: opening the old file moves the log into it */
-	scan_file(s, path);
-	read_old(s, path);
-	error = settle(s);
+	error = scan_file(s, path, log);
+	if (error == 0)
+		error = settle(s);
 	sqlite3_finalize(s->put);
-	return error;
-}
-
-/* ---- a log that was cut short by damage, or by a crash in the middle of a commit that nobody was told of */
-
-enum { LOG_HEAD = 32, FRAME_HEAD = 24, SALTS_AT = 8, SALTS = 8 }; /* SQLite's file format, section 4.1 */
-
-static int64_t
-known_revision(struct store *s, uint64_t number)
-{
-	struct store_row row = {0};
-	const char *body;
-
-	sqlite3_bind_int64(s->statements[S_REVISION], 1, (sqlite3_int64)number);
-	if (store_step(s, S_REVISION) == 1) {
-		body = (const char *)sqlite3_column_text(s->statements[S_REVISION], 0);
-		store_read_row(&row, body, strlen(body));
-	}
-	sqlite3_reset(s->statements[S_REVISION]);
-	return row.revision;
-}
-
-static int
-rescue_page(struct store *s, const char *page, size_t bytes, struct store_report *report)
-{
-	const char *at = page, *end = page + bytes;
-	struct store_row row;
-	int error = 0;
-
-	while (
-	    error == 0 && (at = memmem(at, (size_t)(end - at), SEAL_HEAD, sizeof(SEAL_HEAD) - 1)) != NULL) {
-		size_t length = seal_length(at, (size_t)(end - at));
-		if (length > 0 && store_read_row(&row, at, length) &&
-		    row.revision > known_revision(s, row.number)) {
-			row.body = strndup(at, length);
-			error = row.body != NULL ? store_put_row(s, &row) : ENOMEM;
-			store_row_clear(&row);
-			report->rescued += error == 0;
-		}
-		at += length > 0 ? length : 1;
-	}
-	return error;
-}
-
-int
-store_rescue(struct store *s, const char *log, size_t bytes, int frames_taken, struct store_report *report)
-{
-	const size_t frame_bytes = FRAME_HEAD + STORE_PAGE_BYTES;
-	const char *first = log + LOG_HEAD;
-	size_t frames = bytes > LOG_HEAD ? (bytes - LOG_HEAD) / frame_bytes : 0;
-	int error;
-
-	if ((size_t)frames_taken >= frames)
-		return 0;
-	error = store_run(s, S_BEGIN);
-	for (size_t i = (size_t)frames_taken; i < frames && error == 0; i++) {
-		const char *frame = first + i * frame_bytes;
-		if (memcmp(frame + SALTS_AT, first + SALTS_AT, SALTS) == 0) /* else of an earlier round */
-			error = rescue_page(s, frame + FRAME_HEAD, STORE_PAGE_BYTES, report);
-	}
-	if (error == 0)
-		error = store_note_open_count(s);
-	if (error == 0)
-		error = store_run(s, S_COMMIT);
 	return error;
 }
 
@@ -249,7 +290,7 @@ move_aside(const char *dir, struct store_report *report)
 
 /* The new file is made under another name and moved into place when it is whole. */
 int
-store_salvage(const char *dir, struct store_report *report, struct err *e)
+store_salvage(const char *dir, const struct store_log *log, struct store_report *report, struct err *e)
 {
 	struct salvage s = {.report = report};
 	char path[PATH_MAX], fresh[PATH_MAX];
@@ -260,7 +301,7 @@ store_salvage(const char *dir, struct store_report *report, struct err *e)
 	unlink(fresh);
 	if (store_create(&s.db, fresh, e) != 0)
 		return -ERR_SYSTEM;
-	error = fill(&s, path);
+	error = fill(&s, path, log);
 	sqlite3_close(s.db); /* moves its log into it */
 	if (error == 0)
 		error = move_aside(dir, report);
