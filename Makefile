@@ -166,10 +166,10 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 
 # The durable store alone: what it keeps, and what it does when bits flip, the power goes, or the disk fails.
 STORE := $(addprefix supervisor/,store.o store_find.o store_salvage.o store_log.o seal.o)
-STORE_TESTS := store
+STORE_TESTS := store store_faults
 
 $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
-		$(addprefix $(BUILD)/,$(IPC) $(STORE) tests/unit/store_samples.o)
+		$(addprefix $(BUILD)/,$(IPC) $(STORE) $(addprefix tests/unit/store_,samples.o history.o files.o vfs.o))
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lsqlite3 -lm
 
