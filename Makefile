@@ -142,6 +142,12 @@ $(BUILD)/tests/fake_runner: $(addprefix $(BUILD)/,tests/system/fake_runner.o $(I
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -ljansson
 
+# A disk that is slow or fails, for LD_PRELOAD.
+$(BUILD)/tests/faulty_disk.so: tests/system/faulty_disk.c
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	$(Q)$(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -shared -fPIC -o $@ $< -ldl
+
 check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
 	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; $$t; done
 
@@ -202,7 +208,7 @@ check-kernels: $(BUILD)/tests/kernels/test_ops
 	$(Q)$<
 
 # The real zitd with the real runner and with the fake one, faults from outside, the auditor after each.
-check-system: all $(BUILD)/tests/fake_runner $(GOLDEN)/.done
+check-system: all $(BUILD)/tests/fake_runner $(BUILD)/tests/faulty_disk.so $(GOLDEN)/.done
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system
 
 # Mixed load under random faults; how long, and what is drawn.

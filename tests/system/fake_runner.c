@@ -23,7 +23,7 @@
  * STOPPED)  suspend (on SUSPEND, before SUSPENDED)  resume (on RESUME)
  *
  * ACTION (rows[] below says what each one does):
- *   ends      exit N, fatal N (FATAL first), kill N, hang, close
+ *   ends      exit N, fatal N (FATAL first), kill N, kill_zitd N, hang, close
  *   ignores   ignore_cancel, ignore_stop, ignore_signals, skip
  *   lies      garbage N, fds N, unsealed, bytes N, attempt N, generation N, progress N, send_picture,
  * send_done, send_suspended, ready_again, build, fail NAME harms     scribble, truncate, flood N, allocate N,
@@ -256,6 +256,13 @@ act_kill(const struct scene *s)
 {
 	signal((int)s->number, SIG_DFL); /* past a sanitizer's handler and ours */
 	raise((int)s->number);		 /* 19 stops us; we go on when continued */
+}
+
+/* Whoever started it: nobody but zitd does. */
+static void
+act_kill_zitd(const struct scene *s)
+{
+	kill(getppid(), (int)s->number);
 }
 
 static void
@@ -499,6 +506,7 @@ static const struct {
     {"exit", act_exit},			    /* with that status and without a word */
     {"fatal", act_fatal},		    /* the same after FATAL and last words */
     {"kill", act_kill},			    /* itself with that signal: 11, 9, 19 to be stopped */
+    {"kill_zitd", act_kill_zitd},	    /* with that signal */
     {"hang", act_hang},			    /* for ever: neither reads nor ends */
     {"close", act_close},		    /* the socket, then hang */
     {"ignore_cancel", act_ignore_cancel},   /* from here on */

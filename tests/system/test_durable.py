@@ -1,0 +1,377 @@
+"""What zitd has accepted survives it: SIGKILL, a stop, a full disk, a disk that fails, and damaged files."""
+import contextlib
+import os
+import sqlite3
+import subprocess
+import time
+
+import pytest
+
+from harness import BUILD, FINAL, SANITIZED, RpcError, until
+
+LARGE_QUEUE = {"max_size": 2000, "client_cap": 100, "queue_timeout": 3600}
+SLOW = "step 0.05"
+
+
+def refused(call, *arguments, **params):
+    """The error with which a call is refused."""
+    with pytest.raises(RpcError) as e:
+        call(*arguments, **params)
+    return e.value
+
+
+def order(daemon):
+    """Open jobs as they stand in line, running ones first."""
+    return [r["job"] for r in daemon.call("queue")["jobs"]]
+
+
+def until_answered(daemon, ask):
+    """ask(daemon), once zitd listens; its runners may still be starting."""
+    def answer():
+        with contextlib.suppress(OSError, EOFError):
+            return ask(daemon)
+    return until(answer, 30.0, "an answer")
+
+
+def all_final(daemon, jobs, timeout=60.0):
+    for job in jobs:
+        daemon.wait_state(job, *FINAL, timeout=timeout)
+    return {job: daemon.job(job) for job in jobs}
+
+
+def no_longer(record):
+    """What of a record does not change once its job has ended."""
+    return {k: v for k, v in record.items() if k != "warnings"}
+
+
+# ---- ended without a word, and begun again
+
+
+def test_sigkill_leaves_every_job_in_its_place(zitd):
+    daemon = zitd(SLOW, queue=LARGE_QUEUE)
+    done = daemon.generate("done", steps=1)
+    running = daemon.submit("running", steps=20)
+    daemon.wait_running(running)
+    queued = [daemon.submit(f"cat {i}", steps=1, priority=p) for i, p in
+              enumerate(("normal", "low", "high", "normal", "high"))]
+    before = order(daemon)
+    daemon.kill()
+    daemon.start(ready=False)
+    after = until_answered(daemon, order)
+    assert set(after) == set(before)
+    assert after.index(running) < min(after.index(queued[0]), after.index(queued[3]))  # first of its class
+    assert [j for j in after if j != running] == [j for j in before if j != running]
+    records = all_final(daemon, [running, *queued])
+    assert {r["state"] for r in records.values()} == {"done"}
+    assert records[running]["attempts"] == 2
+    assert {records[j]["attempts"] for j in queued} == {1}
+    assert no_longer(daemon.job(done["job"])) == no_longer(done)
+    assert os.path.getsize(daemon.call("result", job=done["job"])["path"]) == done["result"]["bytes"]
+
+
+def test_a_client_comes_back_for_its_job(zitd):
+    daemon = zitd(SLOW)
+    connection = daemon.connect()
+    connection.send("submit", prompt="a cat", wait=True, events=True, on_disconnect="keep", steps=20,
+                    idempotency_key="mine")
+    job = connection.read_line()["params"]["job"]
+    daemon.accepted.add(job)
+    daemon.wait_running(job)
+    daemon.kill()
+    daemon.start()
+    again = daemon.connect()
+    by_key = again.send("submit", prompt="a cat", wait=True, steps=20, idempotency_key="mine")
+    record = daemon.wait(job)
+    assert record["state"] == "done" and record["attempts"] == 2
+    assert again.reply(by_key)["job"] == job
+    assert len(daemon.records()) == 1
+
+
+def test_waited_for_and_not_durable(zitd):
+    """Such a job goes with zitd, and nobody was told otherwise."""
+    daemon = zitd(SLOW)
+    connection = daemon.connect()
+    connection.send("submit", prompt="a cat", wait=True, events=True, durable=False, steps=100)
+    gone = connection.read_line()["params"]["job"]
+    daemon.kill()
+    daemon.start()
+    assert refused(daemon.job, gone).name == "unknown_job"
+    assert daemon.generate(durable=False, steps=1)["state"] == "done"
+
+
+def test_one_key_is_one_job(zitd):
+    daemon = zitd(SLOW, queue=LARGE_QUEUE)
+    connections = [daemon.connect() for _ in range(100)]
+    numbers = [c.send("submit", prompt="a cat", steps=2, idempotency_key="k") for c in connections]
+    jobs = {c.reply(n)["job"] for c, n in zip(connections, numbers)}
+    assert len(jobs) == 1 and len(daemon.records()) == 1
+    job = daemon.submit(steps=2, idempotency_key="k")
+    assert {job} == jobs
+    for ended in (False, True):
+        if ended:
+            daemon.wait(job)
+        for restart in (lambda: None, lambda: (daemon.kill(), daemon.start())):
+            restart()
+            assert daemon.submit(steps=2, idempotency_key="k") == job
+            conflict = refused(daemon.submit, "a dog", idempotency_key="k")
+            assert conflict.name == "id_conflict" and conflict.data["job"] == job
+    assert len(daemon.records()) == 1
+
+
+def test_stopping_puts_the_queue_off(zitd):
+    daemon = zitd(SLOW)
+    running = daemon.submit(steps=10)
+    daemon.wait_running(running)
+    connection = daemon.connect()
+    number = connection.send("submit", prompt="a cat", wait=True, events=True, steps=1)
+    job = connection.read_line()["params"]["job"]
+    daemon.accepted |= {running, job}
+    daemon.process.terminate()
+    error = refused(connection.reply, number)
+    assert error.name == "draining" and error.data["job"] == job
+    assert daemon.process.wait(30) == 0
+    daemon.start()
+    assert daemon.job(running)["state"] == "done"
+    assert daemon.wait(job)["state"] == "done"
+
+
+def test_a_job_that_kills_zitd(zitd):
+    """Three lives are enough; the others get their turn."""
+    daemon = zitd(f"{SLOW}\n@poison; step 0.05; step 1 kill_zitd 9")
+    poison = daemon.submit("@poison")
+    good, deaths = [], 0
+
+    def is_over():
+        """All have ended, or zitd has once more."""
+        nonlocal deaths
+        if daemon.process.poll() is not None:
+            deaths += 1
+            daemon.start(ready=False)
+        with contextlib.suppress(OSError, EOFError):
+            good.extend([daemon.submit(f"good {len(good)}", steps=1)] if len(good) < 3 else [])
+            return deaths == 10 or all(r["state"] in FINAL for r in daemon.records())
+    until(is_over, 60.0, "all jobs' ends")
+    assert deaths == 3
+    record = daemon.job(poison)
+    assert record["state"] == "dead" and record["attempts"] == 3, record
+    assert poison in [r["job"] for r in daemon.call("dead")["jobs"]]
+    assert poison in daemon.ctl("dead", "list").stdout
+    assert all(daemon.wait(j)["state"] == "done" for j in good) and good
+    daemon.wait_ready()
+    daemon.baseline_fds = daemon.fd_count()
+
+
+# ---- what has ended
+
+
+def test_pages_of_ended_jobs(zitd):
+    daemon = zitd("step 0", queue=LARGE_QUEUE)
+    jobs = [daemon.generate(f"cat {i}", steps=1)["job"] for i in range(25)]
+    daemon.restart()
+    seen, before = [], {}
+    while page := daemon.call("list", state="final", limit=10, **before)["jobs"]:
+        seen += [r["job"] for r in page]
+        before = {"before": seen[-1]}
+        assert len(page) <= 10
+    assert seen == jobs[::-1]
+    assert refused(daemon.call, "list", before="job_00000000000000000000000000").name == "unknown_job"
+
+
+def test_expired_is_not_unknown(zitd):
+    daemon = zitd("step 0", results={"retention_waited": 1})
+    record = daemon.generate("a cat", steps=1)
+    job, path = record["job"], record["result"]["path"]
+    until(lambda: not os.path.exists(path), 30.0, "the picture removed")
+    for _ in range(2):
+        error = refused(daemon.call, "result", job=job)
+        assert error.name == "expired_job" and error.data["record"]["prompt"] == "a cat"
+        assert daemon.job(job)["state"] == "done"
+        assert refused(daemon.call, "result", job=job[:-1] + "!").name in ("unknown_job", "invalid_param")
+        daemon.restart()
+
+
+def test_leftovers_of_pictures_are_removed(zitd):
+    daemon = zitd("step 0")
+    record = daemon.generate(steps=1)
+    results = os.path.dirname(record["result"]["path"])
+    daemon.stop()
+    left = [f"{results}/.tmp-job_{'0' * 26}-0.png", f"{results}/job_{'0' * 26}-0.png"]
+    for path in left:
+        with open(path, "wb") as f:
+            f.write(b"half a picture")
+    daemon.start()
+    until(lambda: not any(map(os.path.exists, left)), 5.0, "leftovers removed")
+    assert os.path.exists(record["result"]["path"])
+
+
+# ---- damaged files
+
+
+@contextlib.contextmanager
+def stopped(daemon):
+    """The store's file, open for whoever wants to do it harm, while zitd is down."""
+    daemon.stop()
+    db = sqlite3.connect(daemon.state / "queue.db", isolation_level=None)
+    yield db
+    db.close()
+
+
+def test_a_newer_store_is_not_touched(zitd):
+    daemon = zitd("step 0", audited=False)
+    daemon.generate(steps=1)
+    with stopped(daemon) as db:
+        db.execute("PRAGMA user_version = 99")
+    content = (daemon.state / "queue.db").read_bytes()
+    daemon.start(ready=False)
+    assert daemon.process.wait(10) == 1
+    assert "newer" in daemon.log() and "99" in daemon.log()
+    assert (daemon.state / "queue.db").read_bytes() == content
+
+
+def test_a_damaged_header_costs_nothing(zitd):
+    daemon = zitd(SLOW)
+    done = daemon.generate("done", steps=1)["job"]
+    running = daemon.submit("running", steps=20)
+    daemon.wait_running(running)
+    queued = daemon.submit("queued", steps=1)
+    daemon.kill()
+    with open(daemon.state / "queue.db", "r+b") as f:
+        f.write(b"\0" * 100)
+    (daemon.state / "queue.db-wal").unlink(missing_ok=True)
+    daemon.start()
+    assert "was damaged" in daemon.log()
+    aside = list(daemon.state.glob("queue.db.damaged-*"))
+    assert aside
+    for path in aside:
+        path.unlink()
+    known = {r["job"] for r in daemon.records()}
+    if {done, running, queued} - known:  # what lay in the log alone went with it
+        daemon.accepted &= known
+    assert daemon.generate(steps=1)["state"] == "done"
+
+
+def test_a_damaged_row_is_one_job(zitd):
+    daemon = zitd("step 0", audited=False)
+    jobs = [daemon.generate(f"cat {i}", steps=1)["job"] for i in range(3)]
+    with stopped(daemon) as db:
+        db.execute("UPDATE final_job SET body = replace(body, 'cat 1', 'cat 2') WHERE id = ?", (jobs[1],))
+    daemon.start()
+    assert refused(daemon.job, jobs[1]).name == "damaged_job"
+    assert refused(daemon.wait, jobs[1]).name == "damaged_job"
+    assert [r["job"] for r in daemon.records()] == [jobs[2], jobs[0]]
+    assert daemon.job(jobs[2])["prompt"] == "cat 2"
+    assert daemon.generate(steps=1)["state"] == "done"
+
+
+def test_a_damaged_open_job_is_one_job(zitd):
+    daemon = zitd(SLOW, audited=False)
+    running = daemon.submit("running", steps=100)
+    daemon.wait_running(running)
+    queued = [daemon.submit(f"cat {i}", steps=1) for i in range(3)]
+    daemon.kill()
+    db = sqlite3.connect(daemon.state / "queue.db", isolation_level=None)
+    db.execute("UPDATE open_job SET body = replace(body, 'cat 1', 'cat 2')")
+    db.close()
+    daemon.start()
+    assert "was damaged" in daemon.log()
+    assert set(order(daemon)) == {running, queued[0], queued[2]}
+
+
+# ---- a disk that is full
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A state directory of 1 MiB."""
+    place = tmp_path / "d0" / "state"
+    place.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a tmpfs of 1 MiB needs privileges")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(daemon):
+    """Submits until it is refused; the ids that were accepted, and the refusal."""
+    jobs = []
+    for i in range(1000):
+        try:
+            jobs.append(daemon.submit("x" * 20000 + str(i), steps=1))
+        except RpcError as e:
+            return jobs, e
+    raise AssertionError("1 MiB took 1000 jobs of 20 kB")
+
+
+def test_a_full_disk(small_disk, zitd):
+    others = small_disk / "others"
+    others.write_bytes(bytes(600 * 1024))
+    daemon = zitd("step 0.02", queue=LARGE_QUEUE)
+    running = daemon.submit("running", steps=100)
+    daemon.wait_running(running)
+    jobs, error = fill(daemon)
+    assert error.name == "disk_full", error
+    assert daemon.status()["queue"], "zitd answers"
+    assert daemon.wait(running)["state"] in FINAL  # what runs is finished, or says why it could not be
+    cancelled = jobs[len(jobs) // 2:]
+    daemon.call("cancel", job=cancelled[-1])
+    assert daemon.job(cancelled[-1])["state"] == "cancelled"
+    assert daemon.generate("not kept", durable=False, steps=1)["state"] in FINAL
+    time.sleep(2.5)  # zitd tries once a second: by now the ends are written, into the space kept for them
+    with contextlib.suppress(OSError), open(others, "ab", buffering=0) as f:
+        while True:
+            f.write(bytes(4096))
+    daemon.kill()
+    daemon.start()  # though it is full
+    assert not set(jobs) - {r["job"] for r in daemon.records()}
+    assert daemon.job(cancelled[-1])["state"] == "cancelled"
+    assert daemon.generate("not kept", durable=False, steps=1)["state"] in FINAL
+    others.unlink()
+
+    def takes_jobs():
+        try:
+            return daemon.submit("at last", steps=1)
+        except RpcError as e:
+            assert e.name == "disk_full"
+            return None
+    job = until(takes_jobs, 20.0, "a job is accepted again")
+    assert daemon.wait(job)["state"] == "done"
+
+
+# ---- a disk that fails
+
+
+@pytest.fixture
+def faulty_disk(tmp_path):
+    """How the disk is: write "slow MS" or "fail" into the file; and the environment that makes it so."""
+    if SANITIZED:
+        pytest.skip("a sanitizer's runtime wants to be loaded first")
+    control = tmp_path / "disk"
+    return control, {"LD_PRELOAD": str(BUILD / "tests" / "faulty_disk.so"), "FAULTY_DISK": str(control)}
+
+
+def test_fsync_fails(faulty_disk, zitd):
+    control, env = faulty_disk
+    daemon = zitd(SLOW, env=env)
+    running = daemon.submit(steps=10)
+    daemon.wait_running(running)
+    control.write_text("fail")
+    error = refused(daemon.submit)
+    assert error.name == "disk_full"
+    assert daemon.wait(running)["state"] in FINAL
+    assert daemon.generate(durable=False, steps=1)["state"] in FINAL
+    assert refused(daemon.submit).name == "disk_full"
+    control.unlink()
+
+    def takes_jobs():
+        try:
+            return daemon.submit(steps=1)
+        except RpcError as e:
+            assert e.name == "disk_full"
+            return None
+    job = until(takes_jobs, 20.0, "a job is accepted again")
+    daemon.kill()
+    daemon.start()
+    assert daemon.wait(job)["state"] == "done"
+    assert len(daemon.records()) <= 3  # nothing that was refused
+    assert daemon.job(running)["state"] in FINAL
