@@ -320,6 +320,20 @@ list_open(struct call *call, enum list_state state, const char *group, int64_t l
 	return list;
 }
 
+/* Ended jobs whose end is not on disk yet, so that the store does not know them as such. */
+static json_t *
+list_unsaved(struct call *call, const char *group, json_t *list, int64_t limit)
+{
+	struct job *job = NULL;
+
+	while ((job = daemon_next_job(call->daemon, job)) != NULL) {
+		if (job_is_final(job) && (job->unsaved || job->in_batch) && !job->refused &&
+		    is_of_group(job, group) && (int64_t)json_array_size(list) < limit)
+			json_array_append_new(list, call_record(call->daemon, job));
+	}
+	return list;
+}
+
 static int64_t
 list_limit(const struct call *call)
 {
@@ -331,9 +345,11 @@ static json_t *
 list_found(struct call *call, const struct found *found, int count)
 {
 	const struct api_list *p = &call->request->list;
-	bool first_page = !p->has_before && p->state != LIST_FINAL;
-	json_t *list = first_page ? list_open(call, LIST_ALL, p->group, list_limit(call)) : json_array();
+	bool with_open = !p->has_before && p->state != LIST_FINAL;
+	json_t *list = with_open ? list_open(call, LIST_ALL, p->group, list_limit(call)) : json_array();
 
+	if (!p->has_before)
+		list_unsaved(call, p->group, list, list_limit(call));
 	return json_pack("{s:o}", "jobs", records_of(found, count, list, list_limit(call)));
 }
 
