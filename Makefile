@@ -38,8 +38,8 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/samp
 RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
 	runner/resume.o runner/canary.o
 
-SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_jobs.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
-	supervisor/outbox.o supervisor/methods.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/sched.o \
+SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_turns.o supervisor/daemon_clients.o supervisor/daemon_jobs.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
+	supervisor/outbox.o supervisor/methods.o supervisor/methods_queue.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/fair_dump.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o supervisor/gate.o supervisor/limits.o supervisor/load.o supervisor/sched.o \
 	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_orders.o supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/disk.o supervisor/notify.o
@@ -59,7 +59,7 @@ all: $(PROGRAMS:%=$(BUILD)/%)
 $(BUILD)/zitd: $(addprefix $(BUILD)/,$(IPC) $(SUPERVISOR))
 $(BUILD)/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) $(RUNNER))
 $(BUILD)/zitctl: $(addprefix $(BUILD)/,$(IPC) $(CTL))
-$(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/fair.o)
+$(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/fair.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o)
 
 $(PROGRAMS:%=$(BUILD)/%):
 	@echo "  LD    $@"
@@ -164,7 +164,7 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
-WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
+WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o methods_queue.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
 	disk.o notify.o paths.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_detach shm_create_checkpoint fsm_event fsm_clock
 

@@ -25,7 +25,6 @@
 enum { HOUSEKEEPING_S = 10, FLUSH_S = 2, LAST_WAIT_S = 75 /* more than a result may take to be written */ };
 
 #define MAX_LAG_US INT64_C(1000000)
-#define FIRST_COST_ERROR 0.25 /* half of what was predicted, squared */
 
 /* ---- small answers */
 
@@ -126,8 +125,11 @@ refuse_queue(struct daemon *d)
 	struct err e;
 
 	err_set(&e, ERR_DRAINING, "%s", err_row(ERR_DRAINING)->text);
-	while ((job = queue_first(&d->queue)) != NULL)
-		job_event_error(job, JOB_EVENT_FAULT, &e);
+	TAILQ_FOREACH(job, &d->jobs, all_link)
+	{
+		if (job_state(job) == JOB_QUEUED || job_state(job) == JOB_HELD)
+			job_event_error(job, JOB_EVENT_FAULT, &e);
+	}
 }
 
 static void
@@ -240,6 +242,14 @@ on_sched_again(struct ev_loop *loop, struct ev_timer *w, int events)
 	daemon_changed(w->data);
 }
 
+static void
+on_load_clock(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	(void)loop;
+	(void)events;
+	daemon_watch_load(w->data);
+}
+
 static bool
 is_known_child(void *arg, pid_t pid)
 {
@@ -280,6 +290,8 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 	d->changed = false;
 	if (d->phase == SERVING)
 		schedule(d);
+	if (d->phase == SERVING && !ev_is_active(&d->load_clock))
+		daemon_watch_load(d);
 	daemon_trim_history(d);
 	daemon_tell_status(d);
 }
@@ -300,6 +312,7 @@ on_housekeeping(struct ev_loop *loop, struct ev_timer *w, int events)
 	(void)loop;
 	(void)events;
 	daemon_expire_results(w->data);
+	daemon_changed(w->data); /* a window of the day may have opened */
 }
 
 /* Every job that came is somewhere: what the watchdog is told is true. */
@@ -373,8 +386,9 @@ start_watchers(struct daemon *d)
 	ev_timer_init(&d->watchdog, on_watchdog, period_s, period_s);
 	ev_init(&d->sched_again, on_sched_again);
 	ev_init(&d->sweep, on_sweep);
+	ev_init(&d->load_clock, on_load_clock);
 	d->before_sleep.data = d->after_sleep.data = d->housekeeping.data = d->drain_clock.data =
-	    d->watchdog.data = d->sched_again.data = d->sweep.data = d;
+	    d->watchdog.data = d->sched_again.data = d->sweep.data = d->load_clock.data = d;
 	ev_prepare_start(d->loop, &d->before_sleep);
 	ev_check_start(d->loop, &d->after_sleep);
 	ev_timer_start(d->loop, &d->housekeeping);
@@ -415,8 +429,11 @@ open_parts(struct daemon *d, struct err *e)
 		d->runners[i] = runner_new(d, &d->conf.runners[i]);
 		if (d->runners[i] == NULL)
 			return err_set(e, ERR_SYSTEM, "out of memory");
+		cost_init(&d->costs[i], d->conf.runners[i].cost_base, d->conf.runners[i].cost_step,
+		    d->conf.runners[i].cost_picture);
 		d->runner_count++;
 	}
+	daemon_set_shares(d);
 	return 0;
 }
 
@@ -434,8 +451,11 @@ daemon_start(
 	d->paths.lock_fd = -1;
 	d->started_us = d->turn_us = clock_now_us();
 	queue_init(&d->queue);
-	d->cost_error = FIRST_COST_ERROR;
-	daemon_set_weights(d);
+	d->queue_world = daemon_queue_world;
+	d->queue_world.arg = d;
+	d->queue.world = &d->queue_world;
+	forecast_init(&d->forecast);
+	limits_init(&d->limits);
 	TAILQ_INIT(&d->jobs);
 	job_set_hooks(&daemon_job_hooks);
 	daemon_set_log_level(d);
@@ -476,6 +496,7 @@ stop_watchers(struct daemon *d)
 	ev_timer_stop(d->loop, &d->watchdog);
 	ev_timer_stop(d->loop, &d->sched_again);
 	ev_timer_stop(d->loop, &d->sweep);
+	ev_timer_stop(d->loop, &d->load_clock);
 	for (int i = 0; i < SIGNALS; i++)
 		ev_signal_stop(d->loop, &d->signals[i]);
 }
@@ -497,6 +518,7 @@ daemon_free(struct daemon **out)
 		job_free(&job);
 	}
 	queue_clear(&d->queue);
+	limits_clear(&d->limits);
 	paths_close(&d->paths);
 	stop_watchers(d);
 	ev_loop_destroy(d->loop);

@@ -95,22 +95,42 @@ daemon_expire_results(struct daemon *d)
 
 /* ---- what jobs tell */
 
+/* Its attempt is over: the accounts are told what it took. */
+static void
+settle(struct daemon *d, struct job *job)
+{
+	if (job->charged_s > 0)
+		daemon_count_attempt(d, job);
+	queue_settle(&d->queue, job, job_attempt_s(job));
+}
+
+/* Notes where it runs; a job that ends has forgotten its runner. */
+static void
+on_advanced(struct job *job)
+{
+	const struct daemon *d = job->daemon;
+
+	for (int i = 0; i < d->runner_count; i++) {
+		if (job->runner == d->runners[i])
+			job->device = i;
+	}
+	methods_job_advanced(job);
+}
+
 static void
 on_ended(struct job *job)
 {
 	struct daemon *d = job->daemon;
 
-	if (job->in_queue)
+	if (job->turn.client != NULL)
 		queue_remove(&d->queue, job);
-	queue_settle(&d->queue, job, job_attempt_s(job));
+	settle(d, job);
+	daemon_count_ended(d, job);
 	d->ended++;
 	d->done += job_state(job) == JOB_DONE;
 	d->final_kept++;
-	if (job_state(job) == JOB_DONE) {
-		double run_s = (double)(job->ended_us - job->started_us) * 1e-6;
-		d->mean_run_s = d->mean_run_s > 0 ? 0.8 * d->mean_run_s + 0.2 * run_s : run_s;
-		daemon_learn_cost(d, job);
-	}
+	if (job_state(job) == JOB_DONE)
+		daemon_learn(d, job);
 	daemon_judge_ended(d, job);
 	methods_job_ended(job);
 	for (int i = 0; i < job->picture_count; i++) {
@@ -127,9 +147,10 @@ on_requeued(struct job *job)
 	struct daemon *d = job->daemon;
 	struct err e;
 
-	bool queued = queue_push_front(&d->queue, job);
+	bool queued;
 
-	queue_settle(&d->queue, job, job_attempt_s(job));
+	settle(d, job);
+	queued = queue_push_front(&d->queue, job);
 	d->changed = true;
 	if (d->phase == SERVING && queued)
 		return;
@@ -147,7 +168,24 @@ on_overdue(struct job *job)
 		runner_drop_job(job->runner, job);
 }
 
-const struct job_hooks daemon_job_hooks = {methods_job_advanced, on_ended, on_requeued, on_overdue};
+static void
+on_held(struct job *job)
+{
+	queue_hold(&job->daemon->queue, job);
+	job->daemon->changed = true; /* others may have waited for it, if it wanted a runner to itself */
+	methods_job_advanced(job);
+}
+
+static void
+on_released(struct job *job)
+{
+	queue_release(&job->daemon->queue, job);
+	job->daemon->changed = true;
+	methods_job_advanced(job);
+}
+
+const struct job_hooks daemon_job_hooks = {
+    on_advanced, on_ended, on_requeued, on_held, on_released, on_overdue};
 
 /* ---- results */
 

@@ -55,8 +55,18 @@ queue_clock_us(const void *object)
 	const struct job *job = object;
 	int64_t left_us = (int64_t)(job->queue_timeout_s * 1e6) - job->waited_us;
 	int64_t least_us = job->attempt > 0 ? RETRY_WAIT_US : 1;
+	int64_t early_us = job->attempt == 0 ? job->not_before_us - clock_now_us() : 0; /* its own wish */
 
-	return before_deadline_us(job, left_us > least_us ? left_us : least_us);
+	left_us = left_us > least_us ? left_us : least_us;
+	return before_deadline_us(job, early_us > 0 ? early_us + left_us : left_us);
+}
+
+static int64_t
+hold_clock_us(const void *object)
+{
+	const struct job *job = object;
+
+	return before_deadline_us(job, (int64_t)(daemon_conf(job->daemon)->queue.hold_timeout * 1e6));
 }
 
 static int64_t
@@ -90,6 +100,7 @@ write_clock_us(const void *object)
 
 static const struct fsm_state states[JOB_STATE_COUNT] = {
     [JOB_QUEUED] = {"queued", JOB_EVENT_QUEUE_CLOCK, queue_clock_us},
+    [JOB_HELD] = {"held", JOB_EVENT_QUEUE_CLOCK, hold_clock_us},
     [JOB_DISPATCHED] = {"dispatched", JOB_EVENT_ACK_CLOCK, ack_clock_us},
     [JOB_RUNNING] = {"running", JOB_EVENT_EXEC_CLOCK, exec_clock_us},
     [JOB_STORED] = {"stored", JOB_EVENT_WRITE_CLOCK, write_clock_us},
@@ -185,6 +196,10 @@ do_expire(void *object, void *detail)
 	if (is_past_deadline(job))
 		err_set(&e, ERR_DEADLINE_UNREACHABLE, "The job was still waiting at its deadline of %g s.",
 		    job->deadline_s);
+	else if (job->held_us != 0)
+		err_set(&e, ERR_QUEUE_TIMEOUT,
+		    "The job was held for %g s, longer than hold_timeout; release it in time.",
+		    (double)(clock_now_us() - job->held_us) * 1e-6);
 	else
 		err_set(&e, ERR_QUEUE_TIMEOUT,
 		    "The job waited %g s in the queue and no runner was free; try again, or allow more.",
@@ -243,6 +258,28 @@ do_pick(void *object, void *detail)
 }
 
 static void
+do_hold(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	job->held_us = clock_now_us();
+	job->waited_us += job->held_us - job->queued_us;
+	hooks.held(job);
+}
+
+static void
+do_release(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	job->held_us = 0;
+	job->queued_us = clock_now_us();
+	hooks.released(job);
+}
+
+static void
 do_requeue(void *object, void *detail)
 {
 	struct job *job = object;
@@ -262,6 +299,9 @@ static const struct fsm_row rows[] = {
     {IN(QUEUED), JOB_EVENT_QUEUE_CLOCK, JOB_EXPIRED, do_expire},
     {IN(QUEUED), JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel},
     {IN(QUEUED), JOB_EVENT_FAULT, JOB_FAILED, do_fault}, {IN(QUEUED), JOB_EVENT_EVICT, JOB_EVICTED, do_evict},
+    {IN(QUEUED), JOB_EVENT_HOLD, JOB_HELD, do_hold}, {IN(HELD), JOB_EVENT_RELEASE, JOB_QUEUED, do_release},
+    {IN(HELD), JOB_EVENT_QUEUE_CLOCK, JOB_EXPIRED, do_expire},
+    {IN(HELD), JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {IN(HELD), JOB_EVENT_FAULT, JOB_FAILED, do_fault},
     {IN(DISPATCHED), JOB_EVENT_ACKNOWLEDGED, JOB_RUNNING, do_start},
     {IN(DISPATCHED), JOB_EVENT_ACK_CLOCK, JOB_DISPATCHED, do_no_answer},
     {HELD, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {HELD, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
@@ -460,11 +500,13 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 	else
 		snprintf(job->client, sizeof(job->client), "uid:%d", (int)uid);
 	job->pid = pid;
-	job->exit_status = job->checkpoint = -1;
+	job->exit_status = job->checkpoint = job->device = -1;
 	job->submitted_us = job->queued_us = clock_now_us();
 	job->submitted_wall_us = clock_wall_us();
 	id_make(job->id);
 	take_params(job, p, daemon_conf(d));
+	if (p->has_not_before)
+		job->not_before_us = job->submitted_us + (int64_t)(p->not_before * 1e6);
 	ev_init(&job->timer, on_timer);
 	job->timer.data = job;
 	fsm_init(&job->fsm, &job_kind, job, JOB_QUEUED);

@@ -21,6 +21,7 @@
 #include "ipc/proto.h"
 #include "ipc/shm.h"
 #include "supervisor/fair.h"
+#include "supervisor/forecast.h"
 #include "supervisor/id.h"
 
 struct daemon;
@@ -31,6 +32,7 @@ enum job_class { CLASS_HIGH, CLASS_NORMAL, CLASS_LOW, CLASS_COUNT };
 /* JOB_STATE(NAME, "name"); the order of api.def's filter words does not matter. Final ones come last. */
 #define JOB_STATES(JOB_STATE) \
 	JOB_STATE(QUEUED, "queued") \
+	JOB_STATE(HELD, "held") \
 	JOB_STATE(DISPATCHED, "dispatched") \
 	JOB_STATE(RUNNING, "running") \
 	JOB_STATE(STORED, "stored") \
@@ -52,6 +54,8 @@ enum job_state {
 
 #define JOB_EVENTS(JOB_EVENT) \
 	JOB_EVENT(PICKED) /* a runner takes it */ \
+	JOB_EVENT(HOLD)	  /* somebody wants it to wait */ \
+	JOB_EVENT(RELEASE) \
 	JOB_EVENT(ACKNOWLEDGED) \
 	JOB_EVENT(ADVANCED) /* a step or a stage */ \
 	JOB_EVENT(RESULT)   /* all pictures are here */ \
@@ -85,6 +89,7 @@ struct job {
 	struct fair_item turn; /* queue.c's, as are these: */
 	bool in_queue;
 	int place;		   /* in the order that was looked at last */
+	struct plan_spot spot;	   /* likewise when it starts and is done */
 	double charged_s;	   /* device seconds that its client was charged for the present attempt */
 	TAILQ_ENTRY(job) all_link; /* of all jobs that are kept, oldest first */
 	struct daemon *daemon;
@@ -103,6 +108,10 @@ struct job {
 	pid_t pid;				/* of the client */
 	char client[FAIR_KEY];			/* whose share of the devices it uses */
 	double cost_s;				/* predicted device seconds */
+	double pending_s;			/* of that, what its client's limits still count as to come */
+	double used_s;				/* device seconds of its attempts so far */
+	struct forecast_promise promise;	/* made when it came */
+	int device;				/* index of the runner that it ran on last; -1: none */
 	double queue_timeout_s, exec_timeout_s; /* exec 0: the runner's */
 	double deadline_s;			/* from its submission; 0: none */
 	const char *warnings[JOB_MAX_WARNINGS];
@@ -123,6 +132,7 @@ struct job {
 	uint32_t picture, step;
 	int64_t submitted_us, submitted_wall_us, started_us, ended_us; /* started 0: never ran */
 	int64_t queued_us, waited_us; /* in the queue since; in it before that */
+	int64_t held_us;	      /* since when it is held; 0: it is not */
 	int64_t attempt_us;	      /* when the present attempt began; 0: it has not */
 	struct picture pictures[JOB_MAX_PICTURES];
 	int picture_count, unwritten;
@@ -145,7 +155,9 @@ struct job_hooks {
 	void (*advanced)(struct job *job); /* progress worth telling */
 	void (*ended)(struct job *job);	   /* reached a final state: exactly once a job */
 	void (*requeued)(struct job *job); /* back to the front of its line */
-	void (*overdue)(struct job *job);  /* cancelled or overran: its runner no longer holds it */
+	void (*held)(struct job *job);	   /* out of its line, or back in it */
+	void (*released)(struct job *job);
+	void (*overdue)(struct job *job); /* cancelled or overran: its runner no longer holds it */
 };
 void job_set_hooks(const struct job_hooks *hooks);
 
@@ -176,7 +188,9 @@ void job_note_death(struct job *job, int status, const char *words, const char *
 /* What is known of a waiting job's future. */
 struct outlook {
 	int position;		 /* 1.. in the queue; 0: it does not wait */
-	double eta_s, eta_p95_s; /* until it is done, likely and almost surely; below 0: no idea yet */
+	double eta_s, eta_p95_s; /* until it is done, likely and almost surely; below 0: nobody knows */
+	double start_s;		 /* until it starts, likely */
+	char held_back[64];	 /* by what it may not start now, or "" */
 };
 
 /* The record as clients see it (job_record.c); a new reference. `outlook` may be NULL. */

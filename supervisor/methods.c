@@ -15,6 +15,7 @@
 #include "ipc/log.h"
 #include "supervisor/client.h"
 #include "supervisor/daemon.h"
+#include "supervisor/methods_inside.h"
 #include "supervisor/runner.h"
 
 enum deliver { DELIVER_PATH, DELIVER_BASE64, DELIVER_FD }; /* order of api.def */
@@ -32,16 +33,6 @@ struct waiter {
 };
 
 static TAILQ_HEAD(, waiter) waiters = TAILQ_HEAD_INITIALIZER(waiters);
-
-/* A request being handled. */
-struct call {
-	struct daemon *daemon;
-	struct client *client;
-	struct api_request *request;
-	struct err e;
-	json_t *data; /* details of the error, or NULL */
-	struct attachment attachment;
-};
 
 /* ---- records */
 
@@ -130,6 +121,22 @@ remove_waiter(struct waiter *w)
 	free(w);
 }
 
+/* Where it stands in the queue, and when it will be done. */
+static void
+put_outlook(const struct job *job, json_t *params)
+{
+	const struct outlook o = daemon_outlook(job->daemon, job);
+
+	if (o.position > 0)
+		json_object_set_new(params, "position", json_integer(o.position));
+	if (o.held_back[0] != '\0')
+		json_object_set_new(params, "held_back", json_string(o.held_back));
+	if (o.eta_s >= 0) {
+		json_object_set_new(params, "eta_s", json_real(o.eta_s));
+		json_object_set_new(params, "eta_p95_s", json_real(o.eta_p95_s));
+	}
+}
+
 static void
 send_event(const struct waiter *w, const struct job *job)
 {
@@ -137,8 +144,7 @@ send_event(const struct waiter *w, const struct job *job)
 	    job_state_name(job), "stage", stage_name(job->stage), "step", (int)job->step, "steps", job->steps,
 	    "picture", (int)job->picture);
 
-	if (job->in_queue)
-		json_object_set_new(params, "position", json_integer(daemon_position(job->daemon, job)));
+	put_outlook(job, params);
 	client_send(w->client, api_event(params), NULL);
 }
 
@@ -232,8 +238,8 @@ methods_client_gone(struct client *c)
 
 /* ---- finding jobs */
 
-static struct job *
-find_job(struct call *call, const char *id)
+struct job *
+call_find_job(struct call *call, const char *id)
 {
 	struct job *job = daemon_find_job(call->daemon, id);
 
@@ -243,11 +249,67 @@ find_job(struct call *call, const char *id)
 	return job;
 }
 
+bool
+call_is_admin(const struct call *call)
+{
+	return daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client));
+}
+
 static bool
 may_touch(const struct call *call, const struct job *job)
 {
-	return client_uid(call->client) == job->uid ||
-	       daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client));
+	return client_uid(call->client) == job->uid || call_is_admin(call);
+}
+
+json_t *
+call_record(const struct call *call, const struct job *job)
+{
+	return record_of(call->daemon, job);
+}
+
+/* Whether that job is there and may be treated so; else the call's error. */
+static bool
+may_be_treated(struct call *call, const char *id, bool (*may)(struct call *call, const struct job *job))
+{
+	const struct job *job = call_find_job(call, id);
+
+	if (job == NULL)
+		return false;
+	if (may_touch(call, job))
+		return may == NULL || may(call, job);
+	err_set(&call->e, ERR_NOT_PERMITTED, "job %s is another user's", job->id);
+	return false;
+}
+
+json_t *
+call_treat_jobs(struct call *call, const json_t *given, bool (*may)(struct call *call, const struct job *job),
+    void (*treat)(struct call *call, struct job *job))
+{
+	json_t *ids = json_is_array(given) ? json_incref((json_t *)given) : json_pack("[O]", given);
+	json_t *records = json_array(), *id;
+	bool good = true;
+	size_t i;
+
+	json_array_foreach(ids, i, id) good = good && may_be_treated(call, json_string_value(id), may);
+	json_array_foreach(ids, i, id)
+	{
+		struct job *job = good ? call_find_job(call, json_string_value(id)) : NULL;
+		if (job == NULL)
+			break;
+		treat(call, job);
+	}
+	/* When all is done, for each changes the positions of others. */
+	json_array_foreach(ids, i, id)
+	{
+		struct job *job = good ? call_find_job(call, json_string_value(id)) : NULL;
+		if (job != NULL)
+			json_array_append_new(records, record_of(call->daemon, job));
+	}
+	json_decref(ids);
+	if (good)
+		return json_pack("{s:o}", "jobs", records);
+	json_decref(records);
+	return NULL;
 }
 
 /* ---- the methods */
@@ -259,8 +321,7 @@ method_submit(struct call *call)
 	struct waiter *waiter;
 	struct job *job;
 
-	if (p->has_client &&
-	    !daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client))) {
+	if (p->has_client && !call_is_admin(call)) {
 		err_set(&call->e, ERR_NOT_PERMITTED, "client is for administrators; leave it out");
 		return NULL;
 	}
@@ -282,7 +343,7 @@ static json_t *
 method_wait(struct call *call)
 {
 	const struct api_wait *p = &call->request->wait;
-	struct job *job = find_job(call, p->job);
+	struct job *job = call_find_job(call, p->job);
 
 	if (job == NULL)
 		return NULL;
@@ -295,7 +356,7 @@ method_wait(struct call *call)
 static json_t *
 method_get(struct call *call)
 {
-	struct job *job = find_job(call, call->request->get.job);
+	struct job *job = call_find_job(call, call->request->get.job);
 
 	return job != NULL ? record_of(call->daemon, job) : NULL;
 }
@@ -310,7 +371,8 @@ method_list(struct call *call)
 
 	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL && limit > 0;
 	     job = daemon_next_job(call->daemon, job)) {
-		int kind = job_is_final(job) ? FINAL : job->in_queue ? WAITING : RUNNING;
+		bool waits = job->in_queue || job_state(job) == JOB_HELD;
+		int kind = job_is_final(job) ? FINAL : waits ? WAITING : RUNNING;
 		if (p->state != ALL && p->state != kind)
 			continue;
 		json_array_append_new(jobs, record_of(call->daemon, job));
@@ -326,12 +388,17 @@ method_queue(struct call *call)
 
 	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL;
 	     job = daemon_next_job(call->daemon, job)) {
-		if (!job_is_final(job) && !job->in_queue)
-			json_array_append_new(jobs, job_record(job, NULL));
+		if (!job_is_final(job) && !job->in_queue && job_state(job) != JOB_HELD)
+			json_array_append_new(jobs, record_of(call->daemon, job));
 	}
 	for (struct job *job = daemon_next_queued(call->daemon, NULL); job != NULL;
 	     job = daemon_next_queued(call->daemon, job))
 		json_array_append_new(jobs, record_of(call->daemon, job));
+	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL;
+	     job = daemon_next_job(call->daemon, job)) {
+		if (job_state(job) == JOB_HELD)
+			json_array_append_new(jobs, record_of(call->daemon, job));
+	}
 	return json_pack("{s:o}", "jobs", jobs);
 }
 
@@ -339,7 +406,7 @@ static json_t *
 method_result(struct call *call)
 {
 	const struct api_result *p = &call->request->result;
-	struct job *job = find_job(call, p->job);
+	struct job *job = call_find_job(call, p->job);
 	json_t *record, *picture, *alone;
 	int index = (int)p->picture;
 
@@ -364,40 +431,18 @@ method_result(struct call *call)
 	return picture;
 }
 
-/* All ids are looked at before any job is touched, so that a wrong one changes nothing. */
+static void
+cancel(struct call *call, struct job *job)
+{
+	(void)call;
+	if (!job_is_final(job))
+		job_event(job, JOB_EVENT_CANCEL);
+}
+
 static json_t *
 method_cancel(struct call *call)
 {
-	const json_t *given = call->request->cancel.job;
-	json_t *ids = json_is_array(given) ? json_incref((json_t *)given) : json_pack("[O]", given);
-	json_t *records = json_array();
-	size_t i;
-	json_t *id;
-
-	json_array_foreach(ids, i, id)
-	{
-		struct job *job = find_job(call, json_string_value(id));
-		if (job != NULL && may_touch(call, job))
-			continue;
-		if (job != NULL)
-			err_set(&call->e, ERR_NOT_PERMITTED, "job %s is another user's", job->id);
-		break;
-	}
-	json_array_foreach(ids, i, id)
-	{
-		struct job *job = call->e.code == ERR_NONE ? find_job(call, json_string_value(id)) : NULL;
-		if (job == NULL)
-			break;
-		if (!job_is_final(job))
-			job_event(job, JOB_EVENT_CANCEL);
-		json_array_append_new(records, record_of(call->daemon, job));
-	}
-	json_decref(ids);
-	if (call->e.code != ERR_NONE) {
-		json_decref(records);
-		return NULL;
-	}
-	return json_pack("{s:o}", "jobs", records);
+	return call_treat_jobs(call, call->request->cancel.job, NULL, cancel);
 }
 
 static json_t *
@@ -412,8 +457,8 @@ method_runners(struct call *call)
 	return json_pack("{s:o}", "runners", daemon_runners(call->daemon));
 }
 
-static json_t *
-order_runners(struct call *call, const char *name, void (*order)(struct runner *r))
+json_t *
+call_order_runners(struct call *call, const char *name, void (*order)(struct runner *r))
 {
 	json_t *names = daemon_order(call->daemon, name, api_method_name(call->request->method), order);
 
@@ -434,31 +479,25 @@ stop_now(struct runner *r)
 static json_t *
 method_start(struct call *call)
 {
-	return order_runners(call, call->request->start.runner, runner_start);
+	return call_order_runners(call, call->request->start.runner, runner_start);
 }
 
 static json_t *
 method_stop(struct call *call)
 {
-	return order_runners(call, call->request->stop.runner, stop_now);
+	return call_order_runners(call, call->request->stop.runner, stop_now);
 }
 
 static json_t *
 method_restart(struct call *call)
 {
-	return order_runners(call, call->request->restart.runner, runner_restart);
+	return call_order_runners(call, call->request->restart.runner, runner_restart);
 }
 
 static json_t *
 method_drain(struct call *call)
 {
-	return order_runners(call, call->request->drain.runner, runner_drain);
-}
-
-static json_t *
-method_resume(struct call *call)
-{
-	return order_runners(call, call->request->resume.runner, runner_resume);
+	return call_order_runners(call, call->request->drain.runner, runner_drain);
 }
 
 static json_t *
@@ -483,10 +522,9 @@ static json_t *
 method_retry(struct call *call)
 {
 	struct job *dead = own_dead_letter(call, call->request->retry.job), *job = NULL;
-	bool admin = daemon_is_admin(call->daemon, client_uid(call->client), client_gid(call->client));
 
 	if (dead != NULL)
-		job = daemon_retry(call->daemon, dead, admin, &call->e, &call->data);
+		job = daemon_retry(call->daemon, dead, call_is_admin(call), &call->e, &call->data);
 	return job != NULL ? record_of(call->daemon, job) : NULL;
 }
 

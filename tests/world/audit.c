@@ -130,6 +130,8 @@ audit_job(const struct job *job)
 		violated("job %s: %s, and nobody was told", job->id, job_state_name(job));
 	if (!ev_is_active(&job->timer))
 		violated("job %s: %s without a clock", job->id, job_state_name(job));
+	if ((job->turn.client != NULL) != (state == JOB_QUEUED || state == JOB_HELD))
+		violated("job %s: %s, and its place is another's", job->id, job_state_name(job));
 	if (job->in_queue != (state == JOB_QUEUED))
 		violated("job %s: %s, %s the queue", job->id, job_state_name(job),
 		    job->in_queue ? "in" : "not in");
@@ -182,10 +184,11 @@ audit_queue(void)
 	struct job *job = NULL;
 
 	while ((job = daemon_next_queued(run.daemon, job)) != NULL) {
-		if (job->alone && job->not_before_us <= run.now_us)
+		if (job->alone && !daemon_is_held_back(run.daemon, job))
 			return; /* a runner is kept for it, others may wait for that */
 	}
-	while ((job = daemon_next_queued(run.daemon, job)) != NULL && job->not_before_us > run.now_us)
+	while ((job = daemon_next_queued(run.daemon, job)) != NULL &&
+	       daemon_is_held_back(run.daemon, job))
 		;
 	if (job == NULL || run.term_us != 0 || run.now_us - run.no_memory_us <= SECOND)
 		return;
