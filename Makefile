@@ -147,7 +147,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
 IPC_TESTS := err buf fsm proto channel api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
-SUPERVISOR_TESTS := conf queue fair cost limits tables quarantine
+SUPERVISOR_TESTS := conf queue fair fairness cost limits tables quarantine
 
 $(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
 	@echo "  LD    $@"

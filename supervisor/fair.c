@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a job: by so much a client that begins to wait goes before those that are even with it. */
-#define HEAD_START 0.125
+#define FIRST_ORDER (UINT64_C(1) << 32) /* with room for those that are put in front */
 
 /* ---- clients */
 
@@ -90,6 +89,7 @@ fair_init(struct fair *f)
 	static const double weights[FAIR_CLASSES] = {16, 4, 1};
 
 	memset(f, 0, sizeof(*f));
+	f->arrivals = FIRST_ORDER;
 	TAILQ_INIT(&f->clients);
 	for (int i = 0; i < FAIR_CLASSES; i++) {
 		f->classes[i].weight = weights[i];
@@ -147,13 +147,19 @@ fair_account_tag(const struct fair_account *a)
 	return fmax(a->finish, a->floor);
 }
 
-/* Of equals the one whose first item came first. */
+/* Of equals the one that has less waiting, then the one whose first item came first; those that were put in
+ * front may be equal even in that. */
 static bool
 goes_first(const struct fair_account *a, const struct fair_account *b)
 {
 	double x = fair_account_tag(a), y = fair_account_tag(b);
+	uint64_t i = TAILQ_FIRST(&a->items)->order, k = TAILQ_FIRST(&b->items)->order;
 
-	return x < y || (x == y && TAILQ_FIRST(&a->items)->order < TAILQ_FIRST(&b->items)->order);
+	if (x != y)
+		return x < y;
+	if (a->count != b->count)
+		return a->count < b->count;
+	return i != k ? i < k : strcmp(a->client->key, b->client->key) < 0;
 }
 
 /* From the front for those who begin to wait, whose tags are small, and from the end for those who had their
@@ -193,21 +199,18 @@ sort_again(struct fair_class *class, struct fair_account *a)
 
 /* ---- in and out */
 
-enum where { AT_END, AT_FRONT, BY_ORDER };
-
+/* Lines are sorted by their items' order; newcomers have the largest. */
 static void
-line_up(struct fair_line *line, struct fair_item *item, enum where where)
+line_up(struct fair_line *line, struct fair_item *item)
 {
-	struct fair_item *at = where == BY_ORDER ? TAILQ_FIRST(line) : NULL;
+	struct fair_item *at = TAILQ_LAST(line, fair_line);
 
-	while (at != NULL && at->order < item->order)
-		at = TAILQ_NEXT(at, link);
-	if (where == AT_FRONT)
-		TAILQ_INSERT_HEAD(line, item, link);
-	else if (at != NULL)
-		TAILQ_INSERT_BEFORE(at, item, link);
+	while (at != NULL && at->order > item->order)
+		at = TAILQ_PREV(at, fair_line, link);
+	if (at != NULL)
+		TAILQ_INSERT_AFTER(line, at, item, link);
 	else
-		TAILQ_INSERT_TAIL(line, item, link);
+		TAILQ_INSERT_HEAD(line, item, link);
 }
 
 /* Who begins to wait has no credit for before. But a class that loses its first turn, to one that was even
@@ -223,29 +226,27 @@ class_begins(struct fair_class *class, const struct fair_item *item, double v)
 }
 
 static void
-account_begins(struct fair_account *a, const struct fair_item *item, double v)
+account_begins(struct fair_account *a, double v)
 {
 	if (!a->restored)
-		a->floor = v - HEAD_START * item->cost / a->client->weight;
+		a->floor = v;
 	a->restored = false;
 }
 
 /* Into the line of its client, which it knows. */
 static void
-enter(struct fair *f, struct fair_item *item, enum where where)
+enter(struct fair *f, struct fair_item *item)
 {
 	struct fair_class *class = &f->classes[item->class];
 	struct fair_account *a = &item->client->accounts[item->class];
-	bool was_first;
 
 	if (class->count++ == 0)
 		class_begins(class, item, f->v);
-	line_up(&a->items, item, where);
-	was_first = TAILQ_FIRST(&a->items) == item;
+	line_up(&a->items, item);
 	if (a->count++ == 0) {
-		account_begins(a, item, class->v);
+		account_begins(a, class->v);
 		sort_in(class, a, true);
-	} else if (was_first)
+	} else
 		sort_again(class, a);
 	item->client->count++;
 	f->count++;
@@ -253,7 +254,7 @@ enter(struct fair *f, struct fair_item *item, enum where where)
 }
 
 static bool
-put(struct fair *f, struct fair_item *item, const char *key, int class, double cost, enum where where)
+put(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
 {
 	struct fair_client *c = fair_need_client(f, key);
 
@@ -263,7 +264,7 @@ put(struct fair *f, struct fair_item *item, const char *key, int class, double c
 	item->class = class;
 	item->cost = cost;
 	item->held = false;
-	enter(f, item, where);
+	enter(f, item);
 	return true;
 }
 
@@ -271,13 +272,25 @@ bool
 fair_push(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
 {
 	item->order = ++f->arrivals;
-	return put(f, item, key, class, cost, AT_END);
+	return put(f, item, key, class, cost);
 }
 
 bool
 fair_push_front(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
 {
-	return put(f, item, key, class, cost, AT_FRONT);
+	const struct fair_client *c = fair_find_client(f, key);
+	const struct fair_item *first = c != NULL ? TAILQ_FIRST(&c->accounts[class].items) : NULL;
+
+	if (first != NULL && item->order >= first->order)
+		item->order = first->order - 1;
+	return put(f, item, key, class, cost);
+}
+
+bool
+fair_push_again(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
+{
+	f->arrivals = item->order > f->arrivals ? item->order : f->arrivals;
+	return put(f, item, key, class, cost);
 }
 
 static void
@@ -327,7 +340,7 @@ fair_release(struct fair *f, struct fair_item *item)
 	item->held = false;
 	item->client->held--;
 	f->held--;
-	enter(f, item, BY_ORDER);
+	enter(f, item);
 }
 
 /* ---- turns */

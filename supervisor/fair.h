@@ -23,7 +23,7 @@ struct fair_item {
 	int class;
 	bool held;	/* has its place, and no turn */
 	double cost;	/* predicted device seconds; > 0 */
-	uint64_t order; /* of arrival */
+	uint64_t order; /* of arrival, and in its line: one that was put in front has a smaller one */
 };
 
 TAILQ_HEAD(fair_line, fair_item);
@@ -85,6 +85,8 @@ struct fair_client *fair_find_client(const struct fair *f, const char *key); /* 
 /* The item joins its client's line, at the end or at the front. false: no memory. */
 bool fair_push(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
 bool fair_push_front(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
+/* Over a restart: into its line by the order that it had. */
+bool fair_push_again(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
 void fair_remove(struct fair *f, struct fair_item *item); /* waiting or held */
 /* Out of its line but not of its place; back into it where it was. */
 void fair_hold(struct fair *f, struct fair_item *item);

@@ -38,9 +38,9 @@ fair_dump(const struct fair *f)
 
 	for (int k = 0; k < FAIR_CLASSES; k++) {
 		const struct fair_class *class = &f->classes[k];
-		json_array_append_new(
-		    classes, json_pack("{s:f, s:f, s:o}", "v", class->v, "finish", class->finish, "floor",
-				 class->count > 0 ? json_real(class->floor) : json_null()));
+		json_array_append_new(classes, json_pack("{s:f, s:f, s:f, s:o}", "v", class->v, "finish",
+						   class->finish, "consolation", class->consolation, "floor",
+						   class->count > 0 ? json_real(class->floor) : json_null()));
 	}
 	TAILQ_FOREACH(c, &f->clients, link)
 	{
