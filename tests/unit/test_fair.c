@@ -213,11 +213,16 @@ run_trace(void)
 			count--;
 		} else if (count > 0) {
 			struct fair_item *item;
+			bool shows = draw(4) == 0; /* not always: it takes longer than all else */
 			shown_count = 0;
-			assert_true(plan_play(&f, &(struct plan_line){0}, 1, NULL, note_shown, shown));
-			assert_int_equal(shown_count, count);
+			if (shows)
+				assert_true(
+				    plan_play(&f, &(struct plan_line){0}, 1, NULL, note_shown, shown));
 			item = fair_pick(&f, NULL, NULL);
-			assert_ptr_equal(item, shown[0]);
+			if (shows) {
+				assert_int_equal(shown_count, count);
+				assert_ptr_equal(item, shown[0]);
+			}
 			n = (int)(item - items);
 			assert_true(in[n]);
 			in[n] = false;
@@ -300,7 +305,8 @@ test_admission(void **state)
 	assert_ptr_equal(victim, &items[3]); /* a has the most */
 	fair_remove(&f, victim);
 	push(&f, &items[8], "c", 1, 1);
-	assert_int_equal(fair_admit(&f, &limits, "c", 1, &victim), FAIR_FULL); /* nobody has two more than c */
+	assert_int_equal(
+	    fair_admit(&f, &limits, "c", 1, &victim), FAIR_FULL); /* nobody has two more than c */
 	assert_int_equal(
 	    fair_admit(&f, &limits, "d", 2, &victim), FAIR_FULL); /* nobody goes for a lower class */
 	fair_clear(&f);

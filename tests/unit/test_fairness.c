@@ -21,7 +21,7 @@ draw(uint32_t below)
 
 /* What one client has in one class. */
 struct flow {
-	char key[8];
+	char key[16];
 	int class;
 	double served;	     /* device seconds of its jobs that were picked, as they really were */
 	double served_since; /* likewise, since it has been waiting without a break */
@@ -177,7 +177,7 @@ run_backlogged(uint32_t seed)
 		submit(&t, i);
 		t.flows[i].served = 0;
 	}
-	for (int n = 0; n < 2000; n++) {
+	for (int n = 0; n < 500; n++) {
 		struct job *job = serve(&t);
 		int flow = job->flow;
 		/* Its memory serves the next one of its flow. */
