@@ -225,7 +225,7 @@ check-man: man
 
 # ---- figures, as ratios where they can be
 
-bench: bench-pipeline bench-checkpoint bench-service bench-respawn
+bench: bench-pipeline bench-checkpoint bench-service bench-respawn bench-queue
 
 # zitd beside supervisord (Debian package supervisor), in one run.
 bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
@@ -233,6 +233,16 @@ bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
 
 $(BUILD)/tests/bench/stamp: $(BUILD)/tests/bench/stamp.o
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
+
+# zitd's queue beside beanstalkd (Debian package beanstalkd), the same client program, rounds in turn.
+bench-queue: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/queue_client $(BUILD)/tests/bench/bench_turns
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_queue.py
+
+$(BUILD)/tests/bench/queue_client: $(BUILD)/tests/bench/queue_client.o
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
+
+$(BUILD)/tests/bench/bench_turns: $(addprefix $(BUILD)/,tests/bench/bench_turns.o supervisor/fair.o supervisor/plan.o)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
 bench-service: all $(BUILD)/tests/fake_runner
 	$(Q)/usr/bin/python3 tests/bench/bench_service.py
@@ -252,5 +262,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
+.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-queue \
 	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man
