@@ -73,6 +73,11 @@ bool daemon_may_have_class(
  * when both are left out; or they are again. false: too many clients are paused. */
 bool daemon_pause(struct daemon *d, int class, const char *client, bool paused);
 json_t *daemon_paused(const struct daemon *d); /* {all, classes, clients}, a new reference */
+/* What scheduling has learned and owes, over a restart (daemon_memory.c): accounts, costs by runner, how
+ * promises were kept, usage, pauses. A new reference; and back, before the jobs that waited are queued again
+ * (queue_push_again): a part that is no such thing is left out, with a warning. */
+json_t *daemon_remember(const struct daemon *d);
+void daemon_recall(struct daemon *d, const json_t *memory);
 /* Why the job waits: what is before it, by which tags, the parts of its ETA; a new reference. */
 json_t *daemon_why(struct daemon *d, struct job *job);
 /* What clients have used: one, or all for NULL; a new reference. */

@@ -122,8 +122,8 @@ look_up(time_t wall)
 }
 
 /* The calendar is looked up once a day: it costs system calls. */
-static struct limits_time
-time_now(void)
+struct limits_time
+daemon_limits_time(void)
 {
 	static struct calendar c;
 	time_t wall = (time_t)(clock_wall_us() / 1000000);
@@ -165,7 +165,7 @@ daemon_within_limits(struct daemon *d, struct job *job, struct err *e, json_t **
 	    [LIMITS_QUOTA_DAY] = "device seconds a day (quota_day)",
 	    [LIMITS_QUOTA_MONTH] = "device seconds a month (quota_month)"};
 	const struct limits_rule rule = rule_of(daemon_client_conf(d, job->client));
-	const struct limits_time t = time_now();
+	const struct limits_time t = daemon_limits_time();
 	double wait_s;
 	enum limits_verdict verdict = limits_check(&d->limits, job->client, &rule, &t, job->cost_s, &wait_s);
 
@@ -187,7 +187,7 @@ daemon_within_limits(struct daemon *d, struct job *job, struct err *e, json_t **
 void
 daemon_count_admitted(struct daemon *d, struct job *job)
 {
-	const struct limits_time t = time_now();
+	const struct limits_time t = daemon_limits_time();
 
 	limits_admit(&d->limits, job->client, &t, job->cost_s);
 	job->pending_s = job->cost_s;
@@ -196,7 +196,7 @@ daemon_count_admitted(struct daemon *d, struct job *job)
 void
 daemon_count_refused(struct daemon *d, const char *key)
 {
-	const struct limits_time t = time_now();
+	const struct limits_time t = daemon_limits_time();
 
 	limits_refuse(&d->limits, key, &t);
 }
@@ -204,7 +204,7 @@ daemon_count_refused(struct daemon *d, const char *key)
 void
 daemon_count_attempt(struct daemon *d, struct job *job)
 {
-	const struct limits_time t = time_now();
+	const struct limits_time t = daemon_limits_time();
 	double device_s = job_attempt_s(job);
 
 	job->used_s += device_s;
@@ -214,7 +214,7 @@ daemon_count_attempt(struct daemon *d, struct job *job)
 void
 daemon_count_ended(struct daemon *d, struct job *job)
 {
-	const struct limits_time t = time_now();
+	const struct limits_time t = daemon_limits_time();
 	double pixels = job_state(job) == JOB_DONE ? (double)job->width * job->height * job->count : 0;
 
 	limits_ended(&d->limits, job->client, &t, job->pending_s, job->used_s, pixels);
@@ -224,7 +224,7 @@ daemon_count_ended(struct daemon *d, struct job *job)
 json_t *
 daemon_usage(struct daemon *d, const char *key)
 {
-	const struct limits_time t = time_now();
+	const struct limits_time t = daemon_limits_time();
 
 	return limits_usage(&d->limits, key, &t);
 }

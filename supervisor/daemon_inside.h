@@ -2,7 +2,8 @@
  * What the files of the daemon share: daemon.c (the loop, start and end), daemon_admit.c (admission),
  * daemon_clients.c (what clients may have, and had), daemon_jobs.c (records, results), daemon_dead.c (dead
  * letters, quarantine), daemon_orders.c (status, restart, reload), daemon_outlook.c (when jobs will be done),
- * daemon_turns.c (hold, move, pause, why). Nobody else includes this.
+ * daemon_turns.c (hold, move, pause, why), daemon_memory.c (scheduling over a restart). Nobody else includes
+ * this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -73,6 +74,8 @@ void daemon_expire_results(struct daemon *d);
 bool daemon_is_quarantined(const struct daemon *d, const struct api_submit *p, bool force, bool *probe,
     struct err *e, json_t **data);
 
+const char *const *daemon_class_names(void); /* CLASS_COUNT of them */
+
 /* ---- daemon_outlook.c */
 extern const struct queue_world daemon_queue_world; /* but for its `arg` */
 /* What the job will cost: the mean of what the devices say. */
@@ -86,6 +89,7 @@ struct forecast_promise daemon_promise(struct daemon *d, const struct job *job);
 void daemon_watch_load(struct daemon *d);
 
 /* ---- daemon_clients.c */
+struct limits_time daemon_limits_time(void);
 /* The section of that client, of a group that it is in, or [clients]. */
 const struct conf_client *daemon_client_conf(const struct daemon *d, const char *key);
 void daemon_introduce(void *d, struct fair_client *c); /* for fair.h */

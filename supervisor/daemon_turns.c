@@ -70,23 +70,10 @@ daemon_set_class(struct daemon *d, struct job *job, enum job_class class)
 
 /* ---- pauses */
 
-static void
-fill_class_names(char copies[CLASS_COUNT][16], const char *names[CLASS_COUNT])
-{
-	for (int k = 0; k < CLASS_COUNT; k++) {
-		strcpy(copies[k], job_class_name((enum job_class)k));
-		names[k] = copies[k];
-	}
-}
-
 json_t *
 daemon_paused(const struct daemon *d)
 {
-	char copies[CLASS_COUNT][16];
-	const char *names[CLASS_COUNT];
-
-	fill_class_names(copies, names);
-	return gate_dump(&d->gate, names);
+	return gate_dump(&d->gate, daemon_class_names());
 }
 
 bool

@@ -79,6 +79,13 @@ queue_push_front(struct queue *q, struct job *job)
 	    q, job, fair_push_front(&q->fair, &job->turn, job->client, (int)job->class, job->cost_s));
 }
 
+bool
+queue_push_again(struct queue *q, struct job *job)
+{
+	return entered(
+	    q, job, fair_push_again(&q->fair, &job->turn, job->client, (int)job->class, job->cost_s));
+}
+
 void
 queue_remove(struct queue *q, struct job *job)
 {

@@ -42,6 +42,8 @@ int queue_class_length(const struct queue *q, enum job_class class);
 /* At the end of its client's line, or at its front when it was interrupted. false: no memory. */
 bool queue_push(struct queue *q, struct job *job);
 bool queue_push_front(struct queue *q, struct job *job);
+/* Over a restart: by the order that it had, which is in job->turn. */
+bool queue_push_again(struct queue *q, struct job *job);
 void queue_remove(struct queue *q, struct job *job); /* waiting or held */
 /* Keeps its place but has no turn until it is released. */
 void queue_hold(struct queue *q, struct job *job);

@@ -71,6 +71,23 @@ act_turn(void)
 		json_decref(daemon_why(run.daemon, job));
 }
 
+/* What is remembered can be recalled: by the daemon itself, whose accounts and usage are not touched then. */
+static void
+act_remember(void)
+{
+	static const char *const parts[] = {"accounts", "costs", "promises", "usage", "paused"};
+	json_t *memory = daemon_remember(run.daemon);
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		if (json_object_get(memory, parts[i]) == NULL)
+			violated("%s is not remembered", parts[i]);
+	}
+	json_object_del(memory, "accounts");
+	json_object_del(memory, "usage");
+	daemon_recall(run.daemon, memory);
+	json_decref(memory);
+}
+
 static void
 stop_now(struct runner *r)
 {
@@ -181,9 +198,9 @@ act(void)
 	static const struct {
 		uint32_t weight; /* of 1000 */
 		void (*act)(void);
-	} actions[] = {{460, act_submit}, {120, act_cancel}, {60, act_turn}, {110, act_order}, {60, act_kill},
-	    {30, act_freeze}, {30, act_retry}, {10, act_drop}, {2, act_reload}, {18, act_turn_of_luck},
-	    {100, act_wait}};
+	} actions[] = {{455, act_submit}, {120, act_cancel}, {60, act_turn}, {5, act_remember},
+	    {110, act_order}, {60, act_kill}, {30, act_freeze}, {30, act_retry}, {10, act_drop},
+	    {2, act_reload}, {18, act_turn_of_luck}, {100, act_wait}};
 	uint32_t n = draw(1000);
 	size_t i = 0;
 
