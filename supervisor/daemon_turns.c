@@ -14,12 +14,21 @@ enum { MAX_SHOWN = 20 /* jobs before it, by name */ };
 
 /* ---- jobs */
 
+/* Orders make promises void: nothing is to be learned from how they are kept. */
+static void
+forget_promise(struct job *job)
+{
+	job->promise = (struct forecast_promise){0};
+}
+
 void
 daemon_hold(struct daemon *d, struct job *job)
 {
 	(void)d;
-	if (job_state(job) == JOB_QUEUED)
-		job_event(job, JOB_EVENT_HOLD);
+	if (job_state(job) != JOB_QUEUED)
+		return;
+	forget_promise(job);
+	job_event(job, JOB_EVENT_HOLD);
 }
 
 void
@@ -36,6 +45,7 @@ put_back(struct daemon *d, struct job *job, bool good)
 	struct err e;
 
 	d->changed = true;
+	forget_promise(job);
 	if (!good) {
 		err_set(&e, ERR_SYSTEM, "no memory for its place in the queue");
 		job_event_error(job, JOB_EVENT_FAULT, &e);
@@ -80,6 +90,7 @@ bool
 daemon_pause(struct daemon *d, int class, const char *client, bool paused)
 {
 	const char *done = paused ? "paused" : "resumed";
+	struct job *job;
 
 	if (client != NULL && !gate_pause_client(&d->gate, client, paused))
 		return false;
@@ -93,6 +104,8 @@ daemon_pause(struct daemon *d, int class, const char *client, bool paused)
 		gate_pause_all(&d->gate, paused);
 		log_notice("queue: %s", done);
 	}
+	TAILQ_FOREACH(job, &d->jobs, all_link)
+	forget_promise(job);
 	d->queue.order_stale = true;
 	d->changed = true;
 	return true;

@@ -271,6 +271,8 @@ queue_spot(struct queue *q, const struct job *job)
 	struct plan_spot spot = {0};
 	double passed_s;
 
+	if (!job->in_queue)
+		return spot;
 	q->order_stale |= clock_now_us() - q->looked_us > LOOK_US;
 	if (queue_position(q, job) == 0)
 		return spot;

@@ -269,6 +269,25 @@ def test_why(zitd):
     assert refusal(lambda: daemon.call("why", job="job_nobody")).name == "unknown_job"
 
 
+def test_low_gives_way_under_load(zitd):
+    """Jobs that are said to take minutes: ten seconds later low gives way, until the configuration says that it must not."""
+    daemon = zitd("step 0.2", runner={"cost_base": 100}, queue={"adapt": "true"})
+    first = busy(daemon)
+    jobs = [daemon.submit(f"job {i}", steps=1) for i in range(2)]
+    begin = time.monotonic()
+    assert not daemon.status()["queue"]["low_gives_way"]
+    until(lambda: daemon.status()["queue"]["low_gives_way"], 30, "low gives way")
+    assert time.monotonic() - begin >= 10 - 1.1  # looked at each second
+    low = daemon.submit("low", steps=1, priority="low")
+    weights = {c["priority"]: c["weight"] for c in daemon.call("why", job=low)["tags"]["classes"]}
+    assert weights == {"high": 16, "normal": 4, "low": 0.25}
+    daemon.sections["queue"]["adapt"] = "false"
+    daemon.write_config()
+    daemon.call("reload")
+    until(lambda: not daemon.status()["queue"]["low_gives_way"], 10, "low has its share again")
+    daemon.call("cancel", job=[first, low, *jobs])
+
+
 # ---- reload
 
 def test_other_weights_keep_queue_and_accounts(zitd):
