@@ -39,7 +39,7 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runne
 	runner/resume.o runner/canary.o
 
 SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_turns.o supervisor/daemon_memory.o supervisor/daemon_clients.o supervisor/daemon_jobs.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
-	supervisor/outbox.o supervisor/methods.o supervisor/methods_queue.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/fair_dump.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o supervisor/gate.o supervisor/limits.o supervisor/load.o supervisor/sched.o \
+	supervisor/outbox.o supervisor/methods.o supervisor/methods_queue.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/fair_admit.o supervisor/fair_dump.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o supervisor/gate.o supervisor/limits.o supervisor/load.o supervisor/sched.o \
 	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_orders.o supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/disk.o supervisor/notify.o
@@ -59,7 +59,7 @@ all: $(PROGRAMS:%=$(BUILD)/%)
 $(BUILD)/zitd: $(addprefix $(BUILD)/,$(IPC) $(SUPERVISOR))
 $(BUILD)/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) $(RUNNER))
 $(BUILD)/zitctl: $(addprefix $(BUILD)/,$(IPC) $(CTL))
-$(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/fair.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o)
+$(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/sim_flood.o supervisor/fair.o supervisor/fair_admit.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o)
 
 $(PROGRAMS:%=$(BUILD)/%):
 	@echo "  LD    $@"

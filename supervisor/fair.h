@@ -108,7 +108,7 @@ void fair_done(struct fair *f, const char *key, int class, double charged, doubl
 double fair_class_tag(const struct fair *f, int class);
 double fair_account_tag(const struct fair_account *a);
 
-/* ---- who may enter, when places are few */
+/* ---- who may enter, when places are few (fair_admit.c) */
 
 enum fair_verdict { FAIR_ADMIT, FAIR_CLIENT_CAP, FAIR_FULL, FAIR_DISPLACE };
 

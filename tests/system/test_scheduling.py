@@ -168,6 +168,19 @@ def test_ceilings(zitd):
     assert daemon.wait(job)["state"] == "done"
 
 
+@needs_root
+def test_a_group_has_a_ceiling(zitd):
+    """A section of its group counts for a user, administrator or not; one of its own counts before that."""
+    daemon = zitd("step 0", **{"client:group:root": {"ceiling": "low"}})
+    assert refusal(lambda: daemon.submit(steps=1)).name == "not_permitted"
+    assert daemon.generate(priority="low", steps=1)["state"] == "done"
+    daemon.sections["client:uid:0"] = {"ceiling": "normal"}
+    daemon.write_config()
+    daemon.call("reload")
+    assert daemon.generate(steps=1)["state"] == "done"
+    assert refusal(lambda: daemon.submit(priority="high", steps=1)).name == "not_permitted"
+
+
 def test_max_running(zitd):
     daemon = zitd("step 0.05", runner={"concurrency": 4}, **{"client:one": {"max_running": 1}})
     jobs = [daemon.submit(f"job {i}", client="one", steps=4) for i in range(3)]
