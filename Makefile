@@ -38,14 +38,19 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/samp
 RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
 	runner/resume.o runner/canary.o
 
-SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_jobs.o supervisor/daemon_store.o supervisor/daemon_replay.o supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o \
-	supervisor/outbox.o supervisor/methods.o supervisor/waiters.o supervisor/lookup.o supervisor/events.o supervisor/job.o supervisor/id.o supervisor/queue.o supervisor/fair.o supervisor/sched.o \
-	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_preempt.o supervisor/runner_orders.o supervisor/runner_messages.o \
+SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_turns.o \
+	supervisor/daemon_memory.o supervisor/daemon_clients.o supervisor/daemon_jobs.o supervisor/daemon_store.o supervisor/daemon_replay.o \
+	supervisor/daemon_orders.o supervisor/conf.o supervisor/paths.o supervisor/client.o supervisor/outbox.o supervisor/methods.o \
+	supervisor/methods_submit.o supervisor/methods_lists.o supervisor/methods_jobs.o supervisor/methods_queue.o supervisor/methods_service.o supervisor/waiters.o supervisor/lookup.o supervisor/events.o supervisor/job.o supervisor/id.o \
+	supervisor/queue.o supervisor/fair.o supervisor/fair_admit.o supervisor/fair_dump.o supervisor/cost.o supervisor/plan.o \
+	supervisor/forecast.o supervisor/gate.o supervisor/limits.o supervisor/load.o supervisor/sched.o \
+	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_preempt.o supervisor/runner_orders.o \
+	supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
 	supervisor/store.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o
 
-CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/admin.o ctl/output.o \
+CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/turns.o ctl/admin.o ctl/output.o \
 	ctl/progress.o ctl/picture.o ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
 
 PROGRAMS := zitd zit-runner zitctl zit-sim
@@ -60,7 +65,7 @@ all: $(PROGRAMS:%=$(BUILD)/%)
 $(BUILD)/zitd: $(addprefix $(BUILD)/,$(IPC) $(SUPERVISOR))
 $(BUILD)/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) $(RUNNER))
 $(BUILD)/zitctl: $(addprefix $(BUILD)/,$(IPC) $(CTL))
-$(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/fair.o)
+$(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/sim_flood.o supervisor/fair.o supervisor/fair_admit.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o)
 
 $(PROGRAMS:%=$(BUILD)/%):
 	@echo "  LD    $@"
@@ -154,7 +159,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
 IPC_TESTS := err buf fsm proto channel api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
-SUPERVISOR_TESTS := conf queue fair tables quarantine
+SUPERVISOR_TESTS := conf queue fair fairness cost limits tables quarantine
 
 $(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
 	@echo "  LD    $@"
@@ -180,7 +185,7 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lsqlite3 -lm
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
-WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
+WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
 	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_find.o store_salvage.o store_log.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_detach shm_create_checkpoint fsm_event fsm_clock
 
@@ -245,7 +250,7 @@ check-man: man
 
 # ---- figures, as ratios where they can be
 
-bench: bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt
+bench: bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue
 
 # zitd beside supervisord (Debian package supervisor), in one run.
 bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
@@ -253,6 +258,16 @@ bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
 
 $(BUILD)/tests/bench/stamp: $(BUILD)/tests/bench/stamp.o
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
+
+# zitd's queue beside beanstalkd (Debian package beanstalkd), the same client program, rounds in turn.
+bench-queue: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/queue_client $(BUILD)/tests/bench/bench_turns
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_queue.py
+
+$(BUILD)/tests/bench/queue_client: $(BUILD)/tests/bench/queue_client.o
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
+
+$(BUILD)/tests/bench/bench_turns: $(addprefix $(BUILD)/,tests/bench/bench_turns.o supervisor/fair.o supervisor/plan.o)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
 bench-service: all $(BUILD)/tests/fake_runner
 	$(Q)/usr/bin/python3 tests/bench/bench_service.py
@@ -276,5 +291,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt \
+.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue \
 	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin

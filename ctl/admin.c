@@ -1,5 +1,5 @@
 /*
- * The commands of administrators: start, stop, restart, drain, resume, reload.
+ * The commands of administrators: start, stop, restart, drain, reload. (pause and resume are in turns.c.)
  */
 #include <stdio.h>
 #include <string.h>
@@ -63,12 +63,6 @@ int
 command_drain(struct ctl *ctl)
 {
 	return order(ctl, "drain", "draining");
-}
-
-int
-command_resume(struct ctl *ctl)
-{
-	return order(ctl, "resume", "resuming");
 }
 
 int

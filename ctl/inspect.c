@@ -16,6 +16,7 @@ static const struct output_column job_columns[] = {
     {"position", "position", 0},
     {"done in s", "eta_s", 0},
     {"at most s", "eta_p95_s", 0},
+    {"held back", "held_back", 0},
     {"stage", "progress.stage", 0},
     {"step", "progress.step", 0},
     {"error", "error.name", 0},
@@ -50,8 +51,10 @@ static const struct output_column queue_columns[] = {
     {"JOB", "job", 0},
     {"STATE", "state", 0},
     {"CLASS", "priority", 0},
-    {"CLIENT", "client.name", 1},
+    {"CLIENT", "client.name", 0},
     {"DONE IN S", "eta_s", 0},
+    {"AT MOST S", "eta_p95_s", 0},
+    {"HELD BACK", "held_back", 1},
     {"STEP", "progress.step", 0},
     {"UID", "client.uid", 1},
     {"WIDTH", "width", 1},
@@ -204,6 +207,25 @@ command_dead(struct ctl *ctl)
 /* ---- status: one screen */
 
 static void
+print_words(const char *what, const json_t *list)
+{
+	size_t i;
+	json_t *word;
+
+	json_array_foreach(list, i, word)
+	    printf("paused: %s%s\n", what, json_string_value(word) ? json_string_value(word) : "?");
+}
+
+static void
+print_paused(const json_t *paused)
+{
+	if (json_is_true(json_object_get(paused, "all")))
+		printf("paused: everything\n");
+	print_words("class ", json_object_get(paused, "classes"));
+	print_words("client ", json_object_get(paused, "clients"));
+}
+
+static void
 print_status(const struct ctl *ctl, const json_t *s)
 {
 	const json_t *queue = json_object_get(s, "queue");
@@ -211,11 +233,15 @@ print_status(const struct ctl *ctl, const json_t *s)
 
 	printf("zitd %s: %s, up %d:%02d:%02d\n", output_text(s, "version"), output_text(s, "state"),
 	    uptime / 3600, uptime / 60 % 60, uptime % 60);
-	printf("queue: %lld high, %lld normal, %lld low of %lld places\n\n",
+	printf("queue: %lld high, %lld normal, %lld low, %lld held, of %lld places%s\n",
 	    (long long)json_integer_value(json_object_get(queue, "high")),
 	    (long long)json_integer_value(json_object_get(queue, "normal")),
 	    (long long)json_integer_value(json_object_get(queue, "low")),
-	    (long long)json_integer_value(json_object_get(queue, "max_size")));
+	    (long long)json_integer_value(json_object_get(queue, "held")),
+	    (long long)json_integer_value(json_object_get(queue, "max_size")),
+	    json_is_true(json_object_get(queue, "low_gives_way")) ? "; low gives way" : "");
+	print_paused(json_object_get(queue, "paused"));
+	putchar('\n');
 	output_list(ctl, json_object_get(s, "runners"), runner_columns, COUNT(runner_columns), "name",
 	    "There are no runners.");
 }

@@ -269,6 +269,15 @@ set_quiet(struct ctl *ctl, const char *text)
 	return 0;
 }
 
+static int
+set_front(struct ctl *ctl, const char *text)
+{
+	(void)text;
+	if (ctl->command != NULL && strcmp(ctl->command->name, "move") != 0)
+		return usage_error("%s does not take --front%s", ctl->command->name, "");
+	return 0;
+}
+
 static const struct option_row {
 	const char *name;
 	int letter;				       /* or 0 */

@@ -225,6 +225,7 @@ list_conf_options(void)
 #define QUEUE NOTHING
 #define RESULTS NOTHING
 #define RUNNER NOTHING
+#define CLIENT NOTHING
 #include "supervisor/conf.def"
 #undef ZITD
 #undef QUEUE
@@ -246,6 +247,13 @@ list_conf_options(void)
 	begin("connect_timeout");
 #define RESULTS NOTHING
 #define RUNNER SHOW
+#include "supervisor/conf.def"
+#undef RUNNER
+#undef CLIENT
+	puts(".El\n.Ss [clients], [client:NAME]");
+	begin("connect_timeout");
+#define RUNNER NOTHING
+#define CLIENT SHOW
 #include "supervisor/conf.def"
 	puts(".El");
 }

@@ -30,6 +30,9 @@ json_t *call_record(struct daemon *d, const struct job *job);
 /* The final one, with its pictures as they were asked for; *a is filled. */
 json_t *call_final_record(
     const struct daemon *d, const struct job *job, enum deliver deliver, struct attachment *a);
+/* Opens what `deliver` wants of pictures first .. last into the attachment, and says so in their objects. */
+void call_attach_pictures(const struct daemon *d, const struct job *job, json_t *pictures, int first,
+    int last, enum deliver deliver, struct attachment *a);
 /* The attachment's descriptors are closed, the result is dropped. */
 void call_drop_result(json_t *result, struct attachment *a);
 

@@ -15,10 +15,14 @@
 
 #include "ipc/nearest.h"
 
-enum conf_type { TEXT, PATH, INTEGER, SECONDS, SIGNAL };
-enum section { SECTION_ZITD, SECTION_QUEUE, SECTION_RESULTS, SECTION_RUNNER, SECTION_COUNT };
+enum conf_type { TEXT, WORD, PATH, INTEGER, SECONDS, SIGNAL, WINDOW };
+enum section { SECTION_ZITD, SECTION_QUEUE, SECTION_RESULTS, SECTION_RUNNER, SECTION_CLIENT, SECTION_COUNT };
 
-static const char *const section_names[SECTION_COUNT] = {"zitd", "queue", "results", "runner"};
+/* As it is alone, and before the colon of one that has a name. */
+static const struct {
+	const char *alone, *named;
+} section_names[SECTION_COUNT] = {
+    {"zitd", NULL}, {"queue", NULL}, {"results", NULL}, {"runner", "runner"}, {"clients", "client"}};
 
 struct row {
 	enum section section;
@@ -47,6 +51,8 @@ static const struct row rows[] = {
 	ROW(SECTION_RESULTS, conf_results, name, type, fallback, min, max, words, when)
 #define RUNNER(name, type, fallback, min, max, words, when, help) \
 	ROW(SECTION_RUNNER, conf_runner, name, type, fallback, min, max, words, when)
+#define CLIENT(name, type, fallback, min, max, words, when, help) \
+	ROW(SECTION_CLIENT, conf_client, name, type, fallback, min, max, words, when)
 #include "supervisor/conf.def"
 };
 #undef ROW
@@ -59,8 +65,9 @@ enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 /* One reading of all files. */
 struct reading {
 	struct conf *conf;
-	struct conf_runner shared;	    /* [runner] */
-	bool given[CONF_MAX_RUNNERS][ROWS]; /* by [runner:NAME] itself */
+	struct conf_runner shared;		   /* [runner] */
+	bool given[CONF_MAX_RUNNERS][ROWS];	   /* by [runner:NAME] itself */
+	bool client_given[CONF_MAX_CLIENTS][ROWS]; /* by [client:NAME] itself */
 	char file[PATH_MAX], dir[PATH_MAX];
 	int line;
 	FILE *stream;
@@ -140,7 +147,10 @@ set_value(struct reading *r, const struct row *row, void *member, const char *te
 {
 	switch (row->type) {
 	case TEXT:
-		return is_word(row->words, text) && snprintf(member, CONF_TEXT, "%s", text) < CONF_TEXT;
+	case WORD:
+		return is_word(row->words, text) && snprintf(member, row->size, "%s", text) < (int)row->size;
+	case WINDOW:
+		return gate_parse_window(text, member);
 	case PATH:
 		return set_path(r, member, text);
 	case SIGNAL:
@@ -159,6 +169,8 @@ describe(const struct row *row, char *out, size_t size)
 		    row->min, row->max);
 	else if (row->type == SIGNAL)
 		snprintf(out, size, "INT, TERM, QUIT, HUP, USR1 or USR2");
+	else if (row->type == WINDOW)
+		snprintf(out, size, "two times of the day such as 22:00-06:00");
 	else if (row->words != NULL)
 		snprintf(out, size, "one of %s", row->words);
 	else
@@ -167,20 +179,23 @@ describe(const struct row *row, char *out, size_t size)
 
 /* ---- sections */
 
+/* Where a section's values go: `index` of those with a name, or -1. */
 static void *
-section_struct(struct reading *r, enum section section, struct conf_runner *runner)
+section_struct(struct reading *r, enum section section, int index)
 {
-	void *const structs[SECTION_COUNT] = {&r->conf->zitd, &r->conf->queue, &r->conf->results, runner};
+	struct conf *c = r->conf;
+	void *const alone[SECTION_COUNT] = {&c->zitd, &c->queue, &c->results, &r->shared, &c->any_client};
 
-	return structs[section];
+	if (index < 0)
+		return alone[section];
+	return section == SECTION_RUNNER ? (void *)&c->runners[index] : (void *)&c->clients[index];
 }
 
 static void
 set_defaults(struct reading *r)
 {
 	for (int i = 0; i < ROWS; i++)
-		set_value(r, &rows[i],
-		    (char *)section_struct(r, rows[i].section, &r->shared) + rows[i].offset,
+		set_value(r, &rows[i], (char *)section_struct(r, rows[i].section, -1) + rows[i].offset,
 		    rows[i].fallback);
 }
 
@@ -200,24 +215,46 @@ find_runner(struct reading *r, const char *name)
 	return c->runner_count++;
 }
 
-/* Which section "[runner:NAME]" is; *runner its index or -1. */
-static bool
-find_section(struct reading *r, const char *text, enum section *section, int *runner)
+/* Likewise of a client. */
+static int
+find_client(struct reading *r, const char *name)
 {
-	const char *colon = strchr(text, ':');
+	struct conf *c = r->conf;
+
+	for (int i = 0; i < c->client_count; i++) {
+		if (strcmp(c->clients[i].section_name, name) == 0)
+			return i;
+	}
+	if (c->client_count == CONF_MAX_CLIENTS)
+		return -1;
+	snprintf(c->clients[c->client_count].section_name, CONF_NAME, "%s", name);
+	return c->client_count++;
+}
+
+static bool
+is_called(const char *name, const char *text, size_t length)
+{
+	return name != NULL && strlen(name) == length && strncmp(name, text, length) == 0;
+}
+
+/* Which section "[runner:NAME]" or "[client:NAME]" is; *index that of its name, or -1. */
+static bool
+find_section(struct reading *r, const char *text, enum section *section, int *index)
+{
+	const char *colon = strchr(text, ':'), *name = colon != NULL ? colon + 1 : NULL;
 	size_t length = colon != NULL ? (size_t)(colon - text) : strlen(text);
 
-	*runner = -1;
+	*index = -1;
 	for (int i = 0; i < SECTION_COUNT; i++) {
-		if (strlen(section_names[i]) != length || strncmp(section_names[i], text, length) != 0)
+		if (!is_called(name != NULL ? section_names[i].named : section_names[i].alone, text, length))
 			continue;
 		*section = (enum section)i;
-		if (colon == NULL)
+		if (name == NULL)
 			return true;
-		if (i != SECTION_RUNNER || colon[1] == '\0' || strlen(colon + 1) >= CONF_NAME)
+		if (name[0] == '\0' || strlen(name) >= CONF_NAME)
 			return false;
-		*runner = find_runner(r, colon + 1);
-		return *runner >= 0;
+		*index = i == SECTION_RUNNER ? find_runner(r, name) : find_client(r, name);
+		return *index >= 0;
 	}
 	return false;
 }
@@ -228,7 +265,7 @@ unknown_section(struct reading *r, const char *section)
 	struct nearest near = {.word = section};
 
 	for (int i = 0; i < SECTION_COUNT; i++)
-		nearest_consider(&near, section_names[i]);
+		nearest_consider(&near, section_names[i].alone);
 	if (near.best != NULL)
 		return complain(r, "there is no section [%.40s]; did you mean [%s]?", section, near.best);
 	return complain(r, "there is no section [%.40s]%s", section, "");
@@ -245,7 +282,7 @@ unknown_key(struct reading *r, enum section section, const char *name)
 	}
 	if (near.best != NULL)
 		return complain(r, "there is no key %.40s; did you mean %s?", name, near.best);
-	return complain(r, "there is no key %.40s in [%s]", name, section_names[section]);
+	return complain(r, "there is no key %.40s in [%s]", name, section_names[section].alone);
 }
 
 /* inih calls this for every "key = value", right after it has read the line. */
@@ -254,21 +291,19 @@ on_line(void *arg, const char *section_text, const char *name, const char *value
 {
 	struct reading *r = arg;
 	enum section section;
-	int runner;
+	int index;
 	char wanted[120];
-	char *base;
 
 	if (r->status != 0)
 		return 0;
-	if (!find_section(r, section_text, &section, &runner))
+	if (!find_section(r, section_text, &section, &index))
 		return 0; /* note_section has complained */
 	for (int i = 0; i < ROWS; i++) {
 		if (rows[i].section != section || strcmp(rows[i].name, name) != 0)
 			continue;
-		base = section_struct(r, section, runner >= 0 ? &r->conf->runners[runner] : &r->shared);
-		if (runner >= 0)
-			r->given[runner][i] = true;
-		if (set_value(r, &rows[i], base + rows[i].offset, value))
+		if (index >= 0)
+			(section == SECTION_RUNNER ? r->given : r->client_given)[index][i] = true;
+		if (set_value(r, &rows[i], (char *)section_struct(r, section, index) + rows[i].offset, value))
 			return 1;
 		describe(&rows[i], wanted, sizeof(wanted));
 		return complain(r, "%s must be %s", name, wanted);
@@ -284,9 +319,9 @@ note_section(struct reading *r, const char *text)
 {
 	char name[80];
 	enum section section;
-	int runner;
+	int index;
 
-	if (sscanf(text, " [%79[^]\n]]", name) == 1 && !find_section(r, name, &section, &runner))
+	if (sscanf(text, " [%79[^]\n]]", name) == 1 && !find_section(r, name, &section, &index))
 		unknown_section(r, name);
 }
 
@@ -381,6 +416,19 @@ complete_runners(struct reading *r, const char *path)
 	return 0;
 }
 
+/* Every client has what [clients] says, but for what it says itself. */
+static void
+complete_clients(struct reading *r)
+{
+	for (int i = 0; i < r->conf->client_count; i++) {
+		for (int k = 0; k < ROWS; k++) {
+			if (rows[k].section == SECTION_CLIENT && !r->client_given[i][k])
+				memcpy((char *)&r->conf->clients[i] + rows[k].offset,
+				    (char *)&r->conf->any_client + rows[k].offset, rows[k].size);
+		}
+	}
+}
+
 int
 conf_read(struct conf *out, const char *path, struct err *e)
 {
@@ -399,6 +447,7 @@ conf_read(struct conf *out, const char *path, struct err *e)
 			status = read_directory(r);
 		if (status == 0)
 			status = complete_runners(r, path);
+		complete_clients(r);
 		if (status == 0)
 			*out = *c;
 	}
@@ -417,6 +466,25 @@ runner_by_name(const struct conf *c, const char *name)
 			return &c->runners[i];
 	}
 	return NULL;
+}
+
+const struct conf_client *
+conf_find_client(const struct conf *c, const char *name)
+{
+	for (int i = 0; i < c->client_count; i++) {
+		if (strcmp(c->clients[i].section_name, name) == 0)
+			return &c->clients[i];
+	}
+	return NULL;
+}
+
+/* What that client has, by its own section or by [clients]. */
+static const struct conf_client *
+client_or_any(const struct conf *c, const char *name)
+{
+	const struct conf_client *own = conf_find_client(c, name);
+
+	return own != NULL ? own : &c->any_client;
 }
 
 struct comparison {
@@ -450,6 +518,17 @@ conf_compare(const struct conf *before, const struct conf *after,
 	compare_section(&c, SECTION_ZITD, "zitd", &before->zitd, &after->zitd);
 	compare_section(&c, SECTION_QUEUE, "queue", &before->queue, &after->queue);
 	compare_section(&c, SECTION_RESULTS, "results", &before->results, &after->results);
+	compare_section(&c, SECTION_CLIENT, "clients", &before->any_client, &after->any_client);
+	for (int i = 0; i < after->client_count + before->client_count; i++) {
+		const char *name = i < after->client_count
+				       ? after->clients[i].section_name
+				       : before->clients[i - after->client_count].section_name;
+		if (i >= after->client_count && conf_find_client(after, name) != NULL)
+			continue; /* had its turn */
+		snprintf(prefix, sizeof(prefix), "client:%s", name);
+		compare_section(
+		    &c, SECTION_CLIENT, prefix, client_or_any(before, name), client_or_any(after, name));
+	}
 	for (int i = 0; i < after->runner_count; i++) {
 		const struct conf_runner *old = runner_by_name(before, after->runners[i].section_name);
 		snprintf(prefix, sizeof(prefix), "runner:%s", after->runners[i].section_name);

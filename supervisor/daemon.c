@@ -27,7 +27,6 @@
 enum { HOUSEKEEPING_S = 10, FLUSH_S = 2, LAST_WAIT_S = 75 /* more than a result may take to be written */ };
 
 #define MAX_LAG_US INT64_C(1000000)
-#define FIRST_COST_ERROR 0.25 /* half of what was predicted, squared */
 
 /* ---- small answers */
 
@@ -147,7 +146,7 @@ put_off_queue(struct daemon *d)
 
 	TAILQ_FOREACH(job, &d->jobs, all_link) /* none is freed within this turn */
 	{
-		if (job->in_queue)
+		if (job_state(job) == JOB_QUEUED || job_state(job) == JOB_HELD)
 			daemon_put_off(d, job);
 	}
 }
@@ -262,6 +261,14 @@ on_sched_again(struct ev_loop *loop, struct ev_timer *w, int events)
 	daemon_changed(w->data);
 }
 
+static void
+on_load_clock(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	(void)loop;
+	(void)events;
+	daemon_watch_load(w->data);
+}
+
 static bool
 is_known_child(void *arg, pid_t pid)
 {
@@ -301,6 +308,8 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 		d->changed = false;
 		if (d->phase == SERVING)
 			schedule(d);
+		if (d->phase == SERVING && !ev_is_active(&d->load_clock))
+			daemon_watch_load(d);
 		daemon_commit(d);
 		if (d->unsaved_count + d->loose_count == 0 || d->store_error != 0)
 			lookups_send(d); /* what they ask for was handed over before them */
@@ -324,6 +333,7 @@ on_housekeeping(struct ev_loop *loop, struct ev_timer *w, int events)
 	(void)loop;
 	(void)events;
 	daemon_retain(w->data);
+	daemon_changed(w->data); /* a window of the day may have opened */
 }
 
 /* Every job that came is somewhere: what the watchdog is told is true. */
@@ -398,8 +408,10 @@ start_watchers(struct daemon *d)
 	ev_init(&d->sched_again, on_sched_again);
 	ev_init(&d->sweep, on_sweep);
 	ev_init(&d->store_retry, daemon_on_store_retry);
+	ev_init(&d->load_clock, on_load_clock);
 	d->before_sleep.data = d->after_sleep.data = d->housekeeping.data = d->drain_clock.data =
-	    d->watchdog.data = d->sched_again.data = d->sweep.data = d->store_retry.data = d;
+	    d->watchdog.data = d->sched_again.data = d->sweep.data = d->store_retry.data =
+		d->load_clock.data = d;
 	ev_prepare_start(d->loop, &d->before_sleep);
 	ev_check_start(d->loop, &d->after_sleep);
 	ev_timer_start(d->loop, &d->housekeeping);
@@ -441,8 +453,11 @@ open_parts(struct daemon *d, struct err *e)
 		d->runners[i] = runner_new(d, &d->conf.runners[i]);
 		if (d->runners[i] == NULL)
 			return err_set(e, ERR_SYSTEM, "out of memory");
+		cost_init(&d->costs[i], d->conf.runners[i].cost_base, d->conf.runners[i].cost_step,
+		    d->conf.runners[i].cost_picture);
 		d->runner_count++;
 	}
+	daemon_set_shares(d);
 	return 0;
 }
 
@@ -460,8 +475,11 @@ daemon_start(
 	d->paths.lock_fd = -1;
 	d->started_us = d->turn_us = clock_now_us();
 	queue_init(&d->queue);
-	d->cost_error = FIRST_COST_ERROR;
-	daemon_set_weights(d);
+	d->queue_world = daemon_queue_world;
+	d->queue_world.arg = d;
+	d->queue.world = &d->queue_world;
+	forecast_init(&d->forecast);
+	limits_init(&d->limits);
 	TAILQ_INIT(&d->jobs);
 	TAILQ_INIT(&d->unsaved);
 	job_set_hooks(&daemon_job_hooks);
@@ -504,6 +522,7 @@ stop_watchers(struct daemon *d)
 	ev_timer_stop(d->loop, &d->sched_again);
 	ev_timer_stop(d->loop, &d->sweep);
 	ev_timer_stop(d->loop, &d->store_retry);
+	ev_timer_stop(d->loop, &d->load_clock);
 	for (int i = 0; i < SIGNALS; i++)
 		ev_signal_stop(d->loop, &d->signals[i]);
 }
@@ -528,6 +547,7 @@ daemon_free(struct daemon **out)
 		job_free(&job);
 	}
 	queue_clear(&d->queue);
+	limits_clear(&d->limits);
 	paths_close(&d->paths);
 	stop_watchers(d);
 	ev_loop_destroy(d->loop);

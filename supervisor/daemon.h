@@ -63,6 +63,33 @@ struct job *daemon_next_job(const struct daemon *d, const struct job *job);
 struct job *daemon_next_queued(struct daemon *d, const struct job *job);
 int daemon_position(struct daemon *d, const struct job *job);
 struct outlook daemon_outlook(struct daemon *d, const struct job *job);
+/* Whether it may not be started though it were its turn. */
+bool daemon_is_held_back(const struct daemon *d, const struct job *job);
+
+/* Whose turn it is, by order (daemon_turns.c). What is so already stays so; jobs that do not wait stay as
+ * they are. */
+void daemon_hold(struct daemon *d, struct job *job);
+void daemon_release(struct daemon *d, struct job *job);
+void daemon_move_to_front(struct daemon *d, struct job *job); /* of its client's line */
+void daemon_set_class(struct daemon *d, struct job *job, enum job_class class);
+/* Whether a job of that client may have that class; else *e. Administrators have a ceiling only by a section
+ * of the client's own. */
+bool daemon_may_have_class(
+    const struct daemon *d, const char *key, enum job_class class, bool is_admin, struct err *e);
+/* No job of that class (< 0: none in particular) and that client (NULL: likewise) is started, of none at all
+ * when both are left out; or they are again. false: too many clients are paused. */
+bool daemon_pause(struct daemon *d, int class, const char *client, bool paused);
+json_t *daemon_paused(const struct daemon *d); /* {all, classes, clients}, a new reference */
+/* What scheduling has learned and owes, over a restart (daemon_memory.c): accounts, costs by runner, how
+ * promises were kept, usage, pauses. A new reference; and back, before the jobs that waited are queued again
+ * (queue_push_again): a part that is no such thing is left out, with a warning. */
+json_t *daemon_remember(const struct daemon *d);
+void daemon_recall(struct daemon *d, const json_t *memory);
+/* Why the job waits: what is before it, by which tags, the parts of its ETA; a new reference. */
+json_t *daemon_why(struct daemon *d, struct job *job);
+/* What clients have used: one, or all for NULL; a new reference. */
+json_t *daemon_usage(struct daemon *d, const char *key);
+
 /* A new job from a dead letter, or NULL as with daemon_admit; a dead letter's end. */
 struct job *daemon_retry(struct daemon *d, struct job *dead, bool force, struct err *e, json_t **data);
 void daemon_drop_dead(struct daemon *d, const struct job *dead);

@@ -13,16 +13,24 @@ enum {
 	MIN_CAP = 2,   /* jobs that any client may have waiting */
 };
 
-#define MIN_COST_S 1e-3
-#define MAX_ERROR 4.0		    /* of one prediction, squared: one job does not spoil all */
-#define FIRST_SECONDS_PER_WORK 1e-7 /* a pixel's step, before any job is done */
-
 void
-daemon_set_weights(struct daemon *d)
+daemon_set_shares(struct daemon *d)
 {
-	fair_set_weight(&d->queue.fair, CLASS_HIGH, (double)d->conf.queue.weight_high);
-	fair_set_weight(&d->queue.fair, CLASS_NORMAL, (double)d->conf.queue.weight_normal);
-	fair_set_weight(&d->queue.fair, CLASS_LOW, (double)d->conf.queue.weight_low);
+	const struct conf_queue *c = &d->conf.queue;
+	double low = (double)c->weight_low * (d->load.on ? LOAD_LOW_SHARE : 1);
+
+	fair_set_weight(&d->queue.fair, CLASS_HIGH, (double)c->weight_high);
+	fair_set_weight(&d->queue.fair, CLASS_NORMAL, (double)c->weight_normal);
+	fair_set_weight(&d->queue.fair, CLASS_LOW, low);
+	fair_introduce(&d->queue.fair, daemon_introduce, d);
+	d->gate.windows[CLASS_HIGH] = c->window_high;
+	d->gate.windows[CLASS_NORMAL] = c->window_normal;
+	d->gate.windows[CLASS_LOW] = c->window_low;
+	for (int i = 0; i < d->runner_count; i++) {
+		const struct conf_runner *r = runner_conf(d->runners[i]);
+		cost_set_constants(&d->costs[i], r->cost_base, r->cost_step, r->cost_picture);
+	}
+	d->queue.order_stale = true;
 }
 
 int
@@ -33,16 +41,6 @@ daemon_serving_runners(const struct daemon *d)
 	for (int i = 0; i < d->runner_count; i++)
 		count += runner_may_serve(d->runners[i]);
 	return count;
-}
-
-/* How long until a place is free: the time that one of the runners takes for a job, by the last ones. */
-static double
-retry_after_s(const struct daemon *d)
-{
-	int runners = daemon_serving_runners(d);
-	double wait_s = d->mean_run_s > 0 && runners > 0 ? d->mean_run_s / runners : 1.0;
-
-	return wait_s > 1.0 ? ceil(wait_s) : 1.0;
 }
 
 static bool
@@ -116,57 +114,43 @@ may_enter(const struct daemon *d, const struct api_submit *p, struct err *e)
 	return false;
 }
 
-/* ---- what it costs */
-
-/* Device seconds that it will take: by the last jobs, in proportion to steps and pixels. */
-static double
-predict_s(const struct daemon *d, const struct job *job)
-{
-	const struct runner_limits *l = d->runner_count > 0 ? runner_limits(d->runners[0]) : NULL;
-	double side = l != NULL ? l->default_side : 1024;
-	double width = job->width > 0 ? job->width : side, height = job->height > 0 ? job->height : side;
-	double work = width * height * job->steps * job->count;
-
-	return fmax(
-	    MIN_COST_S, work * (d->seconds_per_work > 0 ? d->seconds_per_work : FIRST_SECONDS_PER_WORK));
-}
-
-/* Learns from a job that is done what a pixel's step costs. */
-void
-daemon_learn_cost(struct daemon *d, const struct job *job)
-{
-	double work = (double)job->width * job->height * job->steps * job->count;
-	double measured = job_attempt_s(job) / work, wrong = job_attempt_s(job) / job->cost_s - 1;
-
-	if (job->attempt != 1 || work <= 0)
-		return; /* a part of it may have come from a checkpoint */
-	if (d->seconds_per_work > 0)
-		d->cost_error = 0.95 * d->cost_error + 0.05 * fmin(wrong * wrong, MAX_ERROR);
-	d->seconds_per_work = d->seconds_per_work > 0 ? 0.9 * d->seconds_per_work + 0.1 * measured : measured;
-}
-
 /* ---- places */
 
-/* Whether there is a place for one more of that client and class; who must go for it goes. */
-static bool
-find_place(struct daemon *d, const struct job *job, struct err *e, json_t **data)
+/* Until the first job of that client that waits has started. */
+static double
+own_wait_s(struct daemon *d, const char *client)
+{
+	for (struct job *job = queue_first(&d->queue); job != NULL; job = queue_next(&d->queue, job)) {
+		if (strcmp(job->client, client) == 0 && job->spot.runs)
+			return fmax(1, ceil(queue_spot(&d->queue, job).start_s));
+	}
+	return drain_rate_wait(&d->queue.drain, 1);
+}
+
+static struct fair_limits
+limits_of_queue(const struct daemon *d)
 {
 	const struct conf_queue *c = &d->conf.queue;
 	const int cap = (int)(c->max_size * c->client_cap / 100);
-	const struct fair_limits limits = {
-	    (int)c->max_size, cap > MIN_CAP ? cap : MIN_CAP, (int)(c->max_size * c->reserved_high / 100)};
-	struct job *victim;
 
-	switch (queue_admit(&d->queue, &limits, job->client, job->class, &victim)) {
+	return (struct fair_limits){(int)c->max_size, cap > MIN_CAP ? cap : MIN_CAP,
+	    (int)(c->max_size * c->reserved_high / 100), d->load.on ? (int)(c->max_size + 1) / 2 : 0};
+}
+
+/* Whether there is a place for one more of that client and class; *victim must go for it, or NULL. */
+static bool
+find_place(struct daemon *d, const struct job *job, struct job **victim, struct err *e, json_t **data)
+{
+	const struct fair_limits limits = limits_of_queue(d);
+	double wait_s;
+
+	switch (queue_admit(&d->queue, &limits, job->client, job->class, victim)) {
 	case FAIR_ADMIT:
-		return true;
 	case FAIR_DISPLACE:
-		log_notice("job %s: gives its place to one of %s, who has fewer", victim->id, job->client);
-		job_event(victim, JOB_EVENT_EVICT);
 		return true;
 	case FAIR_CLIENT_CAP:
-		*data = json_pack(
-		    "{s:f, s:i}", "retry_after_s", retry_after_s(d), "client_cap", limits.client_cap);
+		*data = json_pack("{s:f, s:i}", "retry_after_s", own_wait_s(d, job->client), "client_cap",
+		    limits.client_cap);
 		err_set(e, ERR_CLIENT_CAP,
 		    "You have %d jobs waiting, as many as one client may; wait for one to end.",
 		    limits.client_cap);
@@ -174,29 +158,96 @@ find_place(struct daemon *d, const struct job *job, struct err *e, json_t **data
 	case FAIR_FULL:
 		break;
 	}
-	*data = json_pack("{s:f, s:i}", "retry_after_s", retry_after_s(d), "max_size", (int)c->max_size);
+	wait_s = drain_rate_wait(&d->queue.drain, 1);
+	*data = json_pack("{s:f, s:i}", "retry_after_s", wait_s, "max_size", limits.max_size);
 	err_set(e, ERR_QUEUE_FULL, "The queue is full with %d jobs; try again after %g seconds.",
-	    queue_length(&d->queue), retry_after_s(d));
+	    d->queue.fair.count + d->queue.fair.held, wait_s);
 	return false;
 }
 
-/* Whether it would almost surely be late: played through as if it had its place. */
+/* ---- the future */
+
+static void
+complain_of_late(const struct job *job, const struct forecast_promise *p, struct err *e, json_t **data)
+{
+	*data = json_pack(
+	    "{s:f, s:f}", "eta_s", p->done_s[FORECAST_LIKELY], "eta_p95_s", p->done_s[FORECAST_SURE]);
+	err_set(e, ERR_DEADLINE_UNREACHABLE,
+	    "The job would be done in about %.1f s, almost surely not before %.1f s, after its deadline of "
+	    "%g s; allow more, or give it a higher priority.",
+	    p->done_s[FORECAST_LIKELY], p->done_s[FORECAST_EARLY], job->deadline_s);
+}
+
+static void
+complain_of_wait(const struct daemon *d, const struct job *job, const struct forecast_promise *p,
+    struct err *e, json_t **data)
+{
+	int before = job->spot.place - 1;
+	double early_s = p->start_s[FORECAST_EARLY];
+	double wait_s = fmin(drain_rate_wait(&d->queue.drain, before > 0 ? before : 1),
+	    fmax(1, ceil(early_s - job->queue_timeout_s)));
+
+	*data = json_pack("{s:f, s:i, s:f}", "retry_after_s", wait_s, "position", job->spot.place, "wait_s",
+	    p->start_s[FORECAST_LIKELY]);
+	err_set(e, ERR_QUEUE_TIMEOUT,
+	    "The job would wait about %.0f s for its turn, and its queue_timeout is %g s; allow more, or try "
+	    "again after %g seconds.",
+	    p->start_s[FORECAST_LIKELY], job->queue_timeout_s, wait_s);
+}
+
+/* What its own wish makes it wait is not waiting in the queue. */
+static double
+patience_s(const struct job *job)
+{
+	double early_s = (double)(job->not_before_us - job->submitted_us) * 1e-6;
+
+	return job->queue_timeout_s + (early_s > 0 ? early_s : 0);
+}
+
+/* Whether it will almost surely be late or not run at all; it has its place. What jobs cost must have been
+ * seen before anybody is refused for it. */
 static bool
 is_hopeless(struct daemon *d, struct job *job, struct err *e, json_t **data)
 {
-	struct outlook o;
+	struct forecast_promise p;
+	enum forecast_verdict verdict;
 
-	if (job->deadline_s == 0 || !queue_push(&d->queue, job))
+	if (!daemon_knows_costs(d))
 		return false;
-	o = daemon_outlook(d, job);
-	queue_remove(&d->queue, job);
-	if (o.eta_p95_s <= job->deadline_s)
+	p = daemon_promise(d, job);
+	job->promise = p;
+	verdict = forecast_judge(&p, job->deadline_s, patience_s(job));
+	if (verdict == FORECAST_LATE)
+		complain_of_late(job, &p, e, data);
+	else if (verdict == FORECAST_EXPIRES)
+		complain_of_wait(d, job, &p, e, data);
+	return verdict != FORECAST_GOOD;
+}
+
+/* ---- in */
+
+/* Its place in the queue, if its client may have what it asks for, and it has a future. */
+static bool
+take_place(struct daemon *d, struct job *job, struct err *e, json_t **data)
+{
+	bool is_admin = daemon_is_admin(d, job->uid, (gid_t)-1);
+	struct job *victim;
+
+	if (!daemon_may_have_class(d, job->client, job->class, is_admin, e) ||
+	    !daemon_within_limits(d, job, e, data) || !find_place(d, job, &victim, e, data))
 		return false;
-	*data = json_pack("{s:f, s:f}", "eta_s", o.eta_s, "eta_p95_s", o.eta_p95_s);
-	err_set(e, ERR_DEADLINE_UNREACHABLE,
-	    "The job would be done in about %.1f s, almost surely in %.1f s, after its deadline of %g s; "
-	    "allow more, or give it a higher priority.",
-	    o.eta_s, o.eta_p95_s, job->deadline_s);
+	if (!queue_push(&d->queue, job)) {
+		err_set(e, ERR_SYSTEM, "out of memory");
+		return false;
+	}
+	if (is_hopeless(d, job, e, data)) {
+		queue_remove(&d->queue, job);
+		return false;
+	}
+	if (victim != NULL) {
+		log_notice("job %s: gives its place to one of %s, who has fewer", victim->id, job->client);
+		job_event(victim, JOB_EVENT_EVICT);
+	}
 	return true;
 }
 
@@ -214,21 +265,18 @@ daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid,
 		err_set(e, ERR_SYSTEM, "out of memory");
 		return NULL;
 	}
-	job->cost_s = predict_s(d, job);
-	if (is_hopeless(d, job, e, data) || !find_place(d, job, e, data)) {
-		job_free(&job);
-		return NULL;
-	}
+	job->cost_s = daemon_predict_s(d, job);
 	job->fingerprint = quarantine_fingerprint(p);
 	job->probe = job->alone = probe;
-	if (!queue_push(&d->queue, job)) {
-		err_set(e, ERR_SYSTEM, "out of memory");
+	if (!take_place(d, job, e, data)) {
+		daemon_count_refused(d, job->client);
 		job_free(&job);
 		return NULL;
 	}
 	if (probe)
 		quarantine_probe(&d->quarantine, job->fingerprint);
 	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
+	daemon_count_admitted(d, job);
 	d->admitted++;
 	daemon_save(d, job);
 	d->changed = true;

@@ -1,21 +1,30 @@
 /*
  * What the files of the daemon share: daemon.c (the loop, start and end), daemon_admit.c (admission),
- * daemon_jobs.c (jobs in memory, results), daemon_store.c (what is written down), daemon_replay.c (what the
- * last life left), daemon_dead.c (dead letters, quarantine), daemon_orders.c (status, restart, reload).
- * Nobody else includes this.
+ * daemon_clients.c (what clients may have, and had), daemon_jobs.c (jobs in memory, results), daemon_store.c
+ * (what is written down), daemon_replay.c (what the last life left), daemon_dead.c (dead letters,
+ * quarantine), daemon_orders.c (status, restart, reload), daemon_outlook.c (when jobs will be done),
+ * daemon_turns.c (hold, move, pause, why), daemon_memory.c (scheduling over a restart). Nobody else includes
+ * this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
 
 #include "supervisor/client.h"
+#include "supervisor/cost.h"
 #include "supervisor/daemon.h"
 #include "supervisor/disk.h"
+#include "supervisor/forecast.h"
+#include "supervisor/gate.h"
+#include "supervisor/limits.h"
+#include "supervisor/load.h"
 #include "supervisor/paths.h"
 #include "supervisor/quarantine.h"
 #include "supervisor/queue.h"
 #include "supervisor/runner.h"
 
 enum { SIGNALS = 3 };
+
+#define DAEMON_NOTE "scheduling" /* the store's note of what scheduling must remember */
 
 #define FIRST_SWEEP_US (20 * INT64_C(1000))
 #define LAST_SWEEP_US (10 * INT64_C(1000000))
@@ -32,6 +41,7 @@ struct daemon {
 	struct runner *runners[CONF_MAX_RUNNERS];
 	int runner_count;
 	struct queue queue;
+	struct queue_world queue_world;
 	struct quarantine quarantine;
 	struct job_line jobs; /* all in memory, by all_link, oldest first: open ones, and ended ones until
 				 that is on disk */
@@ -44,28 +54,32 @@ struct daemon {
 	struct store_row *loose; /* likewise: rows of ended jobs that are not in memory */
 	int loose_count;
 	struct commit *commit; /* the transaction under way, or NULL */
+	int64_t noted_us;      /* when the last note was written */
 	int store_error;       /* errno of the last one; 0: it went well */
 	struct ev_timer store_retry;
 
 	enum phase phase;
 	bool changed, was_ready;
-	int64_t started_us, turn_us;	 /* turn: when the loop woke last */
-	double mean_run_s;		 /* of the last jobs, for advice */
-	double cost_error;		 /* mean square of how wrong predicted costs were, as a share */
-	double seconds_per_work;	 /* of a device, per step and pixel; 0: no job is done yet */
+	int64_t started_us, turn_us;	     /* turn: when the loop woke last */
+	struct cost costs[CONF_MAX_RUNNERS]; /* by runner */
+	struct forecast forecast;
+	struct limits limits;
+	struct gate gate;
+	struct load load;
 	long long admitted, ended, done; /* counts of jobs */
 
 	struct ev_prepare before_sleep;
 	struct ev_check after_sleep;
 	struct ev_signal signals[SIGNALS];
-	struct ev_timer housekeeping, drain_clock, watchdog, sched_again, sweep;
+	struct ev_timer housekeeping, drain_clock, watchdog, sched_again, sweep, load_clock;
 	int64_t sweep_us; /* until the next look for strays */
 };
 
 /* Runners that serve, or are on their way to. */
 int daemon_serving_runners(const struct daemon *d);
 void daemon_set_log_level(const struct daemon *d);
-void daemon_set_weights(struct daemon *d); /* of the classes, from the configuration */
+/* Of classes and clients, windows, costs before there are any: from the configuration. */
+void daemon_set_shares(struct daemon *d);
 void daemon_tell_status(const struct daemon *d);
 /* Has pictures past their time and records over the limit removed. */
 void daemon_retain(struct daemon *d);
@@ -96,8 +110,33 @@ bool daemon_reopen(struct daemon *d);
 /* Whether such a request is refused (*e, *data), or is let in to see how it ends (*probe). */
 bool daemon_is_quarantined(const struct daemon *d, const struct api_submit *p, bool force, bool *probe,
     struct err *e, json_t **data);
-/* A job that is done tells what such jobs cost. */
-void daemon_learn_cost(struct daemon *d, const struct job *job);
+
+const char *const *daemon_class_names(void); /* CLASS_COUNT of them */
+
+/* ---- daemon_outlook.c */
+extern const struct queue_world daemon_queue_world; /* but for its `arg` */
+/* What the job will cost: the mean of what the devices say. */
+double daemon_predict_s(const struct daemon *d, const struct job *job);
+/* A job that is done tells what such jobs cost, and whether what was promised held. */
+void daemon_learn(struct daemon *d, const struct job *job);
+/* Whether anybody has shown what jobs cost here. */
+bool daemon_knows_costs(const struct daemon *d);
+struct forecast_promise daemon_promise(struct daemon *d, const struct job *job);
+/* Whether the queue is long, every second while anybody waits. */
+void daemon_watch_load(struct daemon *d);
+
+/* ---- daemon_clients.c */
+struct limits_time daemon_limits_time(void);
+/* The section of that client, of a group that it is in, or [clients]. */
+const struct conf_client *daemon_client_conf(const struct daemon *d, const char *key);
+void daemon_introduce(void *d, struct fair_client *c); /* for fair.h */
+/* Whether the client's rates and quotas let the job in (its class may then be a lower one); else *e, *data.
+ */
+bool daemon_within_limits(struct daemon *d, struct job *job, struct err *e, json_t **data);
+void daemon_count_admitted(struct daemon *d, struct job *job);
+void daemon_count_refused(struct daemon *d, const char *key);
+void daemon_count_attempt(struct daemon *d, struct job *job); /* one is over */
+void daemon_count_ended(struct daemon *d, struct job *job);
 /* What a job's end says of others like it. */
 void daemon_judge_ended(struct daemon *d, const struct job *job);
 

@@ -84,23 +84,43 @@ daemon_retain(struct daemon *d)
 
 /* ---- what jobs tell */
 
+/* Its attempt is over: the accounts are told what it took. */
+static void
+settle(struct daemon *d, struct job *job)
+{
+	if (job->charged_s > 0)
+		daemon_count_attempt(d, job);
+	queue_settle(&d->queue, job, job_attempt_s(job));
+}
+
+/* Notes where it runs; a job that ends has forgotten its runner. */
+static void
+on_advanced(struct job *job)
+{
+	const struct daemon *d = job->daemon;
+
+	for (int i = 0; i < d->runner_count; i++) {
+		if (job->runner == d->runners[i])
+			job->device = i;
+	}
+	waiters_job_advanced(job);
+}
+
 static void
 on_ended(struct job *job)
 {
 	struct daemon *d = job->daemon;
 
-	if (job->in_queue)
+	if (job->turn.client != NULL)
 		queue_remove(&d->queue, job);
 	if (job->promised != NULL)
 		runner_unpromise(job);
-	queue_settle(&d->queue, job, job_attempt_s(job));
+	settle(d, job);
+	daemon_count_ended(d, job);
 	d->ended++;
 	d->done += job_state(job) == JOB_DONE;
-	if (job_state(job) == JOB_DONE) {
-		double run_s = job_attempt_s(job);
-		d->mean_run_s = d->mean_run_s > 0 ? 0.8 * d->mean_run_s + 0.2 * run_s : run_s;
-		daemon_learn_cost(d, job);
-	}
+	if (job_state(job) == JOB_DONE)
+		daemon_learn(d, job);
 	daemon_judge_ended(d, job);
 	if (!job->refused)
 		daemon_save(d, job);
@@ -124,11 +144,12 @@ on_requeued(struct job *job)
 {
 	struct daemon *d = job->daemon;
 	struct err e;
-	bool queued = queue_push_front(&d->queue, job);
+	bool queued;
 
 	if (job->promised != NULL)
 		runner_unpromise(job);
-	queue_settle(&d->queue, job, job_attempt_s(job));
+	settle(d, job);
+	queued = queue_push_front(&d->queue, job);
 	daemon_save(d, job);
 	d->changed = true;
 	if (!queued) {
@@ -159,8 +180,26 @@ on_overdue(struct job *job)
 		runner_drop_job(job->runner, job);
 }
 
+static void
+on_held(struct job *job)
+{
+	queue_hold(&job->daemon->queue, job);
+	job->daemon->changed = true; /* others may have waited for it, if it wanted a runner to itself */
+	daemon_save(job->daemon, job);
+	waiters_job_advanced(job);
+}
+
+static void
+on_released(struct job *job)
+{
+	queue_release(&job->daemon->queue, job);
+	job->daemon->changed = true;
+	daemon_save(job->daemon, job);
+	waiters_job_advanced(job);
+}
+
 const struct job_hooks daemon_job_hooks = {
-    waiters_job_advanced, on_ended, on_claimed, on_requeued, on_overdue};
+    on_advanced, on_ended, on_claimed, on_requeued, on_held, on_released, on_overdue};
 
 /* ---- results */
 

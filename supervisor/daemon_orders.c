@@ -1,6 +1,7 @@
 /*
  * What is asked of the daemon as a whole: its status, restarts of runners, another configuration.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,19 +61,26 @@ resident_bytes(void)
 json_t *
 daemon_runners(struct daemon *d)
 {
-	json_t *list = json_array();
+	json_t *list = json_array(), *record;
 
-	for (int i = 0; i < d->runner_count; i++)
-		json_array_append_new(list, runner_record(d->runners[i]));
+	for (int i = 0; i < d->runner_count; i++) {
+		const struct cost *c = &d->costs[i];
+		record = runner_record(d->runners[i]);
+		json_object_set_new(record, "cost",
+		    json_pack("{s:i, s:f, s:f, s:f, s:f}", "samples", c->samples, "base_s", c->terms[0],
+			"step_s", c->terms[1], "picture_s", c->terms[2], "error", sqrt(c->error)));
+		json_array_append_new(list, record);
+	}
 	return list;
 }
 
 json_t *
 daemon_status(struct daemon *d)
 {
-	json_t *queue = json_pack("{s:i, s:i, s:i, s:i}", "high", queue_class_length(&d->queue, CLASS_HIGH),
-	    "normal", queue_class_length(&d->queue, CLASS_NORMAL), "low",
-	    queue_class_length(&d->queue, CLASS_LOW), "max_size", (int)d->conf.queue.max_size);
+	json_t *queue = json_pack("{s:i, s:i, s:i, s:i, s:i, s:b, s:o}", "high",
+	    queue_class_length(&d->queue, CLASS_HIGH), "normal", queue_class_length(&d->queue, CLASS_NORMAL),
+	    "low", queue_class_length(&d->queue, CLASS_LOW), "max_size", (int)d->conf.queue.max_size, "held",
+	    d->queue.fair.held, "low_gives_way", d->load.on, "paused", daemon_paused(d));
 	json_t *counters = json_pack("{s:I, s:I, s:I}", "accepted", (json_int_t)d->admitted, "ended",
 	    (json_int_t)d->ended, "done", (json_int_t)d->done);
 
@@ -147,7 +155,7 @@ apply_conf(struct daemon *d, const struct conf *fresh)
 			runner_restart(d->runners[i]); /* its reason may be gone */
 	}
 	d->conf = *fresh;
-	daemon_set_weights(d);
+	daemon_set_shares(d);
 	daemon_set_log_level(d);
 	d->changed = true;
 }

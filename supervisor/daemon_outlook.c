@@ -1,110 +1,276 @@
 /*
- * How long a job will take to be done: the queue's order played through on the runners that serve, with what
- * jobs are predicted to cost and how wrong such predictions were. The first high job on a line does not wait
- * for the one that would make way for it.
+ * When jobs will be done: the queue played through (plan.h) on the runners that serve, with what jobs are
+ * predicted to cost there (cost.h), and what experience adds to that (forecast.h).
  */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "ipc/clock.h"
+#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 
-#define P95 1.645 /* standard deviations */
+#define LOAD_CLOCK_US INT64_C(1000000)
+#define DEFAULT_SIDE 1024.0 /* before a runner has said its model's */
 
-/* When a device is free, and how sure that is: jobs on one runner share it, so it counts as one line. */
-struct line {
-	double free_s, variance;
-	double victim_s; /* of that, what would be put off for a high job */
-};
+/* ---- what jobs cost */
 
-static double
-variance_of(const struct daemon *d, double cost_s)
+static struct cost_work
+work_of(const struct daemon *d, const struct job *job, int device)
 {
-	return cost_s * cost_s * d->cost_error;
-}
+	const struct runner_limits *l = runner_limits(d->runners[device]);
+	double side = l != NULL ? l->default_side : DEFAULT_SIDE;
+	double width = job->width > 0 ? job->width : side, height = job->height > 0 ? job->height : side;
 
-static void
-put(const struct daemon *d, struct line *line, double cost_s)
-{
-	line->free_s += cost_s;
-	line->variance += variance_of(d, cost_s);
+	return (struct cost_work){width * height * 1e-6, job->steps, job->count};
 }
 
 static double
-left_s(const struct job *job)
+cost_on(void *arg, const struct job *job, int device, double *variance)
 {
-	return fmax(0, job->cost_s - job_attempt_s(job));
+	const struct daemon *d = arg;
+	const struct cost_work work = work_of(d, job, device);
+
+	return cost_predict(&d->costs[device], &work, variance);
 }
 
-/* The lines as they are now; their number. */
-static int
-lines_now(const struct daemon *d, struct line lines[CONF_MAX_RUNNERS])
+double
+daemon_predict_s(const struct daemon *d, const struct job *job)
 {
-	const struct job *job, *victim;
+	double sum = 0, variance;
 	int count = 0;
 
 	for (int i = 0; i < d->runner_count; i++) {
 		if (!runner_may_serve(d->runners[i]))
 			continue;
-		victim = runner_victim(d->runners[i], NULL);
-		lines[count] = (struct line){0, 0, victim != NULL ? left_s(victim) : 0};
-		TAILQ_FOREACH(job, &d->jobs, all_link)
-		{
-			if (job->runner == d->runners[i] || job->promised == d->runners[i])
-				put(d, &lines[count], left_s(job));
-		}
+		sum += cost_on((void *)d, job, i, &variance);
 		count++;
+	}
+	return count > 0 ? sum / count : cost_on((void *)d, job, 0, &variance);
+}
+
+bool
+daemon_knows_costs(const struct daemon *d)
+{
+	for (int i = 0; i < d->runner_count; i++) {
+		if (d->costs[i].samples > 0)
+			return true;
+	}
+	return false;
+}
+
+void
+daemon_learn(struct daemon *d, const struct job *job)
+{
+	if (job->attempt != 1 || job->device < 0)
+		return; /* a part of it may have come from a checkpoint */
+	if (job->promise.done_s[FORECAST_SURE] > 0)
+		forecast_learn(&d->forecast, (int)job->class, &job->promise,
+		    (double)(job->ended_us - job->submitted_us) * 1e-6);
+	const struct cost_work work = work_of(d, job, job->device);
+	cost_learn(&d->costs[job->device], &work, job_attempt_s(job));
+}
+
+/* ---- the devices as they are */
+
+static double
+left_s(const struct daemon *d, const struct job *job, int device, double *variance)
+{
+	double predicted_s = cost_on((void *)d, job, device, variance);
+
+	return cost_left(predicted_s, *variance, job_attempt_s(job), variance);
+}
+
+static void
+fill_line(const struct daemon *d, int device, struct plan_line *line)
+{
+	const struct job *job, *victim = runner_victim(d->runners[device], NULL);
+	double variance;
+	int at = 0, held = 0;
+
+	*line = (struct plan_line){.number = device};
+	if (victim != NULL)
+		line->yields_s = left_s(d, victim, device, &variance);
+	while ((job = runner_next_job(d->runners[device], &at)) != NULL) {
+		line->free_s += left_s(d, job, device, &variance);
+		line->variance += variance;
+		if (held < PLAN_HELD)
+			line->running[held++] = job->client;
+	}
+	if (held < PLAN_HELD)
+		line->running[held] = NULL;
+}
+
+static int
+lines_now(void *arg, struct plan_line lines[PLAN_LINES])
+{
+	const struct daemon *d = arg;
+	int count = 0;
+
+	for (int i = 0; i < d->runner_count; i++) {
+		if (runner_may_serve(d->runners[i]))
+			fill_line(d, i, &lines[count++]);
 	}
 	return count;
 }
 
-/* When a job could begin there. */
+/* ---- what holds jobs back */
+
+/* Seconds since midnight, for windows; 0 for a class that has none. */
 static double
-begin_s(const struct line *line, const struct job *job)
+day_s(const struct daemon *d, enum job_class class)
 {
-	return line->free_s - (job->class == CLASS_HIGH ? line->victim_s : 0);
+	time_t wall = (time_t)(clock_wall_us() / 1000000);
+	struct tm now;
+
+	if (!gate_has_window(&d->gate, (int)class))
+		return 0;
+	localtime_r(&wall, &now);
+	return now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec;
 }
 
-static struct line *
-first_free(struct line *lines, int count, const struct job *job)
+static bool
+may_start(void *arg, const struct job *job, double at_s, double *again_s)
 {
-	struct line *first = lines;
+	const struct daemon *d = arg;
+	double early_s = job->not_before_us > 0 ? (double)(job->not_before_us - clock_now_us()) * 1e-6 : 0;
+	double then_s = day_s(d, job->class) + at_s;
+	enum gate_reason reason;
 
-	for (int i = 1; i < count; i++)
-		first = begin_s(&lines[i], job) < begin_s(first, job) ? &lines[i] : first;
-	return first;
+	*again_s = early_s;
+	if (early_s > at_s)
+		return false;
+	reason = gate_check(&d->gate, (int)job->class, job->client, then_s);
+	*again_s = reason == GATE_WINDOW ? at_s + gate_opens_in(&d->gate, (int)job->class, then_s) : INFINITY;
+	return reason == GATE_OPEN;
 }
 
-/* Puts the job there; what that says of its end. */
-static struct line
-play(const struct daemon *d, struct line *line, const struct job *job)
-{
-	struct line end = *line;
+const struct queue_world daemon_queue_world = {NULL, lines_now, cost_on, may_start};
 
-	end.free_s = begin_s(line, job);
-	if (job->class == CLASS_HIGH) {
-		end.variance -= variance_of(d, line->victim_s);
-		line->victim_s = 0;
-	}
-	put(d, &end, job->cost_s);
-	put(d, line, job->cost_s);
-	return end;
+/* In words, what keeps it from being started though it were its turn; "" when nothing does. */
+static void
+tell_held_back(const struct daemon *d, const struct job *job, char *out, size_t size)
+{
+	const struct fair_client *c = job->turn.client;
+	double early_s = (double)(job->not_before_us - clock_now_us()) * 1e-6;
+	double opens_s = gate_opens_in(&d->gate, (int)job->class, day_s(d, job->class));
+
+	*out = '\0';
+	if (job_state(job) == JOB_HELD)
+		snprintf(out, size, "held");
+	else if (!job->in_queue)
+		return;
+	else if (early_s > 0)
+		snprintf(out, size, "not before %.0f s from now", ceil(early_s));
+	else if (d->gate.all)
+		snprintf(out, size, "everything is paused");
+	else if (d->gate.classes[job->class])
+		snprintf(out, size, "class %s is paused", job_class_name(job->class));
+	else if (gate_check(&d->gate, (int)job->class, job->client, 0) == GATE_CLIENT_PAUSED)
+		snprintf(out, size, "client %.40s is paused", job->client);
+	else if (opens_s > 0)
+		snprintf(out, size, "class %s starts again in %.0f s", job_class_name(job->class), opens_s);
+	else if (c != NULL && c->max_running > 0 && c->running >= c->max_running)
+		snprintf(out, size, "its client has %d running, as many as it may", c->running);
+}
+
+bool
+daemon_is_held_back(const struct daemon *d, const struct job *job)
+{
+	char text[64];
+
+	tell_held_back(d, job, text, sizeof(text));
+	return text[0] != '\0';
+}
+
+/* ---- outlooks */
+
+struct forecast_promise
+daemon_promise(struct daemon *d, const struct job *job)
+{
+	const struct plan_spot spot = queue_spot(&d->queue, job);
+
+	return forecast_make(&d->forecast, (int)job->class, &spot);
+}
+
+static void
+look_at_running(const struct daemon *d, const struct job *job, struct outlook *o)
+{
+	double variance;
+
+	o->start_s = 0;
+	o->eta_s = left_s(d, job, job->device, &variance);
+	o->eta_p95_s = o->eta_s + 1.645 * sqrt(variance);
 }
 
 struct outlook
 daemon_outlook(struct daemon *d, const struct job *job)
 {
-	struct outlook o = {.position = daemon_position(d, job), .eta_s = -1, .eta_p95_s = -1};
-	struct line lines[CONF_MAX_RUNNERS], end = {0};
-	int count = lines_now(d, lines);
+	struct outlook o = {.eta_s = -1, .eta_p95_s = -1, .start_s = -1};
+	const struct plan_spot spot = queue_spot(&d->queue, job);
+	struct forecast_promise p;
 
-	if (o.position == 0 || d->seconds_per_work == 0 || count == 0)
+	o.position = spot.place;
+	tell_held_back(d, job, o.held_back, sizeof(o.held_back));
+	if (job->runner != NULL && job->device >= 0)
+		look_at_running(d, job, &o);
+	if (!spot.runs)
 		return o;
-	for (const struct job *j = queue_first(&d->queue); j != NULL; j = queue_next(&d->queue, j)) {
-		end = play(d, first_free(lines, count, j), j);
-		if (j == job)
-			break;
-	}
-	o.eta_s = end.free_s;
-	o.eta_p95_s = end.free_s + P95 * sqrt(fmax(0, end.variance));
+	p = forecast_make(&d->forecast, (int)job->class, &spot);
+	o.start_s = p.start_s[FORECAST_LIKELY];
+	o.eta_s = p.done_s[FORECAST_LIKELY];
+	o.eta_p95_s = p.done_s[FORECAST_SURE];
 	return o;
+}
+
+/* ---- when the queue is long */
+
+static int
+by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* What 95 % of the waiting normal jobs will not wait longer than. */
+static double
+normal_wait_s(struct daemon *d)
+{
+	int room = queue_class_length(&d->queue, CLASS_NORMAL), count = 0;
+	double *waits = room > 0 ? malloc((size_t)room * sizeof(double)) : NULL, wait_s = 0;
+
+	for (struct job *job = queue_first(&d->queue); waits != NULL && job != NULL;
+	     job = queue_next(&d->queue, job)) {
+		if (job->class == CLASS_NORMAL && job->spot.runs && count < room)
+			waits[count++] = job->spot.start_s + (double)(clock_now_us() - job->queued_us) * 1e-6;
+	}
+	if (count > 0) {
+		qsort(waits, (size_t)count, sizeof(double), by_value);
+		wait_s = waits[(int)(0.95 * (count - 1) + 0.5)];
+	}
+	free(waits);
+	return wait_s;
+}
+
+void
+daemon_watch_load(struct daemon *d)
+{
+	bool adapts = strcmp(d->conf.queue.adapt, "true") == 0, was_on = d->load.on;
+	double wait_s = adapts ? normal_wait_s(d) : 0;
+
+	if (!adapts)
+		d->load = (struct load){0};
+	else
+		load_update(&d->load, (double)clock_now_us() * 1e-6, wait_s);
+	if (d->load.on != was_on) {
+		log_notice("queue: normal jobs would wait %.0f s: low jobs %s", wait_s,
+		    d->load.on ? "give way" : "have their share again");
+		daemon_set_shares(d);
+		d->changed = true;
+	}
+	if (queue_length(&d->queue) > 0 || d->load.on)
+		daemon_arm_timer(d, &d->load_clock, LOAD_CLOCK_US);
 }

@@ -10,7 +10,7 @@
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/job_row.h"
-#include "supervisor/quarantine.h"
+#include "supervisor/seal.h"
 
 enum { MAX_LOST = 3 /* attempts that may end with zitd itself */ };
 
@@ -20,70 +20,48 @@ enum { MAX_LOST = 3 /* attempts that may end with zitd itself */ };
 
 /* It was with a runner when zitd ended, by whose fault nobody knows: it goes on alone, and not for ever. */
 static void
-count_loss(struct daemon *d, struct job *job)
+note_loss(struct job *job)
 {
 	job->lost++;
 	job->alone = true;
 	log_notice("job %s: attempt %u ended with zitd, which is the %d. such loss", job->id, job->attempt,
 	    job->lost);
-	daemon_save(d, job);
 }
 
 static void
-give_up_if_lost_too_often(struct job *job)
+go_on(struct daemon *d, struct job *job)
 {
 	struct err e;
 
-	if (job->lost < MAX_LOST || !job->in_queue)
+	daemon_save(d, job);
+	if (job->lost < MAX_LOST)
 		return;
 	err_set(&e, ERR_RUNNER_CRASHED,
 	    "zitd itself ended %d times while this job ran; it is not tried again.", job->lost);
 	job_event_error(job, JOB_EVENT_GIVE_UP, &e);
 }
 
-/* Its line's front, if it had been tried before. false: no memory. */
-static bool
-enqueue(struct daemon *d, struct job *job, bool front)
-{
-	if (job->in_queue || job_state(job) != JOB_QUEUED || (job->attempt > 0) != front)
-		return true;
-	return front ? queue_push_front(&d->queue, job) : queue_push(&d->queue, job);
-}
-
-static struct job *
+/* Back to where it was in its client's line: one that had its turn was in front of all that wait. */
+static void
 take_row(struct daemon *d, const struct store_row *row)
 {
-	bool was_held;
-	struct job *job = job_from_row(d, row->body, &was_held);
+	bool was_with_runner;
+	struct job *job = job_from_row(d, row->body, &was_with_runner);
 
 	if (job == NULL) {
 		log_err("job number %llu cannot be read from the store", (unsigned long long)row->number);
-		return NULL;
+		return;
 	}
-	if (was_held)
-		count_loss(d, job);
+	if (was_with_runner)
+		note_loss(job);
 	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
 	d->admitted++;
-	return job;
-}
-
-/* Those that had been tried go to the front one by one, so the oldest last. */
-static void
-line_up(struct daemon *d)
-{
-	struct job *job, *next;
-	bool good = true;
-
-	TAILQ_FOREACH_REVERSE(job, &d->jobs, job_line, all_link)
-	good = good && enqueue(d, job, true);
-	TAILQ_FOREACH(job, &d->jobs, all_link)
-	good = good && enqueue(d, job, false);
-	if (!good)
-		log_err("no memory for the queue's order");
-	for (job = TAILQ_FIRST(&d->jobs); job != NULL; job = next) {
-		next = TAILQ_NEXT(job, all_link);
-		give_up_if_lost_too_often(job);
-	}
+	if (!queue_push_again(&d->queue, job))
+		log_err("job %s: no memory for its place in the queue", job->id);
+	else if (job_state(job) == JOB_HELD)
+		queue_hold(&d->queue, job);
+	if (was_with_runner)
+		go_on(d, job);
 }
 
 /* ---- opening */
@@ -101,6 +79,21 @@ tell(const struct daemon *d, const struct disk_opening *o)
 		log_notice("%d jobs go on from the last life of zitd", o->start.row_count);
 }
 
+/* What scheduling had learned and owed. */
+static void
+recall(struct daemon *d, const struct store_start *start)
+{
+	for (int i = 0; i < start->note_count; i++) {
+		const struct store_note *note = &start->notes[i];
+		json_t *memory = NULL;
+		if (strcmp(note->name, DAEMON_NOTE) == 0)
+			memory = unseal("note", note->body, strlen(note->body));
+		if (memory != NULL)
+			daemon_recall(d, memory);
+		json_decref(memory);
+	}
+}
+
 static void
 take_over(struct daemon *d, struct disk_opening *o)
 {
@@ -110,9 +103,9 @@ take_over(struct daemon *d, struct disk_opening *o)
 	d->last_event = o->start.last_event;
 	if (o->start.last_number > d->last_number)
 		d->last_number = o->start.last_number;
+	recall(d, &o->start);
 	for (int i = 0; i < o->start.row_count; i++)
 		take_row(d, &o->start.rows[i]);
-	line_up(d);
 	disk_put(d->disk, &sweep);
 	store_start_clear(&o->start);
 	d->changed = true;

@@ -15,9 +15,11 @@
 #include "supervisor/daemon_inside.h"
 #include "supervisor/events.h"
 #include "supervisor/job_row.h"
+#include "supervisor/seal.h"
 #include "supervisor/waiters.h"
 
 #define RETRY_US INT64_C(1000000)
+#define NOTE_US INT64_C(1000000)
 
 /* A transaction under way. */
 struct commit {
@@ -154,6 +156,24 @@ take_jobs(struct daemon *d, struct commit *c)
 		c->batch.row_count++;
 		take_event(d, c, job);
 	}
+}
+
+/* What scheduling remembers goes with a transaction now and then, and with the last one. */
+static void
+take_note(struct daemon *d, struct commit *c)
+{
+	int64_t now_us = clock_now_us();
+	struct store_note *note;
+
+	if (d->phase == SERVING && now_us - d->noted_us < NOTE_US)
+		return;
+	note = calloc(1, sizeof(*note));
+	if (note == NULL)
+		return;
+	*note = (struct store_note){strdup(DAEMON_NOTE), seal("note", daemon_remember(d))};
+	c->batch.notes = note;
+	c->batch.note_count = note->name != NULL && note->body != NULL;
+	d->noted_us = now_us;
 }
 
 static void
@@ -361,6 +381,7 @@ daemon_commit(struct daemon *d)
 	if (d->commit != NULL) {
 		take_jobs(d, d->commit);
 		take_loose(d, d->commit);
+		take_note(d, d->commit);
 		task.batch = &d->commit->batch;
 		if (disk_put(d->disk, &task) == 0)
 			return;

@@ -1,9 +1,9 @@
 /*
  * Two-level start-time fair queueing.
  *
- * At both levels an item's start tag is its flow's last finish tag if the flow was backlogged all the time,
- * else at least the virtual time; the least tag is picked, and virtual time is the largest start tag that
- * was. A flow counts as backlogged when it was not empty at the last pick.
+ * At both levels the flow with the least tag has its turn: its last finish tag, but no less than the virtual
+ * time at which it began to wait. Virtual time is the largest tag that had its turn. The accounts of a class
+ * are kept sorted, so that a turn costs no look at all of them.
  */
 #include "supervisor/fair.h"
 
@@ -12,47 +12,75 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FIRST_ORDER (UINT64_C(1) << 32) /* with room for those that are put in front */
+
 /* ---- clients */
 
-static struct fair_client *
-find_client(const struct fair *f, const char *key)
+/* FNV-1a. */
+static struct fair_client **
+bucket_of(const struct fair *f, const char *key)
 {
-	struct fair_client *c;
+	uint32_t hash = 2166136261U;
 
-	TAILQ_FOREACH(c, &f->clients, link)
-	{
-		if (strcmp(c->key, key) == 0)
-			return c;
-	}
-	return NULL;
+	for (; *key != '\0'; key++)
+		hash = (hash ^ (unsigned char)*key) * 16777619U;
+	return (struct fair_client **)&f->buckets[hash % FAIR_BUCKETS];
 }
 
-static struct fair_client *
-need_client(struct fair *f, const char *key)
+struct fair_client *
+fair_find_client(const struct fair *f, const char *key)
 {
-	struct fair_client *c = find_client(f, key);
+	struct fair_client *c = *bucket_of(f, key);
+
+	while (c != NULL && strcmp(c->key, key) != 0)
+		c = c->next_alike;
+	return c;
+}
+
+struct fair_client *
+fair_need_client(struct fair *f, const char *key)
+{
+	struct fair_client *c = fair_find_client(f, key), **bucket = bucket_of(f, key);
 
 	if (c != NULL || (c = calloc(1, sizeof(*c))) == NULL)
 		return c;
 	snprintf(c->key, sizeof(c->key), "%s", key);
-	for (int i = 0; i < FAIR_CLASSES; i++)
+	c->weight = 1;
+	for (int i = 0; i < FAIR_CLASSES; i++) {
 		TAILQ_INIT(&c->accounts[i].items);
+		c->accounts[i].client = c;
+	}
+	if (f->introduce != NULL)
+		f->introduce(f->introduce_arg, c);
 	TAILQ_INSERT_TAIL(&f->clients, c, link);
+	c->next_alike = *bucket;
+	*bucket = c;
 	return c;
+}
+
+static void
+forget(struct fair *f, struct fair_client *c)
+{
+	struct fair_client **at = bucket_of(f, c->key);
+
+	while (*at != c)
+		at = &(*at)->next_alike;
+	*at = c->next_alike;
+	TAILQ_REMOVE(&f->clients, c, link);
+	free(c);
 }
 
 /* A client without items whose tags are all behind virtual time is the same as a new one. */
 static void
 forget_if_even(struct fair *f, struct fair_client *c)
 {
-	if (c->count > 0 || c->running > 0)
+	if (c->count > 0 || c->held > 0 || c->running > 0)
 		return;
 	for (int i = 0; i < FAIR_CLASSES; i++) {
 		if (c->accounts[i].finish > f->classes[i].v)
 			return;
 	}
-	TAILQ_REMOVE(&f->clients, c, link);
-	free(c);
+	forget(f, c);
 }
 
 void
@@ -61,21 +89,31 @@ fair_init(struct fair *f)
 	static const double weights[FAIR_CLASSES] = {16, 4, 1};
 
 	memset(f, 0, sizeof(*f));
+	f->arrivals = FIRST_ORDER;
 	TAILQ_INIT(&f->clients);
-	for (int i = 0; i < FAIR_CLASSES; i++)
+	for (int i = 0; i < FAIR_CLASSES; i++) {
 		f->classes[i].weight = weights[i];
+		TAILQ_INIT(&f->classes[i].accounts);
+	}
 }
 
 void
 fair_clear(struct fair *f)
 {
 	struct fair_client *c;
+	struct fair empty;
 
 	while ((c = TAILQ_FIRST(&f->clients)) != NULL) {
 		TAILQ_REMOVE(&f->clients, c, link);
 		free(c);
 	}
-	fair_init(f);
+	fair_init(&empty);
+	empty.introduce = f->introduce;
+	empty.introduce_arg = f->introduce_arg;
+	*f = empty;
+	TAILQ_INIT(&f->clients);
+	for (int i = 0; i < FAIR_CLASSES; i++)
+		TAILQ_INIT(&f->classes[i].accounts);
 }
 
 void
@@ -84,30 +122,149 @@ fair_set_weight(struct fair *f, int class, double weight)
 	f->classes[class].weight = weight;
 }
 
+void
+fair_introduce(struct fair *f, void (*introduce)(void *arg, struct fair_client *c), void *arg)
+{
+	struct fair_client *c;
+
+	f->introduce = introduce;
+	f->introduce_arg = arg;
+	TAILQ_FOREACH(c, &f->clients, link)
+	introduce(arg, c);
+}
+
+/* ---- tags and their order */
+
+double
+fair_class_tag(const struct fair *f, int class)
+{
+	return fmax(f->classes[class].finish, f->classes[class].floor);
+}
+
+double
+fair_account_tag(const struct fair_account *a)
+{
+	return fmax(a->finish, a->floor);
+}
+
+/* Of equals the one that has less waiting, then the one whose first item came first; those that were put in
+ * front may be equal even in that. */
+static bool
+goes_first(const struct fair_account *a, const struct fair_account *b)
+{
+	double x = fair_account_tag(a), y = fair_account_tag(b);
+	uint64_t i = TAILQ_FIRST(&a->items)->order, k = TAILQ_FIRST(&b->items)->order;
+
+	if (x != y)
+		return x < y;
+	if (a->count != b->count)
+		return a->count < b->count;
+	return i != k ? i < k : strcmp(a->client->key, b->client->key) < 0;
+}
+
+/* From the front for those who begin to wait, whose tags are small, and from the end for those who had their
+ * turn. */
+static void
+sort_in(struct fair_class *class, struct fair_account *a, bool from_front)
+{
+	struct fair_account *at;
+
+	if (from_front) {
+		TAILQ_FOREACH(at, &class->accounts, link)
+		{
+			if (goes_first(a, at)) {
+				TAILQ_INSERT_BEFORE(at, a, link);
+				return;
+			}
+		}
+		TAILQ_INSERT_TAIL(&class->accounts, a, link);
+		return;
+	}
+	TAILQ_FOREACH_REVERSE(at, &class->accounts, fair_accounts, link)
+	{
+		if (!goes_first(a, at)) {
+			TAILQ_INSERT_AFTER(&class->accounts, at, a, link);
+			return;
+		}
+	}
+	TAILQ_INSERT_HEAD(&class->accounts, a, link);
+}
+
+static void
+sort_again(struct fair_class *class, struct fair_account *a)
+{
+	TAILQ_REMOVE(&class->accounts, a, link);
+	sort_in(class, a, false);
+}
+
 /* ---- in and out */
 
-static bool
-put(struct fair *f, struct fair_item *item, const char *key, int class, double cost, bool front)
+/* Lines are sorted by their items' order; newcomers have the largest. */
+static void
+line_up(struct fair_line *line, struct fair_item *item)
 {
-	struct fair_client *c = need_client(f, key);
-	struct fair_account *a;
+	struct fair_item *at = TAILQ_LAST(line, fair_line);
+
+	while (at != NULL && at->order > item->order)
+		at = TAILQ_PREV(at, fair_line, link);
+	if (at != NULL)
+		TAILQ_INSERT_AFTER(line, at, item, link);
+	else
+		TAILQ_INSERT_HEAD(line, item, link);
+}
+
+/* Who begins to wait has no credit for before. But a class that loses its first turn, to one that was even
+ * with it, gets a job's worth back: else the lowest waits a fifth longer in the flood of zit-sim. */
+static void
+class_begins(struct fair_class *class, const struct fair_item *item, double v)
+{
+	if (!class->restored) {
+		class->floor = v;
+		class->consolation = item->cost / class->weight;
+	}
+	class->restored = false;
+}
+
+static void
+account_begins(struct fair_account *a, double v)
+{
+	if (!a->restored)
+		a->floor = v;
+	a->restored = false;
+}
+
+/* Into the line of its client, which it knows. */
+static void
+enter(struct fair *f, struct fair_item *item)
+{
+	struct fair_class *class = &f->classes[item->class];
+	struct fair_account *a = &item->client->accounts[item->class];
+
+	if (class->count++ == 0)
+		class_begins(class, item, f->v);
+	line_up(&a->items, item);
+	if (a->count++ == 0) {
+		account_begins(a, class->v);
+		sort_in(class, a, true);
+	} else
+		sort_again(class, a);
+	item->client->count++;
+	f->count++;
+	f->waiting += item->cost;
+}
+
+static bool
+put(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
+{
+	struct fair_client *c = fair_need_client(f, key);
 
 	if (c == NULL)
 		return false;
-	a = &c->accounts[class];
 	item->client = c;
 	item->class = class;
 	item->cost = cost;
-	if (a->count++ == 0)
-		a->filled_at = f->picks;
-	if (f->classes[class].count++ == 0)
-		f->classes[class].filled_at = f->picks;
-	if (front)
-		TAILQ_INSERT_HEAD(&a->items, item, link);
-	else
-		TAILQ_INSERT_TAIL(&a->items, item, link);
-	c->count++;
-	f->count++;
+	item->held = false;
+	enter(f, item);
 	return true;
 }
 
@@ -115,26 +272,42 @@ bool
 fair_push(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
 {
 	item->order = ++f->arrivals;
-	return put(f, item, key, class, cost, false);
+	return put(f, item, key, class, cost);
 }
 
 bool
 fair_push_front(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
 {
-	return put(f, item, key, class, cost, true);
+	const struct fair_client *c = fair_find_client(f, key);
+	const struct fair_item *first = c != NULL ? TAILQ_FIRST(&c->accounts[class].items) : NULL;
+
+	if (first != NULL && item->order >= first->order)
+		item->order = first->order - 1;
+	return put(f, item, key, class, cost);
+}
+
+bool
+fair_push_again(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
+{
+	f->arrivals = item->order > f->arrivals ? item->order : f->arrivals;
+	return put(f, item, key, class, cost);
 }
 
 static void
-take_out(struct fair *f, struct fair_item *item)
+leave(struct fair *f, struct fair_item *item)
 {
-	struct fair_client *c = item->client;
+	struct fair_class *class = &f->classes[item->class];
+	struct fair_account *a = &item->client->accounts[item->class];
 
-	TAILQ_REMOVE(&c->accounts[item->class].items, item, link);
-	c->accounts[item->class].count--;
-	c->count--;
-	f->classes[item->class].count--;
+	TAILQ_REMOVE(&a->items, item, link);
+	if (--a->count == 0)
+		TAILQ_REMOVE(&class->accounts, a, link);
+	else
+		sort_again(class, a);
+	item->client->count--;
+	class->count--;
 	f->count--;
-	item->client = NULL;
+	f->waiting = f->count > 0 ? f->waiting - item->cost : 0;
 }
 
 void
@@ -142,33 +315,46 @@ fair_remove(struct fair *f, struct fair_item *item)
 {
 	struct fair_client *c = item->client;
 
-	take_out(f, item);
+	if (item->held) {
+		c->held--;
+		f->held--;
+	} else
+		leave(f, item);
+	item->held = false;
+	item->client = NULL;
 	forget_if_even(f, c);
 }
 
-/* ---- picking */
-
-static double
-class_tag(const struct fair *f, int class)
+void
+fair_hold(struct fair *f, struct fair_item *item)
 {
-	bool backlogged = f->classes[class].filled_at < f->picks;
-
-	return backlogged ? f->classes[class].finish : fmax(f->classes[class].finish, f->v);
+	leave(f, item);
+	item->held = true;
+	item->client->held++;
+	f->held++;
 }
 
-static double
-client_tag(const struct fair *f, const struct fair_account *a, int class)
+void
+fair_release(struct fair *f, struct fair_item *item)
 {
-	return a->filled_at < f->picks ? a->finish : fmax(a->finish, f->classes[class].v);
+	item->held = false;
+	item->client->held--;
+	f->held--;
+	enter(f, item);
 }
+
+/* ---- turns */
 
 typedef bool may_run_fn(void *arg, const struct fair_item *item);
 
 static struct fair_item *
 first_runnable(const struct fair_account *a, may_run_fn *may_run, void *arg)
 {
+	const struct fair_client *c = a->client;
 	struct fair_item *item;
 
+	if (c->max_running > 0 && c->running >= c->max_running)
+		return NULL;
 	TAILQ_FOREACH(item, &a->items, link)
 	{
 		if (may_run == NULL || may_run(arg, item))
@@ -177,193 +363,167 @@ first_runnable(const struct fair_account *a, may_run_fn *may_run, void *arg)
 	return NULL;
 }
 
-/* The class's client with the least tag, the earlier arrival among equals; its item. */
 static struct fair_item *
-best_of_class(const struct fair *f, int class, may_run_fn *may_run, void *arg)
+best_of_class(const struct fair_class *class, may_run_fn *may_run, void *arg)
 {
-	struct fair_item *best = NULL, *item;
-	const struct fair_client *c;
-	double best_tag = INFINITY;
+	const struct fair_account *a;
+	struct fair_item *item;
 
-	TAILQ_FOREACH(c, &f->clients, link)
+	TAILQ_FOREACH(a, &class->accounts, link)
 	{
-		const struct fair_account *a = &c->accounts[class];
-		double tag = client_tag(f, a, class);
-		if (a->count == 0 || tag > best_tag)
-			continue;
-		item = first_runnable(a, may_run, arg);
-		if (item == NULL || (tag == best_tag && best != NULL && item->order > best->order))
-			continue;
-		best = item;
-		best_tag = tag;
-	}
-	return best;
-}
-
-static struct fair_item *
-choose(const struct fair *f, may_run_fn *may_run, void *arg)
-{
-	bool tried[FAIR_CLASSES] = {false};
-
-	for (int i = 0; i < FAIR_CLASSES; i++) {
-		struct fair_item *item;
-		int least = -1;
-		for (int k = 0; k < FAIR_CLASSES; k++) {
-			if (!tried[k] && f->classes[k].count > 0 &&
-			    (least < 0 || class_tag(f, k) < class_tag(f, least)))
-				least = k;
-		}
-		if (least < 0)
-			return NULL;
-		tried[least] = true;
-		item = best_of_class(f, least, may_run, arg);
-		if (item != NULL)
+		if ((item = first_runnable(a, may_run, arg)) != NULL)
 			return item;
 	}
 	return NULL;
 }
 
+/* *passed gets the classes that would have been first, by bit. */
+static struct fair_item *
+choose(const struct fair *f, may_run_fn *may_run, void *arg, unsigned *passed)
+{
+	*passed = 0;
+	for (int i = 0; i < FAIR_CLASSES; i++) {
+		struct fair_item *item;
+		int least = -1;
+		for (int k = 0; k < FAIR_CLASSES; k++) {
+			if ((*passed >> k & 1) == 0 && f->classes[k].count > 0 &&
+			    (least < 0 || fair_class_tag(f, k) < fair_class_tag(f, least)))
+				least = k;
+		}
+		if (least < 0)
+			return NULL;
+		item = best_of_class(&f->classes[least], may_run, arg);
+		if (item != NULL)
+			return item;
+		*passed |= 1U << least;
+	}
+	return NULL;
+}
+
+/* Its client and class pay for it, and it is out. */
+static void
+charge(struct fair *f, struct fair_item *item)
+{
+	struct fair_class *class = &f->classes[item->class];
+	struct fair_client *c = item->client;
+	struct fair_account *a = &c->accounts[item->class];
+
+	class->finish = fair_class_tag(f, item->class) + item->cost / class->weight;
+	a->finish = fair_account_tag(a) + item->cost / c->weight;
+	c->running++;
+	leave(f, item);
+	item->client = NULL;
+}
+
 struct fair_item *
 fair_pick(struct fair *f, may_run_fn *may_run, void *arg)
 {
-	struct fair_item *item = choose(f, may_run, arg);
-	struct fair_account *a;
-	struct fair_client *c;
-	double start;
-	int k;
+	unsigned passed;
+	struct fair_item *item = choose(f, may_run, arg, &passed);
+	struct fair_account *own, *a;
+	struct fair_class *class;
+	double tag;
 
 	if (item == NULL)
 		return NULL;
-	k = item->class;
-	c = item->client;
-	a = &c->accounts[k];
-	start = class_tag(f, k);
-	f->v = fmax(f->v, start);
-	f->classes[k].finish = start + item->cost / f->classes[k].weight;
-	start = client_tag(f, a, k);
-	f->classes[k].v = fmax(f->classes[k].v, start);
-	a->finish = start + item->cost;
-	c->running++;
-	take_out(f, item);
-	f->picks++;
+	class = &f->classes[item->class];
+	own = &item->client->accounts[item->class];
+	tag = fair_class_tag(f, item->class);
+	f->v = fmax(f->v, tag);
+	class->v = fmax(class->v, fair_account_tag(own));
+	for (int k = 0; k < FAIR_CLASSES; k++) {
+		f->classes[k].floor -= k != item->class ? f->classes[k].consolation : 0;
+		f->classes[k].consolation = 0;
+		if ((passed >> k & 1) != 0)
+			f->classes[k].floor = fmax(f->classes[k].floor, tag);
+	}
+	/* They stay in front: none behind them has a tag below this one. */
+	for (a = TAILQ_FIRST(&class->accounts); a != own; a = TAILQ_NEXT(a, link))
+		a->floor = fmax(a->floor, fair_account_tag(own));
+	charge(f, item);
 	return item;
+}
+
+/* Virtual time stays: the item's tag may be far ahead of those that wait for their turn. */
+void
+fair_take(struct fair *f, struct fair_item *item)
+{
+	charge(f, item);
 }
 
 void
 fair_done(struct fair *f, const char *key, int class, double charged, double actual)
 {
-	struct fair_client *c = find_client(f, key);
+	struct fair_client *c = fair_find_client(f, key);
+	struct fair_account *a;
 
 	f->classes[class].finish += (actual - charged) / f->classes[class].weight;
 	if (c == NULL)
 		return;
-	c->accounts[class].finish += actual - charged;
+	a = &c->accounts[class];
+	a->finish += (actual - charged) / c->weight;
+	if (a->count > 0 && actual != charged)
+		sort_again(&f->classes[class], a);
 	c->running -= c->running > 0;
 	forget_if_even(f, c);
 }
 
-/* ---- admission */
+/* ---- a copy */
 
-/* Whether that item may be displaced by a newcomer of a client that has `mine` items. */
+/* Its client and account of the copy, with the twins of its items. */
 static bool
-may_displace(const struct fair_item *item, int class, int mine)
+copy_account(struct fair *copy, const struct fair_account *a, int class, struct fair_twin **next)
 {
-	return item->class > class || (item->class == class && item->client->count > mine + 1);
-}
-
-/* Of two items that may go: the one of the lower class, of the client with more, the newer. */
-static bool
-goes_before(const struct fair_item *a, const struct fair_item *b)
-{
-	if (a->class != b->class)
-		return a->class > b->class;
-	if (a->client->count != b->client->count)
-		return a->client->count > b->client->count;
-	return a->order > b->order;
-}
-
-static struct fair_item *
-find_victim(const struct fair *f, int class, int mine)
-{
-	struct fair_item *victim = NULL, *item;
-	const struct fair_client *c;
-
-	TAILQ_FOREACH(c, &f->clients, link)
-	{
-		for (int k = class; k < FAIR_CLASSES; k++) {
-			item = TAILQ_LAST(&c->accounts[k].items, fair_line);
-			if (item != NULL && may_displace(item, class, mine) &&
-			    (victim == NULL || goes_before(item, victim)))
-				victim = item;
-		}
-	}
-	return victim;
-}
-
-enum fair_verdict
-fair_admit(const struct fair *f, const struct fair_limits *limits, const char *key, int class,
-    struct fair_item **victim)
-{
-	const struct fair_client *c = find_client(f, key);
-	int mine = c != NULL ? c->count : 0;
-	int room = class == 0 ? limits->max_size : limits->max_size - limits->reserved;
-
-	*victim = NULL;
-	if (f->count < room)
-		return mine < limits->client_cap ? FAIR_ADMIT : FAIR_CLIENT_CAP;
-	*victim = mine < limits->client_cap ? find_victim(f, class, mine) : NULL;
-	return *victim != NULL ? FAIR_DISPLACE : FAIR_FULL;
-}
-
-/* ---- looking ahead */
-
-/* An item of the copy, and the one that it stands for. */
-struct twin {
-	struct fair_item item;
-	struct fair_item *original;
-};
-
-static bool
-copy_client(struct fair *to, const struct fair_client *c, struct twin **next)
-{
-	struct fair_client *twin = need_client(to, c->key);
+	struct fair_client *c = fair_need_client(copy, a->client->key);
+	struct fair_account *own;
 	struct fair_item *item;
 
-	if (twin == NULL)
+	if (c == NULL)
 		return false;
-	twin->count = c->count;
-	twin->running = c->running;
-	for (int k = 0; k < FAIR_CLASSES; k++) {
-		twin->accounts[k].finish = c->accounts[k].finish;
-		twin->accounts[k].filled_at = c->accounts[k].filled_at;
-		twin->accounts[k].count = c->accounts[k].count;
-		TAILQ_FOREACH(item, &c->accounts[k].items, link)
-		{
-			struct twin *t = (*next)++;
-			t->item = *item;
-			t->item.client = twin;
-			t->original = item;
-			TAILQ_INSERT_TAIL(&twin->accounts[k].items, &t->item, link);
-		}
+	c->weight = a->client->weight;
+	c->max_running = a->client->max_running;
+	c->running = a->client->running;
+	c->count += a->count;
+	own = &c->accounts[class];
+	own->finish = a->finish;
+	own->floor = a->floor;
+	own->count = a->count;
+	TAILQ_FOREACH(item, &a->items, link)
+	{
+		struct fair_twin *t = (*next)++;
+		t->item = *item;
+		t->item.client = c;
+		t->original = item;
+		TAILQ_INSERT_TAIL(&own->items, &t->item, link);
 	}
+	TAILQ_INSERT_TAIL(&copy->classes[class].accounts, own, link);
 	return true;
 }
 
 bool
-fair_order(const struct fair *f, struct fair_item **out)
+fair_copy(const struct fair *f, struct fair *copy, struct fair_twin **twins)
 {
-	struct twin *twins = calloc((size_t)f->count + 1, sizeof(*twins)), *next = twins;
-	const struct fair_client *c;
-	struct fair copy = *f;
-	struct fair_item *item;
-	bool good = twins != NULL;
+	struct fair_twin *next;
+	const struct fair_account *a;
+	bool good;
 
-	TAILQ_INIT(&copy.clients);
-	TAILQ_FOREACH(c, &f->clients, link)
-	good = good && copy_client(&copy, c, &next);
-	while (good && (item = fair_pick(&copy, NULL, NULL)) != NULL)
-		*out++ = ((struct twin *)item)->original;
-	fair_clear(&copy);
-	free(twins);
-	return good;
+	fair_init(copy);
+	*twins = next = calloc((size_t)f->count + 1, sizeof(**twins));
+	good = next != NULL;
+	copy->v = f->v;
+	copy->count = f->count;
+	for (int k = 0; k < FAIR_CLASSES; k++) {
+		struct fair_accounts none = copy->classes[k].accounts;
+		copy->classes[k] = f->classes[k];
+		copy->classes[k].accounts = none;
+		TAILQ_INIT(&copy->classes[k].accounts);
+		TAILQ_FOREACH(a, &f->classes[k].accounts, link)
+		good = good && copy_account(copy, a, k, &next);
+	}
+	if (good)
+		return true;
+	fair_clear(copy);
+	free(*twins);
+	*twins = NULL;
+	return false;
 }

@@ -56,8 +56,18 @@ queue_clock_us(const void *object)
 	int64_t waits_us = job->queued_us > 0 ? clock_now_us() - job->queued_us : 0;
 	int64_t left_us = (int64_t)(job->queue_timeout_s * 1e6) - job->waited_us - waits_us;
 	int64_t least_us = job->attempt > 0 ? RETRY_WAIT_US : 1;
+	int64_t early_us = job->attempt == 0 ? job->not_before_us - clock_now_us() : 0; /* its own wish */
 
-	return before_deadline_us(job, left_us > least_us ? left_us : least_us);
+	left_us = left_us > least_us ? left_us : least_us;
+	return before_deadline_us(job, early_us > 0 ? early_us + left_us : left_us);
+}
+
+static int64_t
+hold_clock_us(const void *object)
+{
+	const struct job *job = object;
+
+	return before_deadline_us(job, (int64_t)(daemon_conf(job->daemon)->queue.hold_timeout * 1e6));
 }
 
 static int64_t
@@ -105,6 +115,7 @@ write_clock_us(const void *object)
 static const struct fsm_state states[JOB_STATE_COUNT] = {
     [JOB_QUEUED] = {"queued", JOB_EVENT_QUEUE_CLOCK, queue_clock_us},
     [JOB_CLAIMED] = {"claimed", JOB_EVENT_QUEUE_CLOCK, queue_clock_us},
+    [JOB_HELD] = {"held", JOB_EVENT_QUEUE_CLOCK, hold_clock_us},
     [JOB_DISPATCHED] = {"dispatched", JOB_EVENT_ACK_CLOCK, ack_clock_us},
     [JOB_RUNNING] = {"running", JOB_EVENT_EXEC_CLOCK, exec_clock_us},
     [JOB_SUSPENDED] = {"suspended", JOB_EVENT_SUSPENSION_CLOCK, suspension_clock_us},
@@ -239,6 +250,10 @@ do_expire(void *object, void *detail)
 	if (is_past_deadline(job))
 		err_set(&e, ERR_DEADLINE_UNREACHABLE, "The job was still waiting at its deadline of %g s.",
 		    job->deadline_s);
+	else if (job->held_us != 0)
+		err_set(&e, ERR_QUEUE_TIMEOUT,
+		    "The job was held for %g s, longer than hold_timeout; release it in time.",
+		    (double)(clock_now_us() - job->held_us) * 1e-6);
 	else
 		err_set(&e, ERR_QUEUE_TIMEOUT,
 		    "The job waited %g s in the queue and no runner was free; try again, or allow more.",
@@ -332,6 +347,29 @@ do_unclaim(void *object, void *detail)
 }
 
 static void
+do_hold(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	job->held_us = clock_now_us();
+	job->waited_us += job->held_us - job->queued_us;
+	job->queued_us = 0;
+	hooks.held(job);
+}
+
+static void
+do_release(void *object, void *detail)
+{
+	struct job *job = object;
+
+	(void)detail;
+	job->held_us = 0;
+	job->queued_us = clock_now_us();
+	hooks.released(job);
+}
+
+static void
 do_requeue(void *object, void *detail)
 {
 	struct job *job = object;
@@ -345,21 +383,23 @@ do_requeue(void *object, void *detail)
 /* ---- the table of design.md section 6 */
 
 #define IN(state) FSM_BIT(JOB_##state)
-#define WAITS (IN(QUEUED) | IN(CLAIMED))
+#define WAITS (IN(QUEUED) | IN(CLAIMED) | IN(HELD))
 #define AT_WORK (IN(DISPATCHED) | IN(RUNNING))
-#define HELD (AT_WORK | IN(SUSPENDED))
+#define WITH_RUNNER (AT_WORK | IN(SUSPENDED))
 
 static const struct fsm_row rows[] = {
     {IN(QUEUED), JOB_EVENT_CLAIMED, JOB_CLAIMED, do_claim},
     {IN(QUEUED), JOB_EVENT_EVICT, JOB_EVICTED, do_evict}, {IN(QUEUED), JOB_EVENT_GIVE_UP, JOB_DEAD, do_fault},
+    {IN(QUEUED), JOB_EVENT_HOLD, JOB_HELD, do_hold}, {IN(HELD), JOB_EVENT_RELEASE, JOB_QUEUED, do_release},
     {IN(CLAIMED), JOB_EVENT_PICKED, JOB_DISPATCHED, do_pick},
     {IN(CLAIMED), JOB_EVENT_RETRY, JOB_QUEUED, do_unclaim},
     {WAITS, JOB_EVENT_QUEUE_CLOCK, JOB_EXPIRED, do_expire},
     {WAITS, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {WAITS, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
     {IN(DISPATCHED), JOB_EVENT_ACKNOWLEDGED, JOB_RUNNING, do_start},
     {IN(DISPATCHED), JOB_EVENT_ACK_CLOCK, JOB_DISPATCHED, do_no_answer},
-    {HELD, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel}, {HELD, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
-    {HELD, JOB_EVENT_RETRY, JOB_QUEUED, do_requeue}, {AT_WORK, JOB_EVENT_GIVE_UP, JOB_DEAD, do_fault},
+    {WITH_RUNNER, JOB_EVENT_CANCEL, JOB_CANCELLED, do_cancel},
+    {WITH_RUNNER, JOB_EVENT_FAULT, JOB_FAILED, do_fault},
+    {WITH_RUNNER, JOB_EVENT_RETRY, JOB_QUEUED, do_requeue}, {AT_WORK, JOB_EVENT_GIVE_UP, JOB_DEAD, do_fault},
     {IN(RUNNING), JOB_EVENT_ADVANCED, FSM_SAME, do_advance},
     {IN(RUNNING) | IN(SUSPENDED), JOB_EVENT_EXEC_CLOCK, JOB_TIMED_OUT, do_time_out},
     {IN(RUNNING), JOB_EVENT_SUSPENDED, JOB_SUSPENDED, do_suspend},
@@ -561,7 +601,7 @@ job_blank(struct daemon *d)
 	job->daemon = d;
 	job->durable = true;
 	job->told_state = JOB_STATE_COUNT;
-	job->exit_status = job->checkpoint = -1;
+	job->exit_status = job->checkpoint = job->device = -1;
 	for (int i = 0; i < JOB_MAX_PICTURES; i++)
 		job->pictures[i].fd = -1;
 	ev_init(&job->timer, on_timer);
@@ -594,6 +634,8 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 	job->submitted_wall_us = clock_wall_us();
 	id_make(job->id);
 	take_params(job, p, daemon_conf(d));
+	if (p->has_not_before)
+		job->not_before_us = job->submitted_us + (int64_t)(p->not_before * 1e6);
 	fsm_init(&job->fsm, &job_kind, job, JOB_QUEUED);
 	return job;
 }

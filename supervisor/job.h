@@ -22,6 +22,7 @@
 #include "ipc/proto.h"
 #include "ipc/shm.h"
 #include "supervisor/fair.h"
+#include "supervisor/forecast.h"
 #include "supervisor/id.h"
 #include "supervisor/store.h"
 
@@ -34,6 +35,7 @@ enum job_class { CLASS_HIGH, CLASS_NORMAL, CLASS_LOW, CLASS_COUNT };
 #define JOB_STATES(JOB_STATE) \
 	JOB_STATE(QUEUED, "queued") \
 	JOB_STATE(CLAIMED, "claimed") \
+	JOB_STATE(HELD, "held") \
 	JOB_STATE(DISPATCHED, "dispatched") \
 	JOB_STATE(RUNNING, "running") \
 	JOB_STATE(SUSPENDED, "suspended") \
@@ -57,6 +59,8 @@ enum job_state {
 #define JOB_EVENTS(JOB_EVENT) \
 	JOB_EVENT(CLAIMED) /* a runner has a place for it; the attempt is being written down */ \
 	JOB_EVENT(PICKED)  /* it is, and the runner takes the job */ \
+	JOB_EVENT(HOLD)	   /* somebody wants it to wait */ \
+	JOB_EVENT(RELEASE) \
 	JOB_EVENT(ACKNOWLEDGED) \
 	JOB_EVENT(ADVANCED)  /* a step or a stage */ \
 	JOB_EVENT(SUSPENDED) /* it made way for another, and stays where it is on the device */ \
@@ -93,6 +97,7 @@ struct job {
 	struct fair_item turn; /* queue.c's, as are these: */
 	bool in_queue;
 	int place;		   /* in the order that was looked at last */
+	struct plan_spot spot;	   /* likewise when it starts and is done */
 	double charged_s;	   /* device seconds that its client was charged for the present attempt */
 	TAILQ_ENTRY(job) all_link; /* of all that are in memory, oldest first */
 	struct daemon *daemon;
@@ -122,6 +127,10 @@ struct job {
 	char client[FAIR_KEY];			/* whose share of the devices it uses */
 	char group[GROUP_SIZE];			/* group.h; "": none */
 	double cost_s;				/* predicted device seconds */
+	double pending_s;			/* of that, what its client's limits still count as to come */
+	double used_s;				/* device seconds of its attempts so far */
+	struct forecast_promise promise;	/* made when it came */
+	int device;				/* index of the runner that it ran on last; -1: none */
 	double queue_timeout_s, exec_timeout_s; /* exec 0: the runner's */
 	double deadline_s;			/* from its submission; 0: none */
 	char *warnings[JOB_MAX_WARNINGS];	/* owned */
@@ -144,6 +153,7 @@ struct job {
 	uint32_t picture, step;
 	int64_t submitted_us, submitted_wall_us, started_us, ended_us; /* started 0: never ran */
 	int64_t queued_us, waited_us;	  /* in the queue since, 0: it is not; in it before that */
+	int64_t held_us;		  /* since when it is held; 0: it is not */
 	int64_t running_since_us, ran_us; /* 0: it does not run; in the present attempt, before that */
 	int64_t suspended_since_us, suspended_us; /* 0: it is not; before that, in its life */
 	int suspensions;			  /* it makes way at most once */
@@ -169,7 +179,9 @@ struct job_hooks {
 	void (*ended)(struct job *job);	   /* reached a final state: exactly once a job */
 	void (*claimed)(struct job *job);  /* its attempt is to be written down */
 	void (*requeued)(struct job *job); /* back to the front of its line */
-	void (*overdue)(struct job *job);  /* cancelled or overran: its runner no longer holds it */
+	void (*held)(struct job *job);	   /* out of its line, or back in it */
+	void (*released)(struct job *job);
+	void (*overdue)(struct job *job); /* cancelled or overran: its runner no longer holds it */
 };
 void job_set_hooks(const struct job_hooks *hooks);
 
@@ -204,7 +216,9 @@ void job_note_death(struct job *job, int status, const char *words, const char *
 /* What is known of a waiting job's future. */
 struct outlook {
 	int position;		 /* 1.. in the queue; 0: it does not wait */
-	double eta_s, eta_p95_s; /* until it is done, likely and almost surely; below 0: no idea yet */
+	double eta_s, eta_p95_s; /* until it is done, likely and almost surely; below 0: nobody knows */
+	double start_s;		 /* until it starts, likely */
+	char held_back[64];	 /* by what it may not start now, or "" */
 };
 
 /* The record as clients see it (job_record.c); a new reference. `outlook` may be NULL. */

@@ -94,6 +94,8 @@ put_outlook(const struct outlook *o, json_t *record)
 {
 	if (o->position > 0)
 		json_object_set_new(record, "position", json_integer(o->position));
+	if (o->held_back[0] != '\0')
+		json_object_set_new(record, "held_back", json_string(o->held_back));
 	if (o->eta_s < 0)
 		return;
 	json_object_set_new(record, "eta_s", seconds(o->eta_s));

@@ -224,7 +224,7 @@ state_of(const json_t *o)
 }
 
 struct job *
-job_from_row(struct daemon *d, const char *body, bool *was_held)
+job_from_row(struct daemon *d, const char *body, bool *was_with_runner)
 {
 	json_t *o = unseal("job", body, strlen(body));
 	struct job *job = o != NULL ? job_blank(d) : NULL;
@@ -238,7 +238,7 @@ job_from_row(struct daemon *d, const char *body, bool *was_held)
 	take_fields(job, o, stamp_shift_us(o));
 	take_rest(job, o);
 	json_decref(o);
-	*was_held = state != JOB_QUEUED && state < JOB_FIRST_FINAL;
+	*was_with_runner = state >= JOB_CLAIMED && state < JOB_FIRST_FINAL;
 	if (job->prompt == NULL && (job->prompt = strdup("")) == NULL)
 		state = JOB_STATE_COUNT;
 	if (job->negative_prompt == NULL && (job->negative_prompt = strdup("")) == NULL)
@@ -246,6 +246,6 @@ job_from_row(struct daemon *d, const char *body, bool *was_held)
 	if (state == JOB_STATE_COUNT)
 		job_free(&job);
 	else
-		fsm_init(&job->fsm, &job_kind, job, state < JOB_FIRST_FINAL ? JOB_QUEUED : (int)state);
+		fsm_init(&job->fsm, &job_kind, job, *was_with_runner ? JOB_QUEUED : (int)state);
 	return job;
 }

@@ -13,6 +13,6 @@ char *job_to_row(const struct job *job, int64_t revision, double keep_s);
 /* The job of a row: in its final state, or QUEUED with its clock running. NULL: damaged, or no memory. The
  * caller frees it, and puts it where it belongs. Its clocks go on as if nobody had been away, by the wall
  * clock if the machine was restarted. *was_held: it was with a runner, or about to be. */
-struct job *job_from_row(struct daemon *d, const char *body, bool *was_held);
+struct job *job_from_row(struct daemon *d, const char *body, bool *was_with_runner);
 
 #endif

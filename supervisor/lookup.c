@@ -51,12 +51,12 @@ static struct found
 from_row(struct daemon *d, const struct store_row *row)
 {
 	struct found f = {0};
-	bool was_held;
+	bool was_with_runner;
 
 	if (row->number == 0)
 		return f;
 	if (row->body != NULL)
-		f.job = job_from_row(d, row->body, &was_held);
+		f.job = job_from_row(d, row->body, &was_with_runner);
 	f.damaged = f.job == NULL;
 	f.loaded = f.job != NULL;
 	if (f.loaded)
@@ -156,6 +156,20 @@ lookup_query(struct call *call, struct store_query *query, lookup_then *then)
 	TAILQ_INSERT_TAIL(&lookups, l, link);
 	client_hold_lookup(call->client);
 	daemon_changed(call->daemon);
+	return NULL;
+}
+
+json_t *
+lookup_text(struct call *call, struct store_query *q, const char *text, lookup_then *then)
+{
+	q->texts = calloc(1, sizeof(char *));
+	if (q->texts != NULL)
+		q->texts[0] = strdup(text);
+	q->text_count = q->texts != NULL && q->texts[0] != NULL;
+	if (q->text_count == 1)
+		return lookup_query(call, q, then);
+	store_query_clear(q);
+	err_set(&call->e, ERR_SYSTEM, "out of memory");
 	return NULL;
 }
 

@@ -23,6 +23,8 @@ typedef json_t *lookup_then(struct call *call, const struct found *found, int co
 /* The call is answered later, by `then` with what the query finds; `query` is taken over. With ids all of
  * which are in memory it is done at once. The result, or NULL as a method's. */
 json_t *lookup_query(struct call *call, struct store_query *query, lookup_then *then);
+/* Likewise, with one text: a key, or a group. */
+json_t *lookup_text(struct call *call, struct store_query *query, const char *text, lookup_then *then);
 /* By ids: a JSON string, or an array of them. */
 json_t *lookup_ids(struct call *call, const json_t *ids, lookup_then *then);
 json_t *lookup_id(struct call *call, const char *id, lookup_then *then);

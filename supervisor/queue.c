@@ -4,8 +4,14 @@
  */
 #include "supervisor/queue.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
+
+#include "ipc/clock.h"
+
+/* Looks are good for so long when nothing happens: the time that is left of running jobs goes by. */
+#define LOOK_US (20 * INT64_C(1000))
 
 static struct job *
 job_of(const struct fair_item *item)
@@ -73,16 +79,50 @@ queue_push_front(struct queue *q, struct job *job)
 	    q, job, fair_push_front(&q->fair, &job->turn, job->client, (int)job->class, job->cost_s));
 }
 
+bool
+queue_push_again(struct queue *q, struct job *job)
+{
+	return entered(
+	    q, job, fair_push_again(&q->fair, &job->turn, job->client, (int)job->class, job->cost_s));
+}
+
 void
 queue_remove(struct queue *q, struct job *job)
 {
 	fair_remove(&q->fair, &job->turn);
+	if (job->in_queue)
+		left(q, job);
+}
+
+void
+queue_hold(struct queue *q, struct job *job)
+{
+	fair_hold(&q->fair, &job->turn);
 	left(q, job);
+}
+
+void
+queue_release(struct queue *q, struct job *job)
+{
+	fair_release(&q->fair, &job->turn);
+	entered(q, job, true);
 }
 
 /* ---- picking */
 
+bool
+queue_may_start(const struct queue *q, const struct job *job)
+{
+	const struct fair_client *c = job->turn.client;
+	double again_s;
+
+	if (c != NULL && c->max_running > 0 && c->running >= c->max_running)
+		return false;
+	return q->world == NULL || q->world->may_start(q->world->arg, job, 0, &again_s);
+}
+
 struct choice {
+	const struct queue *queue;
 	bool (*may_run)(void *arg, const struct job *job);
 	void *arg;
 };
@@ -92,32 +132,34 @@ item_may_run(void *arg, const struct fair_item *item)
 {
 	const struct choice *choice = arg;
 
-	return choice->may_run(choice->arg, job_of(item));
+	return choice->may_run(choice->arg, job_of(item)) && queue_may_start(choice->queue, job_of(item));
+}
+
+static void
+picked(struct queue *q, struct job *job)
+{
+	job->charged_s = job->turn.cost;
+	left(q, job);
+	drain_rate_note(&q->drain, (double)clock_now_us() * 1e-6, q->fair.count);
 }
 
 struct job *
 queue_pick(struct queue *q, bool (*may_run)(void *arg, const struct job *job), void *arg)
 {
-	struct choice choice = {may_run, arg};
+	struct choice choice = {q, may_run, arg};
 	struct fair_item *item = fair_pick(&q->fair, item_may_run, &choice);
 
 	if (item == NULL)
 		return NULL;
-	job_of(item)->charged_s = item->cost;
-	left(q, job_of(item));
+	picked(q, job_of(item));
 	return job_of(item);
-}
-
-static bool
-is_it(void *arg, const struct job *job)
-{
-	return job == arg;
 }
 
 void
 queue_take(struct queue *q, struct job *job)
 {
-	queue_pick(q, is_it, job);
+	fair_take(&q->fair, &job->turn);
+	picked(q, job);
 }
 
 void
@@ -143,29 +185,61 @@ queue_admit(const struct queue *q, const struct fair_limits *limits, const char 
 
 /* ---- looking */
 
+static double
+cost_on(void *arg, const struct fair_item *item, int line, double *variance)
+{
+	const struct queue *q = arg;
+
+	return q->world->cost(q->world->arg, job_of(item), line, variance);
+}
+
+static bool
+may_start(void *arg, const struct fair_item *item, double at_s, double *again_s)
+{
+	const struct queue *q = arg;
+
+	return q->world->may_start(q->world->arg, job_of(item), at_s, again_s);
+}
+
+static void
+note_spot(void *arg, struct fair_item *item, const struct plan_spot *spot)
+{
+	struct queue *q = arg;
+	struct job *job = job_of(item);
+
+	q->order[q->order_count] = job;
+	job->place = q->order_count++;
+	job->spot = *spot;
+}
+
+static bool
+make_room(struct queue *q)
+{
+	if (q->order_room >= q->fair.count)
+		return true;
+	free(q->order);
+	q->order = malloc((size_t)q->fair.count * 2 * sizeof(struct job *));
+	q->order_room = q->order != NULL ? 2 * q->fair.count : 0;
+	return q->order != NULL;
+}
+
 /* Without memory nobody has a place for the moment. */
 static void
 look(struct queue *q)
 {
-	struct fair_item **items;
+	const struct plan_rules rules = {q, cost_on, may_start};
+	struct plan_line lines[PLAN_LINES] = {0};
+	int count = 1;
 
 	if (!q->order_stale)
 		return;
 	q->order_count = 0;
-	items = malloc((size_t)(q->fair.count + 1) * sizeof(struct fair_item *));
-	if (q->order_room < q->fair.count) {
-		free(q->order);
-		q->order = malloc((size_t)q->fair.count * 2 * sizeof(struct job *));
-		q->order_room = q->order != NULL ? 2 * q->fair.count : 0;
-	}
-	if (items != NULL && q->order_room >= q->fair.count && fair_order(&q->fair, items)) {
-		for (; q->order_count < q->fair.count; q->order_count++) {
-			q->order[q->order_count] = job_of(items[q->order_count]);
-			q->order[q->order_count]->place = q->order_count;
-		}
-		q->order_stale = false;
-	}
-	free(items);
+	q->looked_us = clock_now_us();
+	if (q->world != NULL)
+		count = q->world->lines(q->world->arg, lines);
+	if (make_room(q))
+		q->order_stale =
+		    !plan_play(&q->fair, lines, count, q->world != NULL ? &rules : NULL, note_spot, q);
 }
 
 struct job *
@@ -189,4 +263,22 @@ queue_position(struct queue *q, const struct job *job)
 {
 	look(q);
 	return job->in_queue && job->place < q->order_count ? job->place + 1 : 0;
+}
+
+struct plan_spot
+queue_spot(struct queue *q, const struct job *job)
+{
+	struct plan_spot spot = {0};
+	double passed_s;
+
+	if (!job->in_queue)
+		return spot;
+	q->order_stale |= clock_now_us() - q->looked_us > LOOK_US;
+	if (queue_position(q, job) == 0)
+		return spot;
+	spot = job->spot;
+	passed_s = (double)(clock_now_us() - q->looked_us) * 1e-6;
+	spot.start_s = fmax(0, spot.start_s - passed_s);
+	spot.done_s = fmax(0, spot.done_s - passed_s);
+	return spot;
 }

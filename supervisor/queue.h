@@ -5,18 +5,33 @@
 #define SUPERVISOR_QUEUE_H
 
 #include "supervisor/fair.h"
+#include "supervisor/forecast.h"
 #include "supervisor/job.h"
+#include "supervisor/plan.h"
 
 TAILQ_HEAD(job_line, job);
 
+/* What the queue must know of the world beside whose turn it is. */
+struct queue_world {
+	void *arg;
+	/* The devices as they are now; their number. */
+	int (*lines)(void *arg, struct plan_line lines[PLAN_LINES]);
+	double (*cost)(void *arg, const struct job *job, int line, double *variance);
+	/* Whether it may start so many seconds from now; if not, *again_s as in plan.h. */
+	bool (*may_start)(void *arg, const struct job *job, double at_s, double *again_s);
+};
+
 struct queue {
 	struct fair fair;
+	const struct queue_world *world; /* NULL: one device, and everybody may start */
+	struct drain_rate drain;
 	int loners; /* waiting jobs that want a runner for themselves */
 
 	/* all of them in running order, as it was when last looked at */
 	struct job **order;
 	int order_count, order_room;
 	bool order_stale;
+	int64_t looked_us; /* when that was: spots of jobs count from then */
 };
 
 void queue_init(struct queue *q);
@@ -27,11 +42,18 @@ int queue_class_length(const struct queue *q, enum job_class class);
 /* At the end of its client's line, or at its front when it was interrupted. false: no memory. */
 bool queue_push(struct queue *q, struct job *job);
 bool queue_push_front(struct queue *q, struct job *job);
-void queue_remove(struct queue *q, struct job *job);
+/* Over a restart: by the order that it had, which is in job->turn. */
+bool queue_push_again(struct queue *q, struct job *job);
+void queue_remove(struct queue *q, struct job *job); /* waiting or held */
+/* Keeps its place but has no turn until it is released. */
+void queue_hold(struct queue *q, struct job *job);
+void queue_release(struct queue *q, struct job *job);
 
 /* The job whose turn it is among those that may run, taken out and charged to its client; NULL: there is
  * none. */
 struct job *queue_pick(struct queue *q, bool (*may_run)(void *arg, const struct job *job), void *arg);
+/* Whether the world lets it start now. */
+bool queue_may_start(const struct queue *q, const struct job *job);
 /* That job out of turn, charged likewise. */
 void queue_take(struct queue *q, struct job *job);
 /* A job that was picked has ended, or comes back: what it really took, in device seconds. */
@@ -46,5 +68,7 @@ enum fair_verdict queue_admit(const struct queue *q, const struct fair_limits *l
 struct job *queue_first(struct queue *q);
 struct job *queue_next(struct queue *q, const struct job *job);
 int queue_position(struct queue *q, const struct job *job);
+/* Likewise when, in seconds from now; place 0: it is not in it. */
+struct plan_spot queue_spot(struct queue *q, const struct job *job);
 
 #endif

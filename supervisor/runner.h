@@ -82,7 +82,9 @@ enum runner_state runner_state(const struct runner *r);
 bool runner_has_process(const struct runner *r);
 pid_t runner_pid(const struct runner *r); /* 0: none */
 bool runner_has_jobs(const struct runner *r);
-int runner_held_count(const struct runner *r);	 /* jobs that it has */
+int runner_held_count(const struct runner *r); /* jobs that it has */
+/* The jobs that it has, one after the other from *at = 0 on; NULL: no more. */
+const struct job *runner_next_job(const struct runner *r, int *at);
 bool runner_may_serve(const struct runner *r);	 /* ready, or on its way there, and not drained */
 bool runner_is_starting(const struct runner *r); /* on its way to ready, or about to be replaced */
 bool runner_is_sound(const struct runner *r);	 /* in a legal state, its clock armed */

@@ -151,6 +151,17 @@ held_jobs(const struct runner *r)
 	return ids;
 }
 
+const struct job *
+runner_next_job(const struct runner *r, int *at)
+{
+	while (*at < RUNNER_MAX_HELD) {
+		const struct held *held = &r->held[(*at)++];
+		if (held->job != NULL)
+			return held->job;
+	}
+	return NULL;
+}
+
 json_t *
 runner_record(const struct runner *r)
 {

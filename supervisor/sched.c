@@ -106,7 +106,7 @@ serve_loners(struct queue *q, struct round *r)
 		return true;
 	for (struct job *job = queue_first(q); job != NULL; job = next) {
 		next = queue_next(q, job);
-		if (!job->alone || !is_due(r, job))
+		if (!job->alone || !is_due(r, job) || !queue_may_start(q, job))
 			continue;
 		if (find_runner(r, job) != NULL) {
 			queue_take(q, job);

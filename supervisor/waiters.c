@@ -65,6 +65,22 @@ remove_waiter(struct waiter *w)
 
 /* ---- progress */
 
+/* Where it stands in the queue, and when it will be done. */
+static void
+put_outlook(const struct job *job, json_t *params)
+{
+	const struct outlook o = daemon_outlook(job->daemon, job);
+
+	if (o.position > 0)
+		json_object_set_new(params, "position", json_integer(o.position));
+	if (o.held_back[0] != '\0')
+		json_object_set_new(params, "held_back", json_string(o.held_back));
+	if (o.eta_s >= 0) {
+		json_object_set_new(params, "eta_s", json_real(o.eta_s));
+		json_object_set_new(params, "eta_p95_s", json_real(o.eta_p95_s));
+	}
+}
+
 static void
 send_event(const struct waiter *w, const struct job *job)
 {
@@ -72,8 +88,7 @@ send_event(const struct waiter *w, const struct job *job)
 	    job_state_name(job), "stage", stage_name(job->stage), "step", (int)job->step, "steps", job->steps,
 	    "picture", (int)job->picture);
 
-	if (job->in_queue)
-		json_object_set_new(params, "position", json_integer(daemon_position(job->daemon, job)));
+	put_outlook(job, params);
 	client_send(w->client, api_event(params), NULL);
 }
 

@@ -226,12 +226,13 @@ def cpu_seconds(pid):
 
 
 def test_waiting_jobs_know_when_they_will_be_done(zitd):
-    """After some jobs zitd knows what such jobs cost: what it foretells is what happens, to a third, and before there is
-    any it says nothing."""
-    daemon = zitd("step 0.02", queue={"client_cap": 100})
+    """Before there is any job zitd goes by the configured costs; after some it knows what such jobs cost: what it foretells
+    is what happens, to a third."""
+    daemon = zitd("step 0.02", queue={"client_cap": 100}, runner={"cost_base": 7, "cost_step": 0, "cost_picture": 0})
     first = daemon.submit("first", steps=10)
     unknown = daemon.submit("second", steps=10)
-    assert "eta_s" not in daemon.job(unknown) and daemon.job(unknown)["position"] == 1
+    record = daemon.job(unknown)
+    assert 7 <= record["eta_s"] <= 14 < record["eta_p95_s"] and record["position"] == 1
     daemon.wait(first), daemon.wait(unknown)
     for _ in range(5):
         daemon.generate(steps=10)

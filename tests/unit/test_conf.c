@@ -71,6 +71,26 @@ test_runners_inherit(void **state)
 }
 
 static void
+test_clients_inherit(void **state)
+{
+	struct conf *c =
+	    read_good("[runner]\nmodel = /m\n[client:uid:1000]\nweight = 3\n[clients]\nmax_running = "
+		      "2\n[client:web]\nceiling = low\n[queue]\nwindow_low = 22:00-06:30\n");
+
+	(void)state;
+	assert_int_equal(c->client_count, 2);
+	assert_int_equal(conf_find_client(c, "uid:1000")->weight, 3);
+	assert_int_equal(conf_find_client(c, "uid:1000")->max_running, 2);
+	assert_string_equal(conf_find_client(c, "web")->ceiling, "low");
+	assert_int_equal(conf_find_client(c, "web")->weight, 1);
+	assert_null(conf_find_client(c, "uid:1"));
+	assert_int_equal(c->any_client.max_running, 2);
+	assert_int_equal(c->queue.window_low.from_s, 22 * 3600);
+	assert_int_equal(c->queue.window_low.to_s, 6 * 3600 + 30 * 60);
+	free(c);
+}
+
+static void
 test_directory_wins(void **state)
 {
 	struct conf *c;
@@ -104,6 +124,14 @@ static const struct {
     {"[zitd]\nlog_level = loud\n", {"zitd.conf:2", "log_level", "warning"}},
     {"[runner]\nexec_timeout = -1\n", {"zitd.conf:2", "exec_timeout", "seconds"}},
     {"[runner]\ndevice = cpu\n", {"zitd.conf", "no model", "model ="}},
+    {"[client:a]\nweight = 0\n", {"zitd.conf:2", "weight", "integer from 1"}},
+    {"[queue]\nweight_low = 0\n", {"zitd.conf:2", "weight_low", "integer from 1"}},
+    {"[clients]\nquota_day = -5\n", {"zitd.conf:2", "quota_day", "seconds from 0"}},
+    {"[clients]\nceiling = urgent\n", {"zitd.conf:2", "ceiling", "high|normal|low"}},
+    {"[client:a]\nwieght = 2\n", {"zitd.conf:2", "wieght", "weight"}},
+    {"[client]\nweight = 2\n", {"zitd.conf:1", "[client]", "[clients]"}},
+    {"[clients:a]\nweight = 2\n", {"zitd.conf:1", "clients:a", ""}},
+    {"[queue]\nwindow_low = at night\n", {"zitd.conf:2", "window_low", "22:00-06:00"}},
     {"this is not an option\n", {"zitd.conf:1", "key = value", ""}},
 };
 
@@ -137,9 +165,11 @@ note_change(void *arg, const char *key, enum conf_when when)
 static void
 test_comparison(void **state)
 {
-	struct conf *a = read_good("[queue]\nmax_size = 1\n[runner]\nmodel = /m\n[runner:x]\n device=cpu\n");
-	struct conf *b = read_good(
-	    "[queue]\nmax_size = 2\n[zitd]\nstate_dir = /s\n[runner]\nmodel = /n\n[runner:y]\ndevice=cpu\n");
+	struct conf *a = read_good("[queue]\nmax_size = 1\n[runner]\nmodel = /m\n[runner:x]\n device=cpu\n"
+				   "[client:a]\nweight = 2\n[client:b]\nweight = 3\n");
+	struct conf *b =
+	    read_good("[client:b]\nweight = 3\n[client:c]\nweight = 4\n[queue]\nmax_size = "
+		      "2\n[zitd]\nstate_dir = /s\n[runner]\nmodel = /n\n[runner:y]\ndevice=cpu\n");
 
 	(void)state;
 	conf_compare(a, a, note_change, NULL);
@@ -149,6 +179,9 @@ test_comparison(void **state)
 	assert_non_null(strstr(changes, "zitd.state_dir=2"));
 	assert_non_null(strstr(changes, "runner:y=2"));
 	assert_non_null(strstr(changes, "runner:x=2"));
+	assert_non_null(strstr(changes, "client:a.weight=0"));
+	assert_non_null(strstr(changes, "client:c.weight=0"));
+	assert_null(strstr(changes, "client:b"));
 	free(a);
 	free(b);
 }
@@ -159,6 +192,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_defaults),
 	    cmocka_unit_test(test_runners_inherit),
+	    cmocka_unit_test(test_clients_inherit),
 	    cmocka_unit_test(test_directory_wins),
 	    cmocka_unit_test(test_errors_name_the_place),
 	    cmocka_unit_test(test_comparison),

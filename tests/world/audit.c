@@ -127,7 +127,9 @@ waiters_job_saved(struct job *job)
 void
 waiters_job_put_off(struct job *job)
 {
-	if (job_state(job) != JOB_QUEUED || !job->durable || run.term_us == 0)
+	bool waits = job_state(job) == JOB_QUEUED || job_state(job) == JOB_HELD;
+
+	if (!waits || !job->durable || run.term_us == 0)
 		violated("job %s: put off, in state %s", job->id, job_state_name(job));
 }
 
@@ -239,6 +241,8 @@ audit_job(const struct open_job *o)
 	}
 	if (!ev_is_active(&job->timer))
 		violated("job %s: %s without a clock", job->id, job_state_name(job));
+	if ((job->turn.client != NULL) != (state == JOB_QUEUED || state == JOB_HELD))
+		violated("job %s: %s, and its place is another's", job->id, job_state_name(job));
 	if (job->in_queue != (state == JOB_QUEUED))
 		violated("job %s: %s, %s the queue", job->id, job_state_name(job),
 		    job->in_queue ? "in" : "not in");
@@ -359,7 +363,8 @@ audit_interruption(const struct job *job)
 	for (int i = 0; i < run.runner_count; i++) {
 		const struct job *victim = runner_victim(run.runners[i], NULL);
 		bool stuck = job->durable && daemon_store_error(run.daemon) != 0;
-		if (job->class == CLASS_HIGH && job->not_before_us <= run.now_us && victim != NULL && !stuck)
+		if (job->class == CLASS_HIGH && !daemon_is_held_back(run.daemon, job) && victim != NULL &&
+		    !stuck)
 			violated("job %s: waits, and job %s could make way", job->id, victim->id);
 	}
 }
@@ -371,11 +376,12 @@ audit_queue(void)
 	struct job *job = NULL, *high = NULL;
 
 	while ((job = daemon_next_queued(run.daemon, job)) != NULL) {
-		if (job->alone && job->not_before_us <= run.now_us) /* with or without the disk */
+		if (job->alone && !daemon_is_held_back(run.daemon, job)) /* with or without the disk */
 			return; /* a runner is kept for it, others may wait for that */
 	}
-	while ((job = daemon_next_queued(run.daemon, job)) != NULL &&
-	       (job->not_before_us > run.now_us || (job->durable && daemon_store_error(run.daemon) != 0)))
+	while (
+	    (job = daemon_next_queued(run.daemon, job)) != NULL &&
+	    (daemon_is_held_back(run.daemon, job) || (job->durable && daemon_store_error(run.daemon) != 0)))
 		;
 	if (job == NULL || run.term_us != 0 || run.now_us - run.no_memory_us <= SECOND)
 		return;

@@ -89,13 +89,13 @@ audit_recorded(const struct job *job)
 struct job *
 load_dead_letter(void)
 {
-	bool was_held;
+	bool was_with_runner;
 	int first = shelf_count > 0 ? (int)draw((uint32_t)shelf_count) : 0;
 
 	for (int i = 0; i < shelf_count; i++) {
 		const struct shelved *s = &shelf[(first + i) % shelf_count];
 		if (s->dead)
-			return job_from_row(run.daemon, s->body, &was_held);
+			return job_from_row(run.daemon, s->body, &was_with_runner);
 	}
 	return NULL;
 }

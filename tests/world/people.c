@@ -26,6 +26,8 @@ act_submit(void)
 	    .has_exec_timeout = odds(300),
 	    .deadline = draw_seconds(10 * MS, 300 * SECOND),
 	    .has_deadline = odds(150),
+	    .not_before = draw_seconds(MS, 60 * SECOND),
+	    .has_not_before = odds(50),
 	    .wait = odds(500),
 	    .has_durable = odds(300),
 	};
@@ -47,6 +49,46 @@ act_cancel(void)
 
 	if (job != NULL && !job_is_final(job))
 		job_event(job, JOB_EVENT_CANCEL);
+}
+
+/* Whose turn it is: one job, or a class, a client, or all. */
+static void
+act_turn(void)
+{
+	static const char *const clients[] = {"uid:1000", "uid:1001", NULL, NULL};
+	struct job *job = open_count > 0 ? open_jobs[draw((uint32_t)open_count)].job : NULL;
+	uint32_t what = draw(job != NULL ? 7 : 2);
+
+	if (what < 2) {
+		daemon_pause(run.daemon, (int)draw(2 * CLASS_COUNT) - CLASS_COUNT, clients[draw(4)],
+		    what == 0 && odds(700));
+	} else if (what < 4)
+		daemon_hold(run.daemon, job);
+	else if (what == 4)
+		daemon_release(run.daemon, job);
+	else if (what == 5)
+		daemon_move_to_front(run.daemon, job);
+	else
+		daemon_set_class(run.daemon, job, (enum job_class)draw(CLASS_COUNT));
+	if (job != NULL)
+		json_decref(daemon_why(run.daemon, job));
+}
+
+/* What is remembered can be recalled: by the daemon itself, whose accounts and usage are not touched then. */
+static void
+act_remember(void)
+{
+	static const char *const parts[] = {"accounts", "costs", "promises", "usage", "paused"};
+	json_t *memory = daemon_remember(run.daemon);
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		if (json_object_get(memory, parts[i]) == NULL)
+			violated("%s is not remembered", parts[i]);
+	}
+	json_object_del(memory, "accounts");
+	json_object_del(memory, "usage");
+	daemon_recall(run.daemon, memory);
+	json_decref(memory);
 }
 
 static void
@@ -156,9 +198,9 @@ act(void)
 	static const struct {
 		uint32_t weight; /* of 1000 */
 		void (*act)(void);
-	} actions[] = {{500, act_submit}, {120, act_cancel}, {110, act_order}, {60, act_kill},
-	    {30, act_freeze}, {30, act_retry}, {10, act_drop}, {2, act_reload}, {18, act_turn_of_luck},
-	    {20, act_end_life}, {100, act_wait}};
+	} actions[] = {{435, act_submit}, {120, act_cancel}, {60, act_turn}, {5, act_remember},
+	    {110, act_order}, {60, act_kill}, {30, act_freeze}, {30, act_retry}, {10, act_drop},
+	    {2, act_reload}, {18, act_turn_of_luck}, {20, act_end_life}, {100, act_wait}};
 	uint32_t n = draw(1000);
 	size_t i = 0;
 

@@ -157,6 +157,14 @@ draw_conf(struct conf *c)
 	c->queue.weight_low = 1;
 	c->queue.queue_timeout = 1 + draw(300);
 	c->queue.quarantine = draw(3) * 100;
+	c->queue.hold_timeout = 1 + draw(600);
+	snprintf(c->queue.adapt, sizeof(c->queue.adapt), "%s", odds(500) ? "true" : "false");
+	c->any_client.max_running = odds(300) ? draw(4) : 0;
+	c->any_client.weight = 1 + draw(9);
+	c->any_client.rate_jobs = odds(200) ? 1 + draw(60) : 0;
+	c->any_client.quota_day = odds(200) ? 1 + draw(1000) : 0;
+	snprintf(c->any_client.over_quota, sizeof(c->any_client.over_quota), "%s",
+	    odds(500) ? "low" : "refuse");
 	c->queue.history = odds(500) ? 1 + draw(10) : 1000;
 	c->results.retention = c->results.retention_waited = 1 + draw(1000);
 	for (int i = 0; i < c->runner_count; i++)
@@ -353,7 +361,7 @@ test_lives(void **state)
 	clock_replace(&run.now_us);
 	snprintf(path, sizeof(path), "%s/zitd.conf", dir);
 	file = fopen(path, "w");
-	fputs("[runner]\nmodel = m\n[runner:a]\n[runner:b]\n[runner:c]\n", file);
+	fputs("[queue]\nhold_timeout = 600\n[runner]\nmodel = m\n[runner:a]\n[runner:b]\n[runner:c]\n", file);
 	fclose(file);
 	if (conf_read(&base, path, &e) != 0)
 		fail_msg("%s", e.text);

@@ -1,0 +1,355 @@
+/*
+ * Token buckets, quotas, usage.
+ */
+#include "supervisor/limits.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const span_names[LIMITS_SPANS] = {"today", "month", "ever"};
+
+/* ---- clients */
+
+void
+limits_init(struct limits *l)
+{
+	TAILQ_INIT(&l->clients);
+	l->count = 0;
+}
+
+static void
+forget(struct limits *l, struct limits_client *c)
+{
+	TAILQ_REMOVE(&l->clients, c, link);
+	l->count--;
+	free(c);
+}
+
+void
+limits_clear(struct limits *l)
+{
+	while (!TAILQ_EMPTY(&l->clients))
+		forget(l, TAILQ_FIRST(&l->clients));
+}
+
+static void
+make_room(struct limits *l)
+{
+	struct limits_client *c;
+
+	if (l->count < LIMITS_CLIENTS)
+		return;
+	TAILQ_FOREACH_REVERSE(c, &l->clients, limits_line, link)
+	{
+		if (c->pending_s <= 0) {
+			forget(l, c);
+			return;
+		}
+	}
+}
+
+static struct limits_client *
+find(const struct limits *l, const char *key)
+{
+	struct limits_client *c;
+
+	TAILQ_FOREACH(c, &l->clients, link)
+	{
+		if (strcmp(c->key, key) == 0)
+			return c;
+	}
+	return NULL;
+}
+
+/* In front of all others from now on, made when it is new; NULL: no memory, and it is not counted. */
+static struct limits_client *
+need(struct limits *l, const char *key)
+{
+	struct limits_client *c = find(l, key);
+
+	if (c != NULL)
+		TAILQ_REMOVE(&l->clients, c, link);
+	else {
+		make_room(l);
+		c = calloc(1, sizeof(*c));
+		if (c == NULL)
+			return NULL;
+		snprintf(c->key, sizeof(c->key), "%s", key);
+		c->fresh = true;
+		l->count++;
+	}
+	TAILQ_INSERT_HEAD(&l->clients, c, link);
+	return c;
+}
+
+/* A new day and a new month begin with nothing. */
+static void
+turn_calendar(struct limits_client *c, const struct limits_time *t)
+{
+	if (c->day != t->day)
+		memset(&c->sums[LIMITS_DAY], 0, sizeof(c->sums[0]));
+	if (c->month != t->month)
+		memset(&c->sums[LIMITS_MONTH], 0, sizeof(c->sums[0]));
+	c->day = t->day;
+	c->month = t->month;
+}
+
+static struct limits_client *
+need_today(struct limits *l, const char *key, const struct limits_time *t)
+{
+	struct limits_client *c = need(l, key);
+
+	if (c != NULL)
+		turn_calendar(c, t);
+	return c;
+}
+
+static void
+add(struct limits_client *c, const struct limits_sums *more)
+{
+	for (int i = 0; i < LIMITS_SPANS; i++) {
+		c->sums[i].jobs += more->jobs;
+		c->sums[i].pixels += more->pixels;
+		c->sums[i].device_s += more->device_s;
+		c->sums[i].refused += more->refused;
+	}
+}
+
+/* ---- whether a job may come */
+
+static void
+refill(struct limits_client *c, const struct limits_rule *rule, double now_s)
+{
+	double passed_s = fmax(0, now_s - c->filled_s);
+
+	c->jobs = fmin(rule->burst_jobs, c->jobs + passed_s * rule->jobs_per_s);
+	c->device = fmin(rule->burst_device, c->device + passed_s * rule->device_per_s);
+	if (c->fresh || rule->jobs_per_s == 0)
+		c->jobs = rule->burst_jobs;
+	if (c->fresh || rule->device_per_s == 0)
+		c->device = rule->burst_device;
+	c->fresh = false;
+	c->filled_s = now_s;
+}
+
+/* A job that costs more than the bucket holds needs a full one, and leaves a debt. */
+static enum limits_verdict
+check_rates(const struct limits_client *c, const struct limits_rule *rule, double cost_s, double *wait_s)
+{
+	double needed = fmin(cost_s, rule->burst_device);
+
+	if (rule->jobs_per_s > 0 && c->jobs < 1) {
+		*wait_s = (1 - c->jobs) / rule->jobs_per_s;
+		return LIMITS_RATE_JOBS;
+	}
+	if (rule->device_per_s > 0 && c->device < needed) {
+		*wait_s = (needed - c->device) / rule->device_per_s;
+		return LIMITS_RATE_DEVICE;
+	}
+	return LIMITS_GOOD;
+}
+
+static bool
+is_over(double quota_s, const struct limits_client *c, enum limits_span span, double cost_s)
+{
+	return quota_s > 0 && c->sums[span].device_s + c->pending_s + cost_s > quota_s;
+}
+
+enum limits_verdict
+limits_check(struct limits *l, const char *key, const struct limits_rule *rule, const struct limits_time *t,
+    double cost_s, double *wait_s)
+{
+	struct limits_client *c = need_today(l, key, t);
+	enum limits_verdict verdict;
+
+	*wait_s = 0;
+	if (c == NULL)
+		return LIMITS_GOOD;
+	refill(c, rule, t->now_s);
+	verdict = check_rates(c, rule, cost_s, wait_s);
+	if (verdict != LIMITS_GOOD)
+		return verdict;
+	if (is_over(rule->quota_month_s, c, LIMITS_MONTH, cost_s)) {
+		*wait_s = t->month_left_s;
+		return rule->refuse ? LIMITS_QUOTA_MONTH : LIMITS_DEMOTE;
+	}
+	if (is_over(rule->quota_day_s, c, LIMITS_DAY, cost_s)) {
+		*wait_s = t->day_left_s;
+		return rule->refuse ? LIMITS_QUOTA_DAY : LIMITS_DEMOTE;
+	}
+	return LIMITS_GOOD;
+}
+
+/* ---- what becomes of it */
+
+void
+limits_admit(struct limits *l, const char *key, const struct limits_time *t, double cost_s)
+{
+	struct limits_client *c = need_today(l, key, t);
+
+	if (c == NULL)
+		return;
+	c->jobs -= 1;
+	c->device -= cost_s;
+	c->pending_s += cost_s;
+	add(c, &(struct limits_sums){.jobs = 1});
+}
+
+void
+limits_refuse(struct limits *l, const char *key, const struct limits_time *t)
+{
+	struct limits_client *c = need_today(l, key, t);
+
+	if (c != NULL)
+		add(c, &(struct limits_sums){.refused = 1});
+}
+
+void
+limits_pend(struct limits *l, const char *key, double cost_s)
+{
+	struct limits_client *c = need(l, key);
+
+	if (c != NULL)
+		c->pending_s += cost_s;
+}
+
+void
+limits_used(struct limits *l, const char *key, const struct limits_time *t, double device_s)
+{
+	struct limits_client *c = need_today(l, key, t);
+
+	if (c != NULL)
+		add(c, &(struct limits_sums){.device_s = device_s});
+}
+
+void
+limits_ended(struct limits *l, const char *key, const struct limits_time *t, double cost_s, double device_s,
+    double pixels)
+{
+	struct limits_client *c = need_today(l, key, t);
+
+	if (c == NULL)
+		return;
+	c->pending_s = fmax(0, c->pending_s - cost_s);
+	c->device += cost_s - device_s;
+	add(c, &(struct limits_sums){.pixels = pixels});
+}
+
+/* ---- usage */
+
+static json_t *
+sums_record(const struct limits_sums *s)
+{
+	return json_pack("{s:I, s:I, s:f, s:I}", "jobs", (json_int_t)s->jobs, "pixels", (json_int_t)s->pixels,
+	    "device_s", round(s->device_s * 1e6) / 1e6, "refused", (json_int_t)s->refused);
+}
+
+json_t *
+limits_usage(struct limits *l, const char *key, const struct limits_time *t)
+{
+	json_t *list = json_array();
+	struct limits_client *c;
+
+	TAILQ_FOREACH(c, &l->clients, link)
+	{
+		json_t *record;
+		if (key != NULL && strcmp(c->key, key) != 0)
+			continue;
+		turn_calendar(c, t);
+		record = json_pack("{s:s, s:f}", "client", c->key, "pending_s", c->pending_s);
+		for (int i = 0; i < LIMITS_SPANS; i++)
+			json_object_set_new(record, span_names[i], sums_record(&c->sums[i]));
+		json_array_append_new(list, record);
+	}
+	return list;
+}
+
+/* ---- over a restart */
+
+static json_t *
+dump_client(const struct limits_client *c, const struct limits_time *t)
+{
+	json_t *dump = json_pack("{s:s, s:f, s:f, s:f, s:b, s:i, s:i}", "client", c->key, "jobs", c->jobs,
+	    "device", c->device, "age_s", t->now_s - c->filled_s, "fresh", c->fresh, "day", c->day, "month",
+	    c->month);
+
+	for (int i = 0; i < LIMITS_SPANS; i++) {
+		const struct limits_sums *s = &c->sums[i];
+		json_object_set_new(dump, span_names[i],
+		    json_pack("[f, f, f, f]", s->jobs, s->pixels, s->device_s, s->refused));
+	}
+	return dump;
+}
+
+json_t *
+limits_dump(const struct limits *l, const struct limits_time *t)
+{
+	json_t *list = json_array();
+	const struct limits_client *c;
+
+	TAILQ_FOREACH(c, &l->clients, link)
+	json_array_append_new(list, dump_client(c, t));
+	return list;
+}
+
+static bool
+read_sums(const json_t *list, struct limits_sums *s)
+{
+	double *const numbers[] = {&s->jobs, &s->pixels, &s->device_s, &s->refused};
+
+	for (size_t i = 0; i < 4; i++) {
+		const json_t *value = json_array_get(list, i);
+		if (!json_is_number(value) || !(json_number_value(value) >= 0))
+			return false;
+		*numbers[i] = json_number_value(value);
+	}
+	return true;
+}
+
+static bool
+read_client(const json_t *dump, struct limits_client *c, const struct limits_time *t)
+{
+	const char *key = json_string_value(json_object_get(dump, "client"));
+	const json_t *age_s = json_object_get(dump, "age_s");
+
+	if (key == NULL || strlen(key) >= sizeof(c->key) || !json_is_number(age_s) ||
+	    !json_is_number(json_object_get(dump, "jobs")) ||
+	    !json_is_number(json_object_get(dump, "device")))
+		return false;
+	snprintf(c->key, sizeof(c->key), "%s", key);
+	c->jobs = json_number_value(json_object_get(dump, "jobs"));
+	c->device = json_number_value(json_object_get(dump, "device"));
+	c->filled_s = t->now_s - json_number_value(age_s);
+	c->fresh = json_is_true(json_object_get(dump, "fresh"));
+	c->day = (int)json_integer_value(json_object_get(dump, "day"));
+	c->month = (int)json_integer_value(json_object_get(dump, "month"));
+	for (int i = 0; i < LIMITS_SPANS; i++) {
+		if (!read_sums(json_object_get(dump, span_names[i]), &c->sums[i]))
+			return false;
+	}
+	return true;
+}
+
+bool
+limits_restore(struct limits *l, const json_t *dump, const struct limits_time *t)
+{
+	size_t i;
+	json_t *each;
+
+	if (!json_is_array(dump))
+		return false;
+	json_array_foreach(dump, i, each)
+	{
+		struct limits_client *c = calloc(1, sizeof(*c));
+		if (c == NULL || l->count == LIMITS_CLIENTS || !read_client(each, c, t)) {
+			free(c);
+			limits_clear(l);
+			return false;
+		}
+		TAILQ_INSERT_TAIL(&l->clients, c, link);
+		l->count++;
+	}
+	return true;
+}

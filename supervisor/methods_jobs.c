@@ -1,0 +1,133 @@
+/*
+ * The methods that end jobs or begin them again: cancel, retry, drop.
+ */
+#include <string.h>
+
+#include "supervisor/methods_inside.h"
+#include "supervisor/waiters.h"
+
+/* ---- cancel */
+
+static void
+cancel(struct call *call, struct job *job)
+{
+	(void)call;
+	if (!job_is_final(job))
+		job_event(job, JOB_EVENT_CANCEL);
+}
+
+static json_t *
+cancel_found(struct call *call, const struct found *found, int count)
+{
+	return call_treat(call, call->request->cancel.job, found, count, NULL, cancel);
+}
+
+/* Those of the group that have not ended and are the client's to end; `found` is one that has ended, if any
+ * has. */
+static json_t *
+group_found(struct call *call, const struct found *found, int count)
+{
+	const char *group = call->request->cancel.group;
+	json_t *records = json_array();
+	int known = count, touched = count > 0 && found[0].job != NULL && call_may_touch(call, found[0].job);
+
+	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL;
+	     job = daemon_next_job(call->daemon, job)) {
+		if (strcmp(job->group, group) != 0)
+			continue;
+		known++;
+		if (!call_may_touch(call, job))
+			continue;
+		touched++;
+		if (job_is_final(job))
+			continue;
+		job_event(job, JOB_EVENT_CANCEL);
+		json_array_append_new(records, call_record(call->daemon, job));
+	}
+	if (touched > 0)
+		return json_pack("{s:o}", "jobs", records);
+	json_decref(records);
+	if (known > 0)
+		err_set(&call->e, ERR_NOT_PERMITTED, "the jobs of group %s are another user's", group);
+	else
+		err_set(&call->e, ERR_UNKNOWN_GROUP,
+		    "there is no job of group %.64s; 'zitctl job JOB' says a job's group", group);
+	return NULL;
+}
+
+static json_t *
+cancel_group(struct call *call, const char *group)
+{
+	struct store_query q = {.wanted = STORE_ENDED, .limit = 1};
+
+	return lookup_text(call, &q, group, group_found);
+}
+
+json_t *
+method_cancel(struct call *call)
+{
+	const struct api_cancel *p = &call->request->cancel;
+
+	if (p->has_job != p->has_group)
+		return p->has_job ? lookup_ids(call, p->job, cancel_found) : cancel_group(call, p->group);
+	call->data = json_pack("{s:s}", "param", "job");
+	err_set(&call->e, ERR_INVALID_PARAM, "cancel wants either job or group, and one of them only");
+	return NULL;
+}
+
+/* ---- dead letters */
+
+/* The dead letter if the client may touch it, else NULL with the error. */
+static struct job *
+own_dead_letter(struct call *call, const struct found *found, const char *id)
+{
+	struct job *dead = call_the_job(call, found, id);
+
+	if (dead == NULL || !call_may_touch_or_complain(call, dead))
+		return NULL;
+	if (job_state(dead) == JOB_DEAD)
+		return dead;
+	err_set(&call->e, ERR_INVALID_PARAM, "job %s is %s, no dead letter; 'zitctl dead list' lists those",
+	    dead->id, job_state_name(dead));
+	return NULL;
+}
+
+static json_t *
+retry_found(struct call *call, const struct found *found, int count)
+{
+	struct job *dead = own_dead_letter(call, found, call->request->retry.job), *job = NULL;
+	const struct waiter_wishes wishes = {.until = UNTIL_SAVED};
+
+	(void)count;
+	if (dead != NULL)
+		job = daemon_retry(call->daemon, dead, call_is_admin(call), &call->e, &call->data);
+	if (job != NULL)
+		waiters_add(call, job, &wishes);
+	return NULL;
+}
+
+json_t *
+method_retry(struct call *call)
+{
+	return lookup_id(call, call->request->retry.job, retry_found);
+}
+
+static json_t *
+drop_found(struct call *call, const struct found *found, int count)
+{
+	struct job *dead = own_dead_letter(call, found, call->request->drop.job);
+	json_t *record;
+
+	(void)count;
+	if (dead == NULL)
+		return NULL;
+	record = job_record(dead, NULL);
+	daemon_drop_dead(call->daemon, dead);
+	return record;
+}
+
+json_t *
+method_drop(struct call *call)
+{
+	return lookup_id(call, call->request->drop.job, drop_found);
+}

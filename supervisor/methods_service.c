@@ -1,0 +1,66 @@
+/*
+ * The methods about zitd and its runners.
+ */
+#include "supervisor/methods_inside.h"
+#include "supervisor/runner.h"
+
+json_t *
+method_status(struct call *call)
+{
+	return daemon_status(call->daemon);
+}
+
+json_t *
+method_runners(struct call *call)
+{
+	return json_pack("{s:o}", "runners", daemon_runners(call->daemon));
+}
+
+json_t *
+call_order_runners(struct call *call, const char *name, void (*order)(struct runner *r))
+{
+	json_t *names = daemon_order(call->daemon, name, api_method_name(call->request->method), order);
+
+	if (names == NULL) {
+		err_set(&call->e, ERR_INVALID_PARAM,
+		    "there is no runner '%.40s'; 'zitctl runners' lists them", name);
+		return NULL;
+	}
+	return json_pack("{s:o}", "runners", names);
+}
+
+static void
+stop_now(struct runner *r)
+{
+	runner_stop(r, false);
+}
+
+json_t *
+method_start(struct call *call)
+{
+	return call_order_runners(call, call->request->start.runner, runner_start);
+}
+
+json_t *
+method_stop(struct call *call)
+{
+	return call_order_runners(call, call->request->stop.runner, stop_now);
+}
+
+json_t *
+method_restart(struct call *call)
+{
+	return call_order_runners(call, call->request->restart.runner, runner_restart);
+}
+
+json_t *
+method_drain(struct call *call)
+{
+	return call_order_runners(call, call->request->drain.runner, runner_drain);
+}
+
+json_t *
+method_reload(struct call *call)
+{
+	return daemon_reload(call->daemon, &call->e);
+}

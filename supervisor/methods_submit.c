@@ -1,0 +1,159 @@
+/*
+ * The methods that begin and follow a job: submit, wait, get.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipc/clock.h"
+#include "ipc/hash.h"
+#include "supervisor/methods_inside.h"
+#include "supervisor/waiters.h"
+
+#define KEY_LIFE_US (24 * 3600 * INT64_C(1000000)) /* of an idempotency key, from its job's end */
+
+/* ---- submit */
+
+/* What was asked for, whatever way the answer comes. */
+static uint64_t
+hash_request(const struct call *call)
+{
+	static const char *const ways[] = {
+	    "wait", "events", "deliver", "on_disconnect", "idempotency_key", "durable"};
+	json_t *asked = json_copy(json_object_get(call->request->json, "params"));
+	uint64_t hash;
+	char *text;
+
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+		json_object_del(asked, ways[i]);
+	text = json_dumps(asked, JSON_COMPACT | JSON_SORT_KEYS);
+	hash = text != NULL ? hash_bytes(HASH_START, text, strlen(text)) >> 1
+			    : 0; /* JSON's integers have a sign */
+	free(text);
+	json_decref(asked);
+	return hash;
+}
+
+/* Keys of one client are not another's. */
+static void
+full_key(const struct call *call, char out[STORE_KEY])
+{
+	const struct api_submit *p = &call->request->submit;
+
+	snprintf(out, STORE_KEY, "%d/%s/%s", (int)client_uid(call->client), p->has_client ? p->client : "",
+	    p->idempotency_key);
+}
+
+/* The answer about a job that is there, new or by its key. */
+static json_t *
+answer_submit(struct call *call, struct job *job, bool owner)
+{
+	const struct api_submit *p = &call->request->submit;
+	const struct waiter_wishes wishes = {
+	    p->wait ? UNTIL_ENDED : UNTIL_SAVED, (enum deliver)p->deliver, p->wait && p->events, owner};
+
+	if (job_is_final(job) && p->wait)
+		return call_final_record(call->daemon, job, wishes.deliver, &call->attachment);
+	if (job_is_final(job))
+		return call_record(call->daemon, job);
+	if (!waiters_add(call, job, &wishes) && owner)
+		job_event(job, JOB_EVENT_CANCEL);
+	return NULL;
+}
+
+static json_t *
+submit_new(struct call *call)
+{
+	struct job *job = daemon_admit(call->daemon, &call->request->submit, client_uid(call->client),
+	    client_pid(call->client), false, &call->e, &call->data);
+
+	if (job == NULL)
+		return NULL;
+	if (call->request->submit.has_idempotency_key) {
+		full_key(call, job->key);
+		job->request_hash = hash_request(call);
+	}
+	return answer_submit(call, job, true);
+}
+
+static json_t *
+submit_keyed(struct call *call, const struct found *found, int count)
+{
+	char key[STORE_KEY];
+	struct job *job;
+
+	full_key(call, key);
+	job = daemon_find_key(call->daemon, key);
+	if (job == NULL && count > 0)
+		job = found[0].job;
+	if (job == NULL)
+		return submit_new(call);
+	if (job->request_hash == hash_request(call))
+		return answer_submit(call, job, false);
+	call->data = json_pack("{s:s}", "job", job->id);
+	err_set(&call->e, ERR_ID_CONFLICT,
+	    "idempotency_key '%.64s' was used for job %s, which asked for something else; use a new one",
+	    call->request->submit.idempotency_key, job->id);
+	return NULL;
+}
+
+static json_t *
+look_up_key(struct call *call)
+{
+	char key[STORE_KEY];
+	struct store_query q = {.wanted = STORE_KEYED, .since_us = clock_wall_us() - KEY_LIFE_US};
+
+	full_key(call, key);
+	return lookup_text(call, &q, key, submit_keyed);
+}
+
+json_t *
+method_submit(struct call *call)
+{
+	const struct api_submit *p = &call->request->submit;
+
+	if (p->has_client && !call_is_admin(call))
+		err_set(&call->e, ERR_NOT_PERMITTED, "client is for administrators; leave it out");
+	else if (p->has_durable && !p->durable && !p->wait)
+		err_set(&call->e, ERR_INVALID_PARAM,
+		    "durable: false needs wait: a job that nobody waits for has to survive");
+	else
+		return p->has_idempotency_key ? look_up_key(call) : submit_new(call);
+	return NULL;
+}
+
+static json_t *
+wait_found(struct call *call, const struct found *found, int count)
+{
+	const struct api_wait *p = &call->request->wait;
+	const struct waiter_wishes wishes = {UNTIL_ENDED, (enum deliver)p->deliver, p->events, false};
+	struct job *job = call_the_job(call, found, p->job);
+
+	(void)count;
+	if (job != NULL && job_is_final(job))
+		return call_final_record(call->daemon, job, wishes.deliver, &call->attachment);
+	if (job != NULL)
+		waiters_add(call, job, &wishes);
+	return NULL;
+}
+
+json_t *
+method_wait(struct call *call)
+{
+	return lookup_id(call, call->request->wait.job, wait_found);
+}
+
+static json_t *
+get_found(struct call *call, const struct found *found, int count)
+{
+	struct job *job = call_the_job(call, found, call->request->get.job);
+
+	(void)count;
+	return job != NULL ? call_record(call->daemon, job) : NULL;
+}
+
+json_t *
+method_get(struct call *call)
+{
+	return lookup_id(call, call->request->get.job, get_found);
+}

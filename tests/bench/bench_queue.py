@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""The queue's figures, beside beanstalkd (Debian package beanstalkd) with the same client program, in interleaved rounds.
+
+  make bench-queue          prints them; nothing here fails on a time
+
+The runner is fake_runner with steps that take no time. What zitd does beyond beanstalkd for each job is measured with it:
+JSON, the job's record, its ETA, a process of its own for the work, the picture's file.
+"""
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
+from harness import BUILD, Zitd, until  # noqa: E402
+
+ROUNDS, ACKS, CYCLES, CONNECTIONS, TIMEOUTS = 5, 2000, 2000, 64, 200
+CLIENT = BUILD / "tests" / "bench" / "queue_client"
+Q1_P50_US, Q1_P99_US, Q2_PER_S, Q5_P99_MS = 15, 40, 35000, 10
+
+
+def client(name, path, load, count, connections=1):
+    out = subprocess.run([CLIENT, name, path, load, str(count), str(connections)], capture_output=True, text=True, check=True)
+    return [float(word) for word in out.stdout.split()]
+
+
+class Beanstalkd:
+    def __init__(self, directory):
+        self.socket_path = directory / "beanstalkd.sock"
+        self.process = subprocess.Popen(["beanstalkd", "-l", f"unix:{self.socket_path}"], stderr=subprocess.DEVNULL)
+        until(self.socket_path.exists, 10, "beanstalkd's socket")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def percentile(values, p):
+    return sorted(values)[min(len(values) - 1, int(len(values) * p / 100))]
+
+
+def timeouts(directory):
+    """Lateness of the queue timeout while the runner is busy, by zitd's own clock, in ms; 20 wait at a time."""
+    late = []
+    daemon = Zitd(directory / "timeouts", "step 0.02", queue={"client_cap": 100, "max_size": 100}).start()
+    busy = daemon.submit("busy", steps=100, exec_timeout=100)
+    daemon.wait_running(busy)
+    while len(late) < TIMEOUTS:
+        if daemon.job(busy)["state"] != "running":
+            busy = daemon.submit("busy", steps=100)
+            daemon.wait_running(busy)
+        connection = daemon.connect()
+        for i in range(20):
+            connection.send("submit", prompt="a", wait=True, steps=1, queue_timeout=0.1 + i * 0.001)
+        for i in range(20):
+            reply = connection.read_line()
+            record = reply.get("result")
+            if record and record["state"] == "expired":
+                late.append((record["total_s"] - 0.1 - (reply["id"] - 1) % 20 * 0.001) * 1e3)
+        connection.close()
+        daemon.connections.clear()
+    daemon.stop()
+    return late
+
+
+def compare(directory):
+    """Rounds in turn: {who: [(ack seconds, p50, p99)]}, {who: [cycles per second]}."""
+    acks, cycles = {}, {}
+    paused = Zitd(directory / "paused", "step 0", queue={"client_cap": 100}).start()
+    paused.call("pause")
+    serving = Zitd(directory / "serving", "step 0", queue={"client_cap": 100, "max_size": 200}, runner={"concurrency": 4}).start()
+    others = [("zitd", paused.socket_path, serving.socket_path)]
+    beanstalkd = Beanstalkd(directory) if shutil.which("beanstalkd") else None
+    if beanstalkd:
+        others.append(("beanstalkd", beanstalkd.socket_path, beanstalkd.socket_path))
+    for _ in range(ROUNDS):
+        for name, for_acks, for_cycles in others:
+            acks.setdefault(name, []).append(client(name, for_acks, "ack", ACKS))
+            seconds = client(name, for_cycles, "cycle", CYCLES, CONNECTIONS)[0]
+            cycles.setdefault(name, []).append(CYCLES / seconds)
+    paused.stop(), serving.stop()
+    if beanstalkd:
+        beanstalkd.stop()
+    return acks, cycles
+
+
+def main():
+    subprocess.run([BUILD / "tests" / "bench" / "bench_turns"], check=True)
+    with tempfile.TemporaryDirectory(prefix="zit-bench-") as name:
+        acks, cycles = compare(Path(name))
+        late = timeouts(Path(name))
+    for who in acks:
+        print(f"{who:10s} ack p50 {statistics.median(a[1] for a in acks[who]):7.1f} us  p99 "
+              f"{statistics.median(a[2] for a in acks[who]):7.1f} us  cycle {statistics.median(cycles[who]):8.0f}/s  "
+              f"rounds {ROUNDS}, {ACKS} acks and {CYCLES} cycles each")
+    own = {q: statistics.median(a[i] for a in acks["zitd"]) for q, i in (("p50", 1), ("p99", 2))}
+    per_s = statistics.median(cycles["zitd"])
+    beside = ["", ""]
+    if "beanstalkd" in acks:
+        theirs = statistics.median(a[1] for a in acks["beanstalkd"])
+        beside = [f"; {own['p50'] / theirs:.2f} of beanstalkd's time", f"; {per_s / statistics.median(cycles['beanstalkd']):.3f} of beanstalkd's rate"]
+    print(f"Q1 acknowledgement: {own['p50'] / Q1_P50_US:.2f} of {Q1_P50_US} us at p50, {own['p99'] / Q1_P99_US:.2f} of {Q1_P99_US} us at p99{beside[0]}")
+    print(f"Q2 submit to result, {CONNECTIONS} connections: {per_s / Q2_PER_S:.3f} of {Q2_PER_S}/s{beside[1]}")
+    print(f"Q5 queue timeout: {percentile(late, 99) / Q5_P99_MS:.2f} of {Q5_P99_MS} ms at p99 (n {len(late)})")
+
+
+if __name__ == "__main__":
+    begin = time.monotonic()
+    main()
+    print(f"took {time.monotonic() - begin:.0f} s", file=sys.stderr)
