@@ -261,12 +261,6 @@ may_touch(const struct call *call, const struct job *job)
 	return client_uid(call->client) == job->uid || call_is_admin(call);
 }
 
-json_t *
-call_record(const struct call *call, const struct job *job)
-{
-	return record_of(call->daemon, job);
-}
-
 /* Whether that job is there and may be treated so; else the call's error. */
 static bool
 may_be_treated(struct call *call, const char *id, bool (*may)(struct call *call, const struct job *job))

@@ -25,8 +25,6 @@ struct call {
 
 bool call_is_admin(const struct call *call);
 struct job *call_find_job(struct call *call, const char *id); /* NULL after filling the error */
-/* The job's record as it stands, with its outlook; a new reference. */
-json_t *call_record(const struct call *call, const struct job *job);
 /* Does `treat` to each job of the id or ids, and answers with their records. All are looked at before any job
  * is touched, by `may` too when it is not NULL, so that a wrong one changes nothing. */
 json_t *call_treat_jobs(struct call *call, const json_t *given,
