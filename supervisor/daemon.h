@@ -61,7 +61,6 @@ int64_t daemon_last_event(const struct daemon *d); /* number of the newest one *
 struct job *daemon_next_job(const struct daemon *d, const struct job *job);
 /* In running order; NULL starts and ends. */
 struct job *daemon_next_queued(struct daemon *d, const struct job *job);
-int daemon_position(struct daemon *d, const struct job *job);
 struct outlook daemon_outlook(struct daemon *d, const struct job *job);
 /* Whether it may not be started though it were its turn. */
 bool daemon_is_held_back(const struct daemon *d, const struct job *job);

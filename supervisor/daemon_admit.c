@@ -1,5 +1,5 @@
 /*
- * Which jobs are let in: what can be drawn here at all, who has a place, and what it will cost.
+ * Which jobs are let in: what can be drawn here at all, who has a place, and whose future is hopeless.
  */
 #include <math.h>
 #include <string.h>

@@ -28,12 +28,6 @@ daemon_next_queued(struct daemon *d, const struct job *job)
 	return queue_next(&d->queue, job);
 }
 
-int
-daemon_position(struct daemon *d, const struct job *job)
-{
-	return queue_position(&d->queue, job);
-}
-
 struct job *
 daemon_find_job(const struct daemon *d, const char *id)
 {

@@ -52,8 +52,11 @@ take_row(struct daemon *d, const struct store_row *row)
 		log_err("job number %llu cannot be read from the store", (unsigned long long)row->number);
 		return;
 	}
-	if (was_with_runner)
+	if (was_with_runner) {
 		note_loss(job);
+		queue_settle(&d->queue, job, 0); /* its client does not pay for what zitd lost */
+	}
+	limits_pend(&d->limits, job->client, job->pending_s);
 	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
 	d->admitted++;
 	if (!queue_push_again(&d->queue, job))

@@ -163,8 +163,8 @@ draw_conf(struct conf *c)
 	c->any_client.weight = 1 + draw(9);
 	c->any_client.rate_jobs = odds(200) ? 1 + draw(60) : 0;
 	c->any_client.quota_day = odds(200) ? 1 + draw(1000) : 0;
-	snprintf(c->any_client.over_quota, sizeof(c->any_client.over_quota), "%s",
-	    odds(500) ? "low" : "refuse");
+	snprintf(
+	    c->any_client.over_quota, sizeof(c->any_client.over_quota), "%s", odds(500) ? "low" : "refuse");
 	c->queue.history = odds(500) ? 1 + draw(10) : 1000;
 	c->results.retention = c->results.retention_waited = 1 + draw(1000);
 	for (int i = 0; i < c->runner_count; i++)
