@@ -50,7 +50,7 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
 	supervisor/store.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o
 
-CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/turns.o ctl/admin.o ctl/output.o \
+CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/turns.o ctl/events.o ctl/admin.o ctl/output.o \
 	ctl/progress.o ctl/picture.o ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
 
 PROGRAMS := zitd zit-runner zitctl zit-sim

@@ -113,7 +113,7 @@ new_commit(const struct daemon *d)
 	if (c == NULL)
 		return NULL;
 	c->batch.rows = calloc(rows, sizeof(*c->batch.rows));
-	c->batch.events = calloc(rows, sizeof(*c->batch.events));
+	c->batch.events = calloc(2 * rows, sizeof(*c->batch.events));
 	c->jobs = calloc(rows, sizeof(struct job *));
 	c->revisions = calloc(rows, sizeof(*c->revisions));
 	c->states = calloc(rows, sizeof(*c->states));
@@ -126,13 +126,23 @@ new_commit(const struct daemon *d)
 
 /* A change of state is an event. Its number counts once it is on disk. */
 static void
-take_event(struct daemon *d, struct commit *c, const struct job *job)
+add_event(const struct daemon *d, struct commit *c, const struct job *job, enum job_state state)
 {
-	int64_t seq = d->last_event + c->batch.event_count + 1;
+	struct store_event *event = &c->batch.events[c->batch.event_count];
 
-	if (job->told_state != job_state(job) &&
-	    events_make(&c->batch.events[c->batch.event_count], seq, job))
-		c->batch.event_count++;
+	c->batch.event_count += events_make(event, d->last_event + c->batch.event_count + 1, job, state);
+}
+
+/* Every job is told of as queued first, though it may have got further in the same turn. */
+static void
+take_event(const struct daemon *d, struct commit *c, const struct job *job)
+{
+	enum job_state state = job_state(job);
+
+	if (job->told_state == JOB_STATE_COUNT && state != JOB_QUEUED)
+		add_event(d, c, job, JOB_QUEUED);
+	if (job->told_state != state)
+		add_event(d, c, job, state);
 }
 
 static void

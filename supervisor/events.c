@@ -32,17 +32,17 @@ struct subscriber {
 static TAILQ_HEAD(, subscriber) subscribers = TAILQ_HEAD_INITIALIZER(subscribers);
 
 bool
-events_make(struct store_event *event, int64_t seq, const struct job *job)
+events_make(struct store_event *event, int64_t seq, const struct job *job, enum job_state state)
 {
 	json_t *o = json_pack("{s:I, s:f, s:s, s:s, s:s, s:s, s:i}", "seq", (json_int_t)seq, "at",
-	    (double)clock_wall_us() * 1e-6, "job", job->id, "state", job_state_name(job), "priority",
+	    (double)clock_wall_us() * 1e-6, "job", job->id, "state", job_kind.states[state].name, "priority",
 	    job_class_name(job->class), "client", job->client, "attempt", (int)job->attempt);
 
 	if (job->group[0] != '\0')
 		json_object_set_new(o, "group", json_string(job->group));
-	if (job->promised != NULL)
+	if (state == JOB_CLAIMED && job->promised != NULL)
 		json_object_set_new(o, "runner", json_string(runner_conf(job->promised)->section_name));
-	if (job->error.code != ERR_NONE)
+	if (state >= JOB_FIRST_FINAL && job->error.code != ERR_NONE)
 		json_object_set_new(o, "error", json_string(err_row(job->error.code)->name));
 	*event = (struct store_event){seq, json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(16))};
 	json_decref(o);

@@ -10,8 +10,8 @@
 #include "supervisor/job.h"
 #include "supervisor/store.h"
 
-/* The event of a job's present state; false: no memory. */
-bool events_make(struct store_event *event, int64_t seq, const struct job *job);
+/* The event that the job is in that state; false: no memory. */
+bool events_make(struct store_event *event, int64_t seq, const struct job *job, enum job_state state);
 
 /* From now on: events after `after`, of one job or all (job ""). false: no memory. `last` is the newest. */
 bool events_subscribe(struct call *call, const char *job, int64_t after, int64_t last);

@@ -15,10 +15,10 @@ def simulate(*arguments):
 
 def test_flood_is_as_in_the_design():
     """Nobody but the flooder loses a job, and the waits are those of the study that the design rests on, p50 and p95 in
-    seconds over eight seeds of four hours, to 10 %. (Other sets of eight seeds move the p95 of low, which has fewest jobs,
-    by up to 20 %, the others by 5 %.)"""
-    run = simulate("--scenario", "flood", "--seeds", "11-18", "--order", "fair", "-o", "json")
-    for kind, p50, p95 in (("light", 3.57, 19.05), ("high", 2.34, 9.36), ("low", 2.80, 19.03)):
+    seconds over eighty seeds of four hours each, to 10 %. (Of eight seeds, as in the study's own table, the p95 of low,
+    which has fewest jobs, says little: other sets move it by 20 %. Its 19.03 there is 20.43 over eighty.)"""
+    run = simulate("--scenario", "flood", "--seeds", "1-80", "--order", "fair", "-o", "json")
+    for kind, p50, p95 in (("light", 3.53, 19.17), ("high", 2.30, 9.24), ("low", 2.72, 20.43)):
         assert run[kind]["lost"] == 0
         assert run[kind]["wait_p50"] == pytest.approx(p50, rel=0.1)
         assert run[kind]["wait_p95"] == pytest.approx(p95, rel=0.1)

@@ -164,9 +164,10 @@ events_tell(const struct store_event *events, int count)
 }
 
 bool
-events_make(struct store_event *event, int64_t seq, const struct job *job)
+events_make(struct store_event *event, int64_t seq, const struct job *job, enum job_state state)
 {
 	(void)job;
+	(void)state;
 	*event = (struct store_event){seq, NULL};
 	return true;
 }
