@@ -99,11 +99,40 @@ answer(struct lookup *l)
 	free(found);
 }
 
+/* A job has ended since it was asked for, or just before: its end is on the way to the disk. */
+static bool
+is_on_its_way(const struct daemon *d, const char *id)
+{
+	const struct job *job = daemon_find_job(d, id);
+
+	return job != NULL && job_is_final(job) && !job->refused && daemon_store_error(d) == 0 &&
+	       (job->unsaved || job->in_batch);
+}
+
+/* Whether one was looked for too early; it is there when the store is asked again. */
+static bool
+came_too_early(const struct lookup *l)
+{
+	const struct store_query *q = &l->query;
+
+	for (int i = 0; q->wanted == STORE_IDS && i < q->text_count; i++) {
+		if ((i >= q->count || q->rows[i].number == 0) && is_on_its_way(l->daemon, q->texts[i]))
+			return true;
+	}
+	return false;
+}
+
 static void
 on_found(struct disk_task *task)
 {
 	struct lookup *l = task->arg;
 
+	if (l->client != NULL && came_too_early(l)) {
+		store_query_forget(&l->query);
+		l->sent = false;
+		daemon_changed(l->daemon);
+		return;
+	}
 	if (l->client != NULL)
 		answer(l);
 	free_lookup(l);

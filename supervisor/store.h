@@ -122,6 +122,7 @@ struct store_query {
 
 /* 0 or errno, with nothing found. A row whose text is damaged comes without a body. */
 int store_find(struct store *s, struct store_query *q);
+void store_query_forget(struct store_query *q); /* the answer alone: it can be asked again */
 void store_query_clear(struct store_query *q);
 
 /* ---- forgetting */

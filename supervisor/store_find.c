@@ -238,7 +238,7 @@ store_find(struct store *s, struct store_query *q)
 }
 
 void
-store_query_clear(struct store_query *q)
+store_query_forget(struct store_query *q)
 {
 	for (int i = 0; i < q->count; i++) {
 		if (q->rows != NULL)
@@ -246,10 +246,19 @@ store_query_clear(struct store_query *q)
 		if (q->events != NULL)
 			free(q->events[i].body);
 	}
-	for (int i = 0; i < q->text_count; i++)
-		free(q->texts[i]);
 	free(q->rows);
 	free(q->events);
+	q->rows = NULL;
+	q->events = NULL;
+	q->count = 0;
+}
+
+void
+store_query_clear(struct store_query *q)
+{
+	store_query_forget(q);
+	for (int i = 0; i < q->text_count; i++)
+		free(q->texts[i]);
 	free(q->texts);
 	*q = (struct store_query){0};
 }
