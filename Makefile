@@ -3,6 +3,7 @@
 #   make              everything            make SAN=1        the same with ASAN and UBSAN, in build-san/
 #   make check        unit, kernel, model and system tests    make bench     figures, as ratios
 #   make chaos SECONDS=60 SEED=1    mixed load under random faults
+#   make crash N=300 SEED=1         zitd killed with SIGKILL under load, N times
 #   make install DESTDIR= PREFIX=/usr                        make V=1    show the commands
 
 CC      ?= cc
@@ -219,6 +220,15 @@ SEED ?= 1
 chaos: all $(GOLDEN)/.done
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/system/chaos.py --seconds $(SECONDS) --seed $(SEED)
 
+# zitd killed under load, N times; make check has a short one.
+N ?= 300
+
+crash: all $(BUILD)/tests/fake_runner
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/system/crash.py --kills $(N) --seed $(SEED)
+
+check-crash: all $(BUILD)/tests/fake_runner
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/system/crash.py --kills $(if $(SAN),15,40) --seed $(SEED)
+
 check-layers: $(BUILD)/zitd
 	$(Q)scripts/layers $<
 
@@ -229,7 +239,7 @@ check-scripts:
 check-spin:
 	$(Q)$(if $(SAN),echo "  SKIP  tests/spin: it has no code to sanitize",tests/spin/run)
 
-check: check-layers check-scripts check-man check-spin check-unit check-kernels check-runner check-model check-system chaos
+check: check-layers check-scripts check-man check-spin check-unit check-kernels check-runner check-model check-system check-crash chaos
 
 # ---- manual pages: their lists come from the .def rows
 
@@ -291,5 +301,4 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue \
-	check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin
+.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin crash check-crash
