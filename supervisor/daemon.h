@@ -45,6 +45,8 @@ void daemon_store(struct daemon *d, struct job *job); /* its result to disk */
 uint64_t daemon_next_number(struct daemon *d);	      /* for a new job */
 /* errno with which the state directory takes no writes; 0: it does. */
 int daemon_store_error(const struct daemon *d);
+/* The job has ended, and that is on its way to the disk: nobody is told yet. */
+bool daemon_end_is_pending(const struct daemon *d, const struct job *job);
 
 /* ---- for methods.c */
 

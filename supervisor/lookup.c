@@ -12,6 +12,8 @@
 #include "supervisor/job_row.h"
 #include "supervisor/methods.h"
 
+enum { MAX_ASKED = 3 };
+
 struct lookup {
 	TAILQ_ENTRY(lookup) link;
 	struct daemon *daemon;
@@ -20,6 +22,7 @@ struct lookup {
 	struct store_query query;
 	lookup_then *then;
 	bool sent;
+	int asked; /* times */
 };
 
 static TAILQ_HEAD(, lookup) lookups = TAILQ_HEAD_INITIALIZER(lookups);
@@ -99,24 +102,33 @@ answer(struct lookup *l)
 	free(found);
 }
 
-/* A job has ended since it was asked for, or just before: its end is on the way to the disk. */
-static bool
-is_on_its_way(const struct daemon *d, const char *id)
-{
-	const struct job *job = daemon_find_job(d, id);
-
-	return job != NULL && job_is_final(job) && !job->refused && daemon_store_error(d) == 0 &&
-	       (job->unsaved || job->in_batch);
-}
-
-/* Whether one was looked for too early; it is there when the store is asked again. */
+/* Whether the end of one of the jobs that were asked for is on its way to the disk: it is there when the
+ * store is asked again. */
 static bool
 came_too_early(const struct lookup *l)
 {
 	const struct store_query *q = &l->query;
+	const struct job *job;
 
 	for (int i = 0; q->wanted == STORE_IDS && i < q->text_count; i++) {
-		if ((i >= q->count || q->rows[i].number == 0) && is_on_its_way(l->daemon, q->texts[i]))
+		job = daemon_find_job(l->daemon, q->texts[i]);
+		if (job != NULL && daemon_end_is_pending(l->daemon, job) &&
+		    (i >= q->count || q->rows[i].number == 0))
+			return true;
+	}
+	return false;
+}
+
+/* Likewise for lists, where some job may always be ending: not for ever. */
+static bool
+list_came_too_early(const struct lookup *l)
+{
+	const struct job *job = NULL;
+
+	if (l->query.wanted != STORE_ENDED || l->asked > MAX_ASKED)
+		return false;
+	while ((job = daemon_next_job(l->daemon, job)) != NULL) {
+		if (daemon_end_is_pending(l->daemon, job))
 			return true;
 	}
 	return false;
@@ -127,7 +139,7 @@ on_found(struct disk_task *task)
 {
 	struct lookup *l = task->arg;
 
-	if (l->client != NULL && came_too_early(l)) {
+	if (l->client != NULL && (came_too_early(l) || list_came_too_early(l))) {
 		store_query_forget(&l->query);
 		l->sent = false;
 		daemon_changed(l->daemon);
@@ -240,6 +252,7 @@ lookups_send(struct daemon *d)
 		if (l->sent)
 			continue;
 		l->sent = disk_put(daemon_disk(d), &task) == 0; /* without memory: the next turn */
+		l->asked += l->sent;
 	}
 }
 

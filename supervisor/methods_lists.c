@@ -52,14 +52,14 @@ list_open(struct call *call, enum list_state state, const char *group, int64_t l
 	return list;
 }
 
-/* Ended jobs whose end is not on disk yet, so that the store does not know them as such. */
+/* Ended jobs whose end cannot get to the disk. */
 static json_t *
 list_unsaved(struct call *call, const char *group, json_t *list, int64_t limit)
 {
 	struct job *job = NULL;
 
 	while ((job = daemon_next_job(call->daemon, job)) != NULL) {
-		if (job_is_final(job) && (job->unsaved || job->in_batch) && !job->refused)
+		if (job_is_final(job) && !job->refused && daemon_store_error(call->daemon) != 0)
 			append(call, list, job, group, limit);
 	}
 	return list;

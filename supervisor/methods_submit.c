@@ -52,9 +52,11 @@ answer_submit(struct call *call, struct job *job, bool owner)
 	const struct waiter_wishes wishes = {
 	    p->wait ? UNTIL_ENDED : UNTIL_SAVED, (enum deliver)p->deliver, p->wait && p->events, owner};
 
-	if (job_is_final(job) && p->wait)
+	bool told = job_is_final(job) && !daemon_end_is_pending(call->daemon, job);
+
+	if (told && p->wait)
 		return call_final_record(call->daemon, job, wishes.deliver, &call->attachment);
-	if (job_is_final(job))
+	if (told)
 		return call_record(call->daemon, job);
 	if (!waiters_add(call, job, &wishes) && owner)
 		job_event(job, JOB_EVENT_CANCEL);
