@@ -260,11 +260,18 @@ check-man: man
 
 # ---- figures, as ratios where they can be
 
-bench: bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue
+bench: bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue bench-durable
 
 # zitd beside supervisord (Debian package supervisor), in one run.
 bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_respawn.py
+
+# zitd beside Redis (Debian package redis-server), in one run.
+bench-durable: all $(BUILD)/tests/fake_runner $(BUILD)/tests/faulty_disk.so $(BUILD)/tests/bench/pump
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_durable.py
+
+$(BUILD)/tests/bench/pump: $(BUILD)/tests/bench/pump.o
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 
 $(BUILD)/tests/bench/stamp: $(BUILD)/tests/bench/stamp.o
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
@@ -301,4 +308,4 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin crash check-crash
+.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin crash check-crash bench-durable
