@@ -94,11 +94,11 @@ def one_round(directory, seconds, rates):
     shutil.rmtree(directory)
 
 
-def loop_latency(directory):
-    """Round trips of status at 1 kHz while eight connections submit and every sync takes SLOW_MS."""
+def loop_latency(directory, slow_ms):
+    """Round trips of status at 1 kHz while eight connections submit and every sync takes so much longer."""
     directory.mkdir()
     control = directory / "disk"
-    control.write_text(f"slow {SLOW_MS}")
+    control.write_text(f"slow {slow_ms}")
     env = {"LD_PRELOAD": str(BUILD / "tests" / "faulty_disk.so"), "FAULTY_DISK": str(control)}
     with zitd(directory / "slow", env=env) as daemon:
         request = BODY.encode() + b"\n"
@@ -140,9 +140,10 @@ def main():
             print(f"round {i + 1}: fdatasync p50 {percentile(before, 50) * 1e3:.3f} ms before, "
                   f"{percentile(after, 50) * 1e3:.3f} ms after;",
                   ", ".join(f"{key} {values[-1]:.0f}/s" for key, values in rates.items()), flush=True)
-        latency, load = loop_latency(directory / "latency")
+        latencies = {ms: loop_latency(directory / f"slow{ms}", ms) for ms in (0, SLOW_MS)}
     show("fdatasync of 4 KiB", raw)
-    show(f"status while each sync takes {SLOW_MS} ms, {load:.0f} submits/s", latency)
+    for ms, (times, load) in latencies.items():
+        show(f"status, syncs {ms} ms slower, {load:.0f} submits/s", times)
     middle = {key: statistics.median(values) for key, values in rates.items()}
     print(f"zitd_1={middle['zitd_1']:.0f} redis_1={middle['redis_1']:.0f} "
           f"ratio_1={middle['zitd_1'] / middle['redis_1']:.2f}")
