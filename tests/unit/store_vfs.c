@@ -34,7 +34,8 @@ note(enum disk_op_kind kind, const char *name, int64_t offset, const void *data,
 	struct disk_op *op = &unwanted;
 
 	if (recorded != NULL) {
-		recorded->ops = realloc(recorded->ops, (size_t)(recorded->count + 1) * sizeof(*recorded->ops));
+		recorded->ops =
+		    realloc(recorded->ops, (size_t)(recorded->count + 1) * sizeof(*recorded->ops));
 		op = &recorded->ops[recorded->count++];
 	}
 	*op = (struct disk_op){.kind = kind, .offset = offset, .bytes = bytes};
