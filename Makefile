@@ -211,7 +211,7 @@ check-kernels: $(BUILD)/tests/kernels/test_ops
 
 # The real zitd with the real runner and with the fake one, faults from outside, the auditor after each.
 check-system: all $(BUILD)/tests/fake_runner $(BUILD)/tests/faulty_disk.so $(GOLDEN)/.done
-	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -n 3 -p no:cacheprovider tests/system
 
 # Mixed load under random faults; how long, and what is drawn.
 SECONDS ?= $(if $(SAN),30,60)

@@ -47,14 +47,23 @@ is_past_deadline(const struct job *job)
 	return job->deadline_s > 0 && clock_now_us() >= job->submitted_us + (int64_t)(job->deadline_s * 1e6);
 }
 
+/* How long it has waited since it was queued last; before its not_before it does not count as waiting. */
+static int64_t
+waits_us(const struct job *job)
+{
+	int64_t since_us = job->queued_us > job->not_before_us ? job->queued_us : job->not_before_us;
+	int64_t now_us = clock_now_us();
+
+	return job->queued_us > 0 && now_us > since_us ? now_us - since_us : 0;
+}
+
 /* Retries do not restart it: it counts the time spent waiting, over all attempts. But one that was
  * interrupted by another's fault does not end for want of the moment that a new runner takes. */
 static int64_t
 queue_clock_us(const void *object)
 {
 	const struct job *job = object;
-	int64_t waits_us = job->queued_us > 0 ? clock_now_us() - job->queued_us : 0;
-	int64_t left_us = (int64_t)(job->queue_timeout_s * 1e6) - job->waited_us - waits_us;
+	int64_t left_us = (int64_t)(job->queue_timeout_s * 1e6) - job->waited_us - waits_us(job);
 	int64_t least_us = job->attempt > 0 ? RETRY_WAIT_US : 1;
 	int64_t early_us = job->attempt == 0 ? job->not_before_us - clock_now_us() : 0; /* its own wish */
 
@@ -331,7 +340,7 @@ do_pick(void *object, void *detail)
 	struct job *job = object;
 
 	(void)detail;
-	job->waited_us += clock_now_us() - job->queued_us;
+	job->waited_us += waits_us(job);
 	job->queued_us = 0;
 }
 
@@ -353,7 +362,7 @@ do_hold(void *object, void *detail)
 
 	(void)detail;
 	job->held_us = clock_now_us();
-	job->waited_us += job->held_us - job->queued_us;
+	job->waited_us += waits_us(job);
 	job->queued_us = 0;
 	hooks.held(job);
 }

@@ -48,7 +48,7 @@ def no_longer(record):
 
 
 def test_sigkill_leaves_every_job_in_its_place(zitd):
-    daemon = zitd(SLOW, queue=LARGE_QUEUE)
+    daemon = zitd(SLOW, queue=LARGE_QUEUE, runner={"preemption": "false"})  # who waits shall wait
     done = daemon.generate("done", steps=1)
     running = daemon.submit("running", steps=20)
     daemon.wait_running(running)

@@ -194,7 +194,8 @@ def test_who_makes_way(zitd):
 def test_deadline_that_only_preemption_meets(zitd):
     """Admission knows that a high job does not wait for the low one: 5 s of steps, and a deadline in 2 s."""
     daemon = zitd(SCRIPT)
-    daemon.generate("@low", steps=5)
+    for steps in (5, 10, 5, 10, 5, 10):  # what a step costs is known then
+        daemon.generate("@low", steps=steps)
     low = daemon.submit("@low", priority="low", steps=100)
     daemon.wait_running(low)
     record = daemon.generate("@high", priority="high", steps=5, deadline=2.0)

@@ -59,7 +59,7 @@ def test_a_hold_has_an_end(zitd):
 
 
 def test_move_and_priority(zitd):
-    daemon = zitd("step 0.05", queue={"client_cap": 100})
+    daemon = zitd("step 0.05", queue={"client_cap": 100}, runner={"preemption": "false"})
     first = busy(daemon)
     jobs = [daemon.submit(f"job {i}", steps=1) for i in range(4)]
     assert waiting(daemon) == jobs
