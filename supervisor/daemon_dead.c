@@ -54,8 +54,8 @@ daemon_judge_ended(struct daemon *d, const struct job *job)
 
 	if (job->probe)
 		quarantine_probed(&d->quarantine, job->fingerprint, job_state(job) == JOB_DONE);
-	if (job_state(job) != JOB_DEAD || time_us == 0)
-		return;
+	if (job_state(job) != JOB_DEAD || time_us == 0 || job->error.code != ERR_RUNNER_CRASHED)
+		return; /* one that was lost with zitd too often may be innocent */
 	quarantine_add(&d->quarantine, job->fingerprint, clock_now_us() + time_us);
 	log_warning(
 	    "job %s: others that ask for the same are refused for %g s", job->id, d->conf.queue.quarantine);

@@ -36,7 +36,7 @@ go_on(struct daemon *d, struct job *job)
 	daemon_save(d, job);
 	if (job->lost < MAX_LOST)
 		return;
-	err_set(&e, ERR_RUNNER_CRASHED,
+	err_set(&e, ERR_LOST,
 	    "zitd itself ended %d times while this job ran; it is not tried again.", job->lost);
 	job_event_error(job, JOB_EVENT_GIVE_UP, &e);
 }
@@ -82,6 +82,19 @@ tell(const struct daemon *d, const struct disk_opening *o)
 		log_notice("%d jobs go on from the last life of zitd", o->start.row_count);
 }
 
+/* Where a salvage may have lost the last ones, numbers go on far above all that were ever given. */
+static void
+take_numbers(struct daemon *d, const struct disk_opening *o)
+{
+	d->last_event = o->start.last_event;
+	if (o->start.last_number > d->last_number)
+		d->last_number = o->start.last_number;
+	if (!o->report.salvaged)
+		return;
+	d->last_event = clock_wall_us();
+	d->last_number = (uint64_t)clock_wall_us();
+}
+
 /* What scheduling had learned and owed. */
 static void
 recall(struct daemon *d, const struct store_start *start)
@@ -103,9 +116,7 @@ take_over(struct daemon *d, struct disk_opening *o)
 	struct disk_task sweep = {.kind = DISK_SWEEP, .fd = -1};
 
 	tell(d, o);
-	d->last_event = o->start.last_event;
-	if (o->start.last_number > d->last_number)
-		d->last_number = o->start.last_number;
+	take_numbers(d, o);
 	recall(d, &o->start);
 	for (int i = 0; i < o->start.row_count; i++)
 		take_row(d, &o->start.rows[i]);

@@ -83,7 +83,7 @@ serve(const struct daemon_options *options, const struct conf *conf)
 
 	if (daemon_start(&d, options, conf, &e) != 0) {
 		log_err("%s", e.text);
-		return EXIT_FAILURE;
+		return e.code == ERR_BAD_CONFIG ? EXIT_BAD_CONFIG : EXIT_FAILURE; /* a restart would not help */
 	}
 	status = daemon_run(d);
 	daemon_free(&d);
