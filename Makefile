@@ -148,8 +148,10 @@ $(BUILD)/tests/fake_runner: $(addprefix $(BUILD)/,tests/system/fake_runner.o $(I
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -ljansson
 
-# A disk that is slow or fails, for LD_PRELOAD.
-$(BUILD)/tests/faulty_disk.so: tests/system/faulty_disk.c
+# A disk that is slow or fails, and a kernel that interrupts, for LD_PRELOAD.
+PRELOADED := $(BUILD)/tests/faulty_disk.so $(BUILD)/tests/faulty_calls.so
+
+$(PRELOADED): $(BUILD)/tests/%.so: tests/system/%.c
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -shared -fPIC -o $@ $< -ldl
@@ -210,7 +212,7 @@ check-kernels: $(BUILD)/tests/kernels/test_ops
 	$(Q)$<
 
 # The real zitd with the real runner and with the fake one, faults from outside, the auditor after each.
-check-system: all $(BUILD)/tests/fake_runner $(BUILD)/tests/faulty_disk.so $(GOLDEN)/.done
+check-system: all $(BUILD)/tests/fake_runner $(PRELOADED) $(GOLDEN)/.done
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -n 3 -p no:cacheprovider tests/system
 
 # Mixed load under random faults; how long, and what is drawn.

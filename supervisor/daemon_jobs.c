@@ -241,6 +241,7 @@ daemon_store(struct daemon *d, struct job *job)
 	job->unwritten = job->picture_count;
 	for (int i = 0; i < job->picture_count; i++) {
 		struct disk_task task = {.kind = DISK_WRITE,
+		    .unsynced = !job->durable,
 		    .done = on_written,
 		    .arg = d,
 		    .arg_number = job->number * JOB_MAX_PICTURES + (uint64_t)i};

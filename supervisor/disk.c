@@ -84,13 +84,13 @@ copy_in(const struct disk *d, const struct disk_task *task)
 	if (to < 0)
 		return errno;
 	error = copy_file(task->fd, to);
-	if (error == 0 && fdatasync(to) != 0)
+	if (error == 0 && !task->unsynced && fdatasync(to) != 0)
 		error = errno;
 	if (close(to) != 0 && error == 0)
 		error = errno;
 	if (error == 0 && renameat(d->dir_fd, temporary, d->dir_fd, task->name) != 0)
 		error = errno;
-	if (error == 0 && fsync(d->dir_fd) != 0)
+	if (error == 0 && !task->unsynced && fsync(d->dir_fd) != 0)
 		error = errno;
 	if (error != 0)
 		unlinkat(d->dir_fd, temporary, 0);

@@ -38,6 +38,7 @@ struct disk_task {
 	enum disk_kind kind;
 	int fd;
 	char name[64];
+	bool unsynced;		      /* DISK_WRITE: the file need not survive a loss of power */
 	struct disk_opening *opening; /* these three are the caller's */
 	struct store_batch *batch;
 	struct store_query *query;

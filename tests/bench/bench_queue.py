@@ -4,7 +4,8 @@
   make bench-queue          prints them; nothing here fails on a time
 
 The runner is fake_runner with steps that take no time. What zitd does beyond beanstalkd for each job is measured with it:
-JSON, the job's record, its ETA, a process of its own for the work, the picture's file.
+JSON, the job's record, its ETA, a process of its own for the work, the picture's file. Neither keeps its jobs on disk here:
+zitd's are submitted with durable false, beanstalkd runs without a log. The acknowledgement is the first event.
 """
 import shutil
 import statistics

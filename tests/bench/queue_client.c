@@ -98,7 +98,8 @@ wait_line(struct connection *c, char line[LINE])
 static void
 zitd_submit(struct connection *c)
 {
-	send_text(c, "{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"a cat\",\"steps\":1}}\n");
+	send_text(c, "{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"a cat\",\"steps\":1,"
+		     "\"wait\":true,\"events\":true,\"durable\":false}}\n");
 }
 
 static void
@@ -123,7 +124,8 @@ zitd_remove(struct connection *c, const char ids[BATCH][ID], int count)
 		    snprintf(text + used, sizeof(text) - (size_t)used, "%s\"%s\"", i > 0 ? "," : "", ids[i]);
 	snprintf(text + used, sizeof(text) - (size_t)used, "]}}\n");
 	send_text(c, text);
-	wait_line(c, line);
+	for (int i = 0; i <= count; i++) /* its answer, and those of the jobs that were waited for */
+		wait_line(c, line);
 }
 
 static bool
@@ -134,7 +136,8 @@ zitd_go_on(struct connection *c, const char *line)
 		exit(1);
 	}
 	send_text(c,
-	    "{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"a cat\",\"steps\":1,\"wait\":true}}\n");
+	    "{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"a cat\",\"steps\":1,\"wait\":true,"
+	    "\"durable\":false}}\n");
 	return line != NULL;
 }
 

@@ -887,3 +887,28 @@ def test_descriptors_that_nobody_asked_for(one_zitd):
     one_zitd.connections.remove(sender)
     sender.close()
     settle_fds(one_zitd, before)
+
+
+# ---- a kernel that interrupts, and has no room
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's runtime wants to be loaded first")
+def test_calls_that_are_interrupted_or_have_no_room(zitd):
+    """20: of all calls on sockets three in ten end with EINTR, EAGAIN or ENOMEM: everything is slower and nothing else."""
+    shim = {"LD_PRELOAD": str(BUILD / "tests" / "faulty_calls.so"), "FAULTY_CALLS": "300"}
+    daemon = zitd("step 0.001", env=shim, queue={"client_cap": 100}, **{"runner:a": {"concurrency": 2}, "runner:b": {}})
+    other = Bystander(daemon)
+    connections = [daemon.connect() for _ in range(8)]
+    for i, connection in enumerate(connections):
+        for _ in range(5):
+            connection.send("submit", prompt=f"cat {i}", wait=True, steps=4, n=2, deliver="base64")
+    for connection in connections:
+        for record in (connection.read_line()["result"] for _ in range(5)):  # in any order
+            daemon.accepted.add(record["job"])
+            assert record["state"] == "done" and record["attempts"] == 1, record
+            assert all(p["base64"] for p in record["result"]["pictures"])
+        other.ask()
+    other.report("while calls fail")
+    for _ in range(200):
+        daemon.connect().close()
+    assert cpu_share(daemon, 1.0) < 0.05
+    assert [r["deaths"] for r in daemon.status()["runners"]] == [0, 0]
