@@ -231,6 +231,10 @@ crash: all $(BUILD)/tests/fake_runner
 check-crash: all $(BUILD)/tests/fake_runner
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/system/crash.py --kills $(if $(SAN),15,40) --seed $(SEED)
 
+# All that the checks run, so that it can be built in parallel before them.
+programs: all man golden $(UNIT_TESTS) $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) \
+	$(BUILD)/tests/kernels/test_ops $(BUILD)/tests/fake_runner $(PRELOADED)
+
 check-layers: $(BUILD)/zitd
 	$(Q)scripts/layers $<
 
@@ -310,4 +314,4 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin crash check-crash bench-durable
+.PHONY: programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin crash check-crash bench-durable

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -35,6 +36,13 @@ golden_setting_name(const struct golden_setting *s)
 	return name;
 }
 
+bool
+golden_must_skip(const char *backend, enum precision precision)
+{
+	return strcmp(backend, "cpu") == 0 && precision == PRECISION_BF16 &&
+	       !__builtin_cpu_supports("avx512bw");
+}
+
 struct device *
 golden_device(const struct golden_setting *s)
 {
@@ -42,6 +50,8 @@ golden_device(const struct golden_setting *s)
 	struct device *d = NULL;
 	char why[200];
 
+	if (golden_must_skip(s->backend, s->precision))
+		skip();
 	if (device_open(&d, s->backend, &options, why, sizeof(why)) != 0)
 		fail_msg("%s: %s", golden_setting_name(s), why);
 	return d;

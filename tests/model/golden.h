@@ -30,7 +30,9 @@ extern const size_t golden_setting_count;
 
 bool golden_is_bf16(const struct golden_setting *s);
 const char *golden_setting_name(const struct golden_setting *s); /* "cpu bf16"; static */
-/* Opens its device; fails the test when it cannot. */
+/* Whether the processor has nothing to make such products with: no AVX-512, no bf16 on the cpu backend. */
+bool golden_must_skip(const char *backend, enum precision precision);
+/* Opens its device; skips the test where golden_must_skip says so, fails it when it cannot. */
 struct device *golden_device(const struct golden_setting *s);
 
 /* The directory of a golden checkpoint below build/ (or $GOLDEN_ROOT); static. */

@@ -248,6 +248,8 @@ model_for(const struct run *run)
 	if (strcmp(key, opened.key) == 0)
 		return opened.model;
 	close_model();
+	if (golden_must_skip(s->backend, s->precision))
+		skip();
 	if (device_open(&opened.device, s->backend, &options, why, sizeof(why)) != 0)
 		fail_msg("%s", why);
 	if (model_open(&opened.model, dir, opened.device, MAX_PIXELS, NULL, NULL, &e) != 0)
