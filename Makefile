@@ -49,7 +49,7 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
-	supervisor/store.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o
+	supervisor/store.o supervisor/store_open.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o
 
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/turns.o ctl/events.o ctl/admin.o ctl/output.o \
 	ctl/progress.o ctl/picture.o ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
@@ -179,7 +179,7 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
 
 # The durable store alone: what it keeps, and what it does when bits flip, the power goes, or the disk fails.
-STORE := $(addprefix supervisor/,store.o store_find.o store_salvage.o store_log.o seal.o)
+STORE := $(addprefix supervisor/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
 STORE_TESTS := store store_faults
 
 $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
@@ -189,7 +189,7 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
 WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
-	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_find.o store_salvage.o store_log.o) ipc/log.o ipc/channel.o
+	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_open.o store_find.o store_salvage.o store_log.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))

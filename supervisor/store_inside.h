@@ -1,6 +1,6 @@
 /*
- * What store.c (opening, writing), store_find.c (reading, forgetting) and store_salvage.c share. Nobody else
- * includes this.
+ * What store.c (writing), store_open.c, store_find.c (reading, forgetting) and store_salvage.c share. Nobody
+ * else includes this.
  */
 #ifndef SUPERVISOR_STORE_INSIDE_H
 #define SUPERVISOR_STORE_INSIDE_H
@@ -14,7 +14,12 @@
 
 #define STORE_FILE "queue.db"
 
-enum { STORE_PAGE_BYTES = 4096 };
+#define OPEN_NOTE "open" /* how many open jobs there are */
+
+enum {
+	STORE_PAGE_BYTES = 4096,
+	CHECKPOINT_PAGES = 100, /* of the log before they are moved to the file */
+};
 
 /* STATEMENT(NAME, "sql"): prepared when the file is opened. */
 #define STATEMENTS(STATEMENT) \
@@ -88,8 +93,16 @@ int store_put_row(struct store *s, const struct store_row *row); /* 0 or errno *
 int store_put_note(struct store *s, const char *name, const char *body);
 void store_notes_free(struct store_note *notes, int count);
 int store_note_open_count(struct store *s);
+/* Space for final records on a full disk: 0 or errno. */
+int store_make_reserve(struct store *s);
+/* SQLite's wal_hook: counts the log's frames, and moves them to the file when there are many. */
+int store_on_logged(void *arg, sqlite3 *db, const char *name, int frames);
+
+/* ---- store_open.c */
+
 int store_prepare(struct store *s); /* all statements; 0 or errno */
 void store_finalize(struct store *s);
+void store_close_file(struct store *s);
 
 /* ---- store_salvage.c */
 
