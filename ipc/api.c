@@ -429,8 +429,9 @@ find_method(const json_t *json, enum api_method *method, struct err *e)
 			*method = (enum api_method)i;
 			return 0;
 		}
-		nearest_consider(&near, methods[i].name);
 	}
+	for (int i = 0; i < API_METHOD_COUNT; i++)
+		nearest_consider(&near, methods[i].name);
 	return err_set(e, ERR_UNKNOWN_METHOD, "there is no method '%.40s'%s%s", name,
 	    near.best != NULL ? "; did you mean " : "", near.best != NULL ? near.best : "");
 }
@@ -446,10 +447,12 @@ check_unknown(const json_t *params, enum api_method method, struct err *e, char 
 		const struct field_row *row = fields_of(method);
 		struct nearest near = {.word = key};
 
-		for (; row->method == NULL && strcmp(row->name, key) != 0; row++)
-			nearest_consider(&near, row->name);
+		while (row->method == NULL && strcmp(row->name, key) != 0)
+			row++;
 		if (row->method == NULL)
 			continue;
+		for (row = fields_of(method); row->method == NULL; row++)
+			nearest_consider(&near, row->name);
 		name_param(param, key);
 		return err_set(e, ERR_INVALID_PARAM, "%s has no parameter '%.40s'%s%s", methods[method].name,
 		    key, near.best != NULL ? "; did you mean " : "", near.best != NULL ? near.best : "");

@@ -72,12 +72,15 @@ put_result(const struct job *job, json_t *record)
 
 	for (int i = 0; i < job->picture_count; i++) {
 		const struct picture *p = &job->pictures[i];
-		json_array_append_new(
-		    pictures, json_pack("{s:s+++, s:I, s:I}", "path", dir, "/", p->name, "", "bytes",
-				  (json_int_t)p->bytes, "seed", (json_int_t)p->seed));
+		json_t *picture =
+		    json_pack("{s:I, s:I}", "bytes", (json_int_t)p->bytes, "seed", (json_int_t)p->seed);
+		if (p->name[0] != '\0')
+			json_object_set_new(picture, "path", json_sprintf("%s/%s", dir, p->name));
+		json_array_append_new(pictures, picture);
 	}
-	result = json_pack("{s:s++, s:I, s:o}", "path", dir, "/", job->pictures[0].name, "bytes",
-	    (json_int_t)job->pictures[0].bytes, "pictures", pictures);
+	result = json_pack("{s:I, s:o}", "bytes", (json_int_t)job->pictures[0].bytes, "pictures", pictures);
+	if (job->pictures[0].name[0] != '\0')
+		json_object_set_new(result, "path", json_sprintf("%s/%s", dir, job->pictures[0].name));
 	json_object_set_new(record, "result", result);
 }
 

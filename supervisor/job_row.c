@@ -97,7 +97,7 @@ put_end(const struct job *job, double keep_s, json_t *o)
 	bool done = job_state(job) == JOB_DONE;
 
 	for (int i = 0; i < job->picture_count && done; i++)
-		bytes += (int64_t)job->pictures[i].bytes;
+		bytes += job->pictures[i].name[0] != '\0' ? (int64_t)job->pictures[i].bytes : 0;
 	json_object_set_new(o, "final", json_true());
 	json_object_set_new(o, "ended_at_us", json_integer(ended_us));
 	if (job_state(job) == JOB_DEAD && job->retried_as[0] == '\0')

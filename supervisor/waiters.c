@@ -206,6 +206,23 @@ waiters_job_put_off(struct job *job)
 		answer(w, api_error(w->id, &e, NULL, json_pack("{s:s}", "job", job->id)), NULL);
 }
 
+bool
+waiters_need_files(const struct job *job)
+{
+	const struct waiter *w;
+	bool waited_for = false;
+
+	if (job->durable)
+		return true;
+	TAILQ_FOREACH(w, &waiters, link)
+	{
+		if (w->job == job && w->wishes.deliver == DELIVER_PATH)
+			return true;
+		waited_for |= w->job == job;
+	}
+	return !waited_for;
+}
+
 /* ---- clients that go away */
 
 static struct waiter *

@@ -25,6 +25,10 @@ void waiters_job_saved(struct job *job); /* up to its saved_revision */
 void waiters_job_ended(struct job *job);
 void waiters_job_put_off(struct job *job); /* zitd ends first: it goes on in the next life */
 
+/* Whether somebody wants the job's pictures as files, or may come for them later: not when all who wait want
+ * the bytes themselves, and the job ends with their answers. */
+bool waiters_need_files(const struct job *job);
+
 /* A client has gone: its waits end, and with them the jobs that it owned. */
 void waiters_client_gone(struct client *c);
 

@@ -137,7 +137,7 @@ zitd_go_on(struct connection *c, const char *line)
 	}
 	send_text(c,
 	    "{\"id\":1,\"method\":\"submit\",\"params\":{\"prompt\":\"a cat\",\"steps\":1,\"wait\":true,"
-	    "\"durable\":false}}\n");
+	    "\"durable\":false,\"deliver\":\"base64\"}}\n");
 	return line != NULL;
 }
 

@@ -87,6 +87,22 @@ def test_a_client_comes_back_for_its_job(zitd):
     assert len(daemon.records()) == 1
 
 
+@pytest.mark.parametrize("deliver", ["base64", "fd"])
+def test_pictures_that_need_no_file(zitd, deliver):
+    """Nobody but its waiters wants them, and they take the bytes: no file, and a later visitor is told so."""
+    daemon = zitd("step 0")
+    connection = daemon.connect()
+    record = connection.call("submit", prompt="a cat", steps=1, n=2, wait=True, durable=False, deliver=deliver)
+    daemon.accepted.add(record["job"])
+    pictures = record["result"]["pictures"]
+    assert record["state"] == "done" and all("path" not in p and deliver in p for p in pictures)
+    if deliver == "fd":
+        assert [os.fstat(fd).st_size for fd in connection.fds] == [p["bytes"] for p in pictures]
+    assert not list((daemon.state / "results").iterdir())
+    until(lambda: daemon.job(record["job"])["state"] == "done", 5.0, "its record")
+    assert refused(lambda: daemon.call("result", job=record["job"])).name == "expired_job"
+
+
 def test_waited_for_and_not_durable(zitd):
     """Such a job goes with zitd, and nobody was told otherwise."""
     daemon = zitd(SLOW)

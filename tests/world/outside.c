@@ -164,6 +164,12 @@ events_tell(const struct store_event *events, int count)
 }
 
 bool
+waiters_need_files(const struct job *job)
+{
+	return job->durable || odds(500);
+}
+
+bool
 events_make(struct store_event *event, int64_t seq, const struct job *job, enum job_state state)
 {
 	(void)job;
