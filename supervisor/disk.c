@@ -275,7 +275,7 @@ disk_new(struct ev_loop *loop, const char *dir)
 	d->loop = loop;
 	STAILQ_INIT(&d->waiting);
 	STAILQ_INIT(&d->finished);
-	if (mkdir(dir, 0750) != 0 && errno != EEXIST)
+	if (mkdir(dir, 0750) != 0 && errno != EEXIST && errno != EROFS)
 		goto out;
 	d->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (d->dir_fd < 0)

@@ -80,8 +80,21 @@ resolve(const struct lookup *l, int at)
 	return f;
 }
 
+/* Whether the answer is the same without the store: all that was asked for is in memory. */
+static bool
+is_independent(const struct lookup *l)
+{
+	const struct store_query *q = &l->query;
+	bool all = q->wanted == STORE_IDS;
+
+	for (int i = 0; i < q->text_count && all; i++)
+		all = find_in_memory(l->daemon, q->texts[i]) != NULL;
+	return all;
+}
+
+/* `error`: of the query, or 0. What cannot be read is not unknown. */
 static void
-answer(struct lookup *l)
+answer(struct lookup *l, int error)
 {
 	int count = l->query.wanted == STORE_IDS ? l->query.text_count : l->query.count;
 	struct found *found = calloc((size_t)count + 1, sizeof(*found));
@@ -90,7 +103,10 @@ answer(struct lookup *l)
 
 	for (int i = 0; i < count && found != NULL; i++)
 		found[i] = resolve(l, i);
-	if (found != NULL)
+	if (error != 0 && !is_independent(l))
+		err_set(&call.e, ERR_SYSTEM, "the queue on disk cannot be read now: %s; try again",
+		    strerror(error));
+	else if (found != NULL)
 		result = l->then(&call, found, count);
 	else
 		err_set(&call.e, ERR_SYSTEM, "out of memory");
@@ -146,7 +162,7 @@ on_found(struct disk_task *task)
 		return;
 	}
 	if (l->client != NULL)
-		answer(l);
+		answer(l, task->error);
 	free_lookup(l);
 }
 

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ipc/log.h"
+
 static const char *
 first_given(const char *option, const char *configured, const char *fallback)
 {
@@ -37,9 +39,11 @@ make_directory(const char *path)
 }
 
 static int
-make_or_complain(const char *path, struct err *e)
+make_or_complain(const char *path, bool may_be_read_only, struct err *e)
 {
 	if (make_directory(path) == 0 && access(path, W_OK | X_OK) == 0)
+		return 0;
+	if (may_be_read_only && errno == EROFS && access(path, R_OK | X_OK) == 0)
 		return 0;
 	return err_set(e, ERR_SYSTEM, "directory %.120s cannot be used: %s", path, strerror(errno));
 }
@@ -53,19 +57,23 @@ take_lock(struct paths *p, struct err *e)
 
 	snprintf(path, sizeof(path), "%s/zitd.lock", p->state_dir);
 	p->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	if (p->lock_fd < 0 && errno == EROFS)
+		p->lock_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (p->lock_fd < 0)
 		return err_set(e, ERR_SYSTEM, "%.150s: %s", path, strerror(errno));
 	if (flock(p->lock_fd, LOCK_EX | LOCK_NB) != 0) {
 		ssize_t n = read(p->lock_fd, text, sizeof(text) - 1);
-		text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
+		text[n > 0 ? strcspn(text, " \n") : 0] = '\0';
 		close(p->lock_fd);
 		p->lock_fd = -1;
 		return err_set(e, ERR_SYSTEM, "zitd is running already on %.120s: it is process %s",
 		    p->state_dir, text[0] != '\0' ? text : "unknown");
 	}
-	length = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (ftruncate(p->lock_fd, 0) != 0 || write(p->lock_fd, text, (size_t)length) != length)
-		return err_set(e, ERR_SYSTEM, "%.150s: %s", path, strerror(errno));
+	/* As long as any other, so that it finds room on a full disk where the last one's was; the lock
+	 * counts, not the number. */
+	length = snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
+	if (pwrite(p->lock_fd, text, (size_t)length, 0) != length)
+		log_warning("%s: the process id cannot be written: %s", path, strerror(errno));
 	return 0;
 }
 
@@ -103,9 +111,9 @@ paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, cons
 	snprintf(p->socket, sizeof(p->socket), "%s/zitd.sock", p->runtime_dir);
 	snprintf(p->results, sizeof(p->results), "%s/results", p->state_dir);
 	find_program(p);
-	status = make_or_complain(p->runtime_dir, e);
+	status = make_or_complain(p->runtime_dir, false, e);
 	if (status == 0)
-		status = make_or_complain(p->state_dir, e);
+		status = make_or_complain(p->state_dir, true, e);
 	return status == 0 ? take_lock(p, e) : status;
 }
 

@@ -319,6 +319,34 @@ def fill(daemon):
     raise AssertionError("1 MiB took 1000 jobs of 20 kB")
 
 
+def test_a_disk_that_is_read_only(small_disk, zitd):
+    """Nothing can be kept: what needs not be is served, and the rest goes on by itself when the disk takes writes again."""
+    daemon = zitd("step 0.02")
+    daemon.call("pause")
+    waiting = daemon.submit("waits", steps=1)
+    daemon.stop()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    daemon.start()
+    daemon.baseline_fds += 2  # a store that is open: its file and its log
+    assert refused(daemon.submit).name == "disk_full"
+    assert daemon.generate(durable=False, steps=1, deliver="base64")["result"]["pictures"][0]["base64"]
+    daemon.accepted = {waiting}
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    daemon.call("resume")
+    assert until(lambda: known(daemon, waiting), 15.0, "the queue is back")["job"] == waiting
+    daemon.call("resume")  # the pause was kept with it
+    assert daemon.wait(waiting)["state"] == "done"
+    assert daemon.generate(steps=1)["state"] == "done"
+
+
+def known(daemon, job):
+    try:
+        return daemon.job(job)
+    except RpcError as e:
+        assert e.name == "system" and "cannot be read" in e.message, e  # not: unknown
+        return None
+
+
 def test_a_full_disk(small_disk, zitd):
     others = small_disk / "others"
     others.write_bytes(bytes(600 * 1024))
