@@ -1,8 +1,9 @@
 /*
- * What scheduling keeps over a restart, as one JSON object. Jobs are not in it.
+ * What scheduling and quarantine keep over a restart, as one JSON object. Jobs are not in it.
  */
 #include <string.h>
 
+#include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 
@@ -27,9 +28,9 @@ daemon_remember(const struct daemon *d)
 
 	for (int i = 0; i < d->runner_count; i++)
 		json_object_set_new(costs, runner_conf(d->runners[i])->section_name, cost_dump(&d->costs[i]));
-	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "accounts", fair_dump(&d->queue.fair), "costs", costs,
-	    "promises", forecast_dump(&d->forecast), "usage", limits_dump(&d->limits, &t), "paused",
-	    daemon_paused(d));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "accounts", fair_dump(&d->queue.fair), "costs",
+	    costs, "promises", forecast_dump(&d->forecast), "usage", limits_dump(&d->limits, &t), "paused",
+	    daemon_paused(d), "quarantine", quarantine_dump(&d->quarantine, clock_now_us(), clock_wall_us()));
 }
 
 static bool
@@ -71,6 +72,12 @@ recall_pauses(struct daemon *d, const json_t *paused)
 	return gate_restore(&d->gate, paused, daemon_class_names());
 }
 
+static bool
+recall_quarantine(struct daemon *d, const json_t *entries)
+{
+	return quarantine_restore(&d->quarantine, entries, clock_now_us(), clock_wall_us());
+}
+
 void
 daemon_recall(struct daemon *d, const json_t *memory)
 {
@@ -78,7 +85,7 @@ daemon_recall(struct daemon *d, const json_t *memory)
 		const char *name;
 		bool (*recall)(struct daemon *d, const json_t *part);
 	} parts[] = {{"accounts", recall_accounts}, {"costs", recall_costs}, {"promises", recall_promises},
-	    {"usage", recall_usage}, {"paused", recall_pauses}};
+	    {"usage", recall_usage}, {"paused", recall_pauses}, {"quarantine", recall_quarantine}};
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		const json_t *part = json_object_get(memory, parts[i].name);

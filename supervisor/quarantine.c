@@ -92,3 +92,37 @@ quarantine_probed(struct quarantine *q, uint64_t fingerprint, bool good)
 	if (good)
 		q->entries[i].until_us = 0;
 }
+
+/* ---- over a restart */
+
+json_t *
+quarantine_dump(const struct quarantine *q, int64_t now_us, int64_t wall_us)
+{
+	json_t *entries = json_array();
+
+	for (int i = 0; i < QUARANTINE_ENTRIES; i++) {
+		if (q->entries[i].until_us != 0)
+			json_array_append_new(entries,
+			    json_pack("{s:I, s:I}", "fingerprint", (json_int_t)q->entries[i].fingerprint,
+				"until_us", (json_int_t)(q->entries[i].until_us - now_us + wall_us)));
+	}
+	return entries;
+}
+
+bool
+quarantine_restore(struct quarantine *q, const json_t *entries, int64_t now_us, int64_t wall_us)
+{
+	const json_t *entry;
+	size_t i;
+
+	json_array_foreach(entries, i, entry)
+	{
+		const json_t *fingerprint = json_object_get(entry, "fingerprint");
+		int64_t left_us = json_integer_value(json_object_get(entry, "until_us")) - wall_us;
+		if (!json_is_integer(fingerprint) || i >= QUARANTINE_ENTRIES)
+			return false;
+		quarantine_add(
+		    q, (uint64_t)json_integer_value(fingerprint), now_us + (left_us > 0 ? left_us : 0));
+	}
+	return json_is_array(entries);
+}

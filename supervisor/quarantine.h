@@ -5,6 +5,7 @@
 #ifndef SUPERVISOR_QUARANTINE_H
 #define SUPERVISOR_QUARANTINE_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,5 +35,11 @@ void quarantine_add(
 void quarantine_probe(struct quarantine *q, uint64_t fingerprint); /* one is in now */
 /* That one has ended: `good` ends the quarantine, else the next one may be the probe. */
 void quarantine_probed(struct quarantine *q, uint64_t fingerprint, bool good);
+
+/* Over a restart: until when, by the wall clock; a new reference. A probe that was in then is as if it never
+ * was. */
+json_t *quarantine_dump(const struct quarantine *q, int64_t now_us, int64_t wall_us);
+/* false: it is no such thing; what could be read of it counts. */
+bool quarantine_restore(struct quarantine *q, const json_t *entries, int64_t now_us, int64_t wall_us);
 
 #endif

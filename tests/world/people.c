@@ -88,7 +88,7 @@ __wrap_daemon_remember(const struct daemon *d)
 static void
 act_remember(void)
 {
-	static const char *const parts[] = {"accounts", "costs", "promises", "usage", "paused"};
+	static const char *const parts[] = {"accounts", "costs", "promises", "usage", "paused", "quarantine"};
 	json_t *memory = __real_daemon_remember(run.daemon);
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
