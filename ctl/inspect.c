@@ -241,6 +241,9 @@ print_status(const struct ctl *ctl, const json_t *s)
 	    (long long)json_integer_value(json_object_get(queue, "max_size")),
 	    json_is_true(json_object_get(queue, "low_gives_way")) ? "; low gives way" : "");
 	print_paused(json_object_get(queue, "paused"));
+	if (json_object_get(s, "store_error") != NULL)
+		printf("disk: the state directory takes no writes (%s); no new jobs until it does\n",
+		    output_text(s, "store_error"));
 	putchar('\n');
 	output_list(ctl, json_object_get(s, "runners"), runner_columns, COUNT(runner_columns), "name",
 	    "There are no runners.");

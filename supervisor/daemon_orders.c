@@ -35,12 +35,17 @@ phase_name(const struct daemon *d)
 void
 daemon_tell_status(const struct daemon *d)
 {
-	char text[160];
+	char text[240];
+	int used;
 
-	snprintf(text, sizeof(text), "%s, %d of %d runners may serve, %d queued (high %d, normal %d, low %d)",
-	    phase_name(d), daemon_serving_runners(d), d->runner_count, queue_length(&d->queue),
+	used = snprintf(text, sizeof(text),
+	    "%s, %d of %d runners may serve, %d queued (high %d, normal %d, low %d)", phase_name(d),
+	    daemon_serving_runners(d), d->runner_count, queue_length(&d->queue),
 	    queue_class_length(&d->queue, CLASS_HIGH), queue_class_length(&d->queue, CLASS_NORMAL),
 	    queue_class_length(&d->queue, CLASS_LOW));
+	if (d->store_error != 0 && used > 0 && (size_t)used < sizeof(text))
+		snprintf(text + used, sizeof(text) - (size_t)used,
+		    "; no new jobs: the state directory takes no writes: %s", strerror(d->store_error));
 	notify_status(text);
 }
 
@@ -77,6 +82,7 @@ daemon_runners(struct daemon *d)
 json_t *
 daemon_status(struct daemon *d)
 {
+	json_t *status;
 	json_t *queue = json_pack("{s:i, s:i, s:i, s:i, s:i, s:b, s:o}", "high",
 	    queue_class_length(&d->queue, CLASS_HIGH), "normal", queue_class_length(&d->queue, CLASS_NORMAL),
 	    "low", queue_class_length(&d->queue, CLASS_LOW), "max_size", (int)d->conf.queue.max_size, "held",
@@ -84,11 +90,14 @@ daemon_status(struct daemon *d)
 	json_t *counters = json_pack("{s:I, s:I, s:I}", "accepted", (json_int_t)d->admitted, "ended",
 	    (json_int_t)d->ended, "done", (json_int_t)d->done);
 
-	return json_pack("{s:s, s:s, s:s, s:i, s:f, s:o, s:o, s:o, s:i, s:I}", "version", ZIT_VERSION,
+	status = json_pack("{s:s, s:s, s:s, s:i, s:f, s:o, s:o, s:o, s:i, s:I}", "version", ZIT_VERSION,
 	    "build", ZIT_BUILD, "state", phase_name(d), "pid", (int)getpid(), "uptime_s",
 	    (double)(clock_now_us() - d->started_us) * 1e-6, "runners", daemon_runners(d), "queue", queue,
 	    "counters", counters, "clients", clients_count(d->clients), "rss_bytes",
 	    (json_int_t)resident_bytes());
+	if (d->store_error != 0)
+		json_object_set_new(status, "store_error", json_string(strerror(d->store_error)));
+	return status;
 }
 
 /* ---- orders */

@@ -329,6 +329,7 @@ def test_a_disk_that_is_read_only(small_disk, zitd):
     daemon.start()
     daemon.baseline_fds += 2  # a store that is open: its file and its log
     assert refused(daemon.submit).name == "disk_full"
+    assert "Read-only" in daemon.status()["store_error"] and "takes no writes" in daemon.ctl("status").stdout
     assert daemon.generate(durable=False, steps=1, deliver="base64")["result"]["pictures"][0]["base64"]
     daemon.accepted = {waiting}
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
