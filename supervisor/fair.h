@@ -141,6 +141,8 @@ json_t *fair_dump(const struct fair *f);
 /* Into an empty queue, before the items that waited are pushed again in the order in which they were. false:
  * it is not such a dump, and nothing is changed. */
 bool fair_restore(struct fair *f, const json_t *dump);
+/* An item of that client was picked and is not done. false: no memory. */
+bool fair_out_again(struct fair *f, const char *key);
 /* The client of that key, made when it is new; NULL: no memory. For fair_dump.c. */
 struct fair_client *fair_need_client(struct fair *f, const char *key);
 

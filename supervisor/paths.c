@@ -52,7 +52,8 @@ take_lock(struct paths *p, struct err *e)
 	int length;
 
 	snprintf(path, sizeof(path), "%s/zitd.lock", p->state_dir);
-	p->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	if (p->lock_fd < 0)
+		p->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
 	if (p->lock_fd < 0)
 		return err_set(e, ERR_SYSTEM, "%.150s: %s", path, strerror(errno));
 	if (flock(p->lock_fd, LOCK_EX | LOCK_NB) != 0) {
@@ -64,31 +65,34 @@ take_lock(struct paths *p, struct err *e)
 		    p->state_dir, text[0] != '\0' ? text : "unknown");
 	}
 	length = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (ftruncate(p->lock_fd, 0) != 0 || write(p->lock_fd, text, (size_t)length) != length)
+	if (ftruncate(p->lock_fd, 0) != 0 || pwrite(p->lock_fd, text, (size_t)length, 0) != length)
 		return err_set(e, ERR_SYSTEM, "%.150s: %s", path, strerror(errno));
 	return 0;
 }
 
+/* By the name that it has, or had: another file may stand there by now. */
 static void
 find_program(struct paths *p)
 {
-	ssize_t n = readlink("/proc/self/exe", p->runner, sizeof(p->runner) - 16);
+	static const char gone[] = " (deleted)";
+	ssize_t n = readlink("/proc/self/exe", p->program, sizeof(p->program) - 16);
 	char *slash;
 
-	p->runner[n > 0 ? n : 0] = '\0';
+	p->program[n > 0 ? n : 0] = '\0';
+	if (n > (ssize_t)sizeof(gone) && strcmp(p->program + n - (sizeof(gone) - 1), gone) == 0)
+		p->program[n - (ssize_t)(sizeof(gone) - 1)] = '\0';
+	strcpy(p->runner, p->program);
 	slash = strrchr(p->runner, '/');
 	strcpy(slash != NULL ? slash + 1 : p->runner, "zit-runner");
 }
 
-int
-paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf,
-    struct err *e)
+void
+paths_find(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf)
 {
 	const char *user = getenv("XDG_RUNTIME_DIR");
 	char fallback[PATH_MAX - 64];
-	int status;
 
-	*p = (struct paths){.lock_fd = -1};
+	*p = (struct paths){.lock_fd = p->lock_fd};
 	if (geteuid() == 0 || user == NULL)
 		snprintf(fallback, sizeof(fallback), "/run/zit");
 	else
@@ -103,6 +107,15 @@ paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, cons
 	snprintf(p->socket, sizeof(p->socket), "%s/zitd.sock", p->runtime_dir);
 	snprintf(p->results, sizeof(p->results), "%s/results", p->state_dir);
 	find_program(p);
+}
+
+int
+paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf,
+    struct err *e)
+{
+	int status;
+
+	paths_find(p, runtime_dir, state_dir, conf);
 	status = make_or_complain(p->runtime_dir, e);
 	if (status == 0)
 		status = make_or_complain(p->state_dir, e);

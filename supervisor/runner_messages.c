@@ -38,8 +38,10 @@ peer_event(struct runner *r, enum runner_event event, const char *message)
 static void
 on_hello(struct runner *r, const struct proto_msg *m, int *fds)
 {
+	bool alike = r->elder || strcmp(m->HELLO.build, ZIT_BUILD) == 0;
+
 	(void)fds;
-	if (m->HELLO.version != PROTO_VERSION || strcmp(m->HELLO.build, ZIT_BUILD) != 0) {
+	if (m->HELLO.version != PROTO_VERSION || !alike) {
 		snprintf(r->last_error, sizeof(r->last_error),
 		    "it is of build %.60s, zitd of %s; install both from one build", m->HELLO.build,
 		    ZIT_BUILD);

@@ -1,6 +1,8 @@
 /*
  * Shared memory, the lock, and the rest of the world, as far as it is asked.
  */
+#include "supervisor/daemon_handover.h"
+#include "supervisor/upgrade.h"
 #include "tests/world/world.h"
 
 /* ---- shared memory, the lock, and the rest of the world, as far as it is asked */
@@ -140,6 +142,16 @@ NOTHING(notify_reloaded, (void))
 NOTHING(notify_stopping, (void))
 NOTHING(lookups_send, (struct daemon *))
 NOTHING(lookups_clear, (void))
+NOTHING(upgrade_init, (struct daemon *))
+NOTHING(upgrade_turn, (struct daemon *))
+NOTHING(upgrade_abandon, (struct daemon *, const char *))
+ANSWER(ev_tstamp, ev_timer_remaining, (struct ev_loop *, struct ev_timer *), 0)
+ANSWER(bool, upgrade_is_quiet, (const struct daemon *), false)
+ANSWER(bool, upgrade_is_trial, (const struct daemon *, pid_t), false)
+ANSWER(int, daemon_handed_lock, (const struct handover *), -1)
+ANSWER(int, daemon_handed_listener, (const struct handover *), -1)
+ANSWER(int, daemon_follow_store, (struct daemon *, struct err *), -1)
+ANSWER(int, daemon_take_over, (struct daemon *, const struct handover *, struct err *), -1)
 NOTHING(events_clear, (void))
 NOTHING(log_open, (const char *, enum log_level))
 NOTHING(log_set_level, (enum log_level))
