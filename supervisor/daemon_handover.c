@@ -256,6 +256,8 @@ static void
 replace_strangers(struct daemon *d)
 {
 	for (int i = 0; i < d->runner_count; i++) {
+		if (!runner_has_process(d->runners[i]))
+			continue;
 		log_notice("runner %s: speaks another protocol than this zitd, and is replaced",
 		    runner_conf(d->runners[i])->section_name);
 		runner_restart(d->runners[i]);

@@ -59,7 +59,7 @@ on_retained(struct disk_task *task)
 {
 	struct daemon *d = task->arg;
 
-	if (task->more)
+	if (task->more && !upgrade_is_quiet(d)) /* then the next zitd goes on with it */
 		daemon_retain(d);
 }
 

@@ -214,8 +214,9 @@ events_hand_over(void)
 	TAILQ_FOREACH(s, &subscribers, link)
 	{
 		if (s->client != NULL)
-			json_array_append_new(list, json_pack("{s:i, s:s, s:I}", "client", client_fd(s->client),
-							"job", s->job, "after", (json_int_t)s->after));
+			json_array_append_new(
+			    list, json_pack("{s:i, s:s, s:I}", "client", client_fd(s->client), "job", s->job,
+				      "after", (json_int_t)s->after));
 	}
 	return list;
 }
@@ -246,6 +247,5 @@ events_take_over(struct daemon *d, struct clients *clients, const json_t *list)
 	const json_t *each;
 	size_t i;
 
-	json_array_foreach(list, i, each)
-	    take_over(d, clients, each);
+	json_array_foreach(list, i, each) take_over(d, clients, each);
 }

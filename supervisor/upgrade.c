@@ -328,8 +328,8 @@ upgrade_begin(struct daemon *d, struct call *call)
 static json_t *
 own_part(const struct upgrade *u)
 {
-	return json_pack("{s:i, s:O*, s:I}", "client", u->client != NULL ? client_fd(u->client) : -1, "id",
-	    u->id, "quiet_us", (json_int_t)u->quiet_us);
+	return json_pack("{s:i, s:O*, s:I, s:I}", "client", u->client != NULL ? client_fd(u->client) : -1,
+	    "id", u->id, "quiet_us", (json_int_t)u->quiet_us, "settled_us", (json_int_t)clock_now_us());
 }
 
 /* Returns only when it failed, with errno. */
@@ -450,12 +450,13 @@ upgrade_finish(struct daemon *d, const struct handover *h)
 {
 	const json_t *own = json_object_get(h->root, "upgrade");
 	const char *before = json_string_value(json_object_get(h->root, "build"));
-	double pause_ms =
-	    (double)(clock_now_us() - json_integer_value(json_object_get(own, "quiet_us"))) * 1e-3;
+	int64_t quiet_us = json_integer_value(json_object_get(own, "quiet_us"));
+	int64_t settled_us = json_integer_value(json_object_get(own, "settled_us"));
+	double pause_ms = (double)(clock_now_us() - quiet_us) * 1e-3;
 	struct upgrade *u = &d->upgrade;
 
-	log_notice("zitd %s takes over from %s, after a pause of %.1f ms", ZIT_BUILD,
-	    before != NULL ? before : "?", pause_ms);
+	log_notice("zitd %s takes over from %s, after a pause of %.1f ms, %.1f of it for the disk", ZIT_BUILD,
+	    before != NULL ? before : "?", pause_ms, (double)(settled_us - quiet_us) * 1e-3);
 	u->client = clients_find(d->clients, (int)json_integer_value(json_object_get(own, "client")));
 	if (u->client == NULL)
 		return;

@@ -258,8 +258,8 @@ waiters_hand_over(void)
 
 	TAILQ_FOREACH(w, &waiters, link)
 	{
-		json_t *o = json_pack("{s:i, s:s, s:O*}", "client", client_fd(w->client), "job", w->job->id,
-		    "id", w->id);
+		json_t *o = json_pack(
+		    "{s:i, s:s, s:O*}", "client", client_fd(w->client), "job", w->job->id, "id", w->id);
 		fields_put(w, fields, FIELD_COUNT(fields), o);
 		json_array_append_new(list, o);
 	}
@@ -292,6 +292,5 @@ waiters_take_over(struct daemon *d, struct clients *clients, const json_t *list)
 	const json_t *each;
 	size_t i;
 
-	json_array_foreach(list, i, each)
-	    take_over(d, clients, each);
+	json_array_foreach(list, i, each) take_over(d, clients, each);
 }

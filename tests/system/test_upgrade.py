@@ -241,13 +241,19 @@ def test_clocks_go_on(upgradable):
 
 
 def test_what_scheduling_knows(upgradable):
-    """Pauses, usage and the limits of clients are as they were."""
-    daemon = upgradable("step 0.01")
+    """Pauses, usage, what is predicted and the limits of clients are as they were."""
+    daemon = upgradable("step 0.01;@long;step 0.1", clients={"max_running": 1}, runner={"concurrency": 2})
     daemon.generate("a", steps=3)
     daemon.call("pause", **{"class": "low"})
-    before = daemon.call("usage"), daemon.status()["queue"]["paused"]
+    jobs = [daemon.submit("@long", steps=15) for _ in range(2)]
+    daemon.wait_running(jobs[0])
+    before = daemon.call("usage"), daemon.status()["queue"], daemon.call("why", job=jobs[1])["held_back"]
     daemon.call("upgrade")
-    assert (daemon.call("usage"), daemon.status()["queue"]["paused"]) == before
+    after = daemon.call("usage"), daemon.status()["queue"], daemon.call("why", job=jobs[1])["held_back"]
+    assert after == before and before[0]["clients"][0]["pending_s"] > 0
+    time.sleep(0.3)
+    assert daemon.job(jobs[1])["state"] == "queued"  # max_running counts the one that was handed over
+    assert all(daemon.wait(job)["state"] == "done" for job in jobs)
 
 
 def test_restart_after_an_upgrade(upgradable):
