@@ -87,6 +87,8 @@ bool fair_push(struct fair *f, struct fair_item *item, const char *key, int clas
 bool fair_push_front(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
 /* Over a restart: into its line by the order that it had. */
 bool fair_push_again(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
+/* Likewise one that was held: it never was in line, so its class and client do not begin to wait. */
+bool fair_hold_again(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
 void fair_remove(struct fair *f, struct fair_item *item); /* waiting or held */
 /* Out of its line but not of its place; back into it where it was. */
 void fair_hold(struct fair *f, struct fair_item *item);
