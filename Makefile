@@ -189,8 +189,8 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
 WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
-	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_find.o store_salvage.o store_log.o upgrade.o handover.o fields.o daemon_handover.o client_handover.o runner_handover.o job_handover.o) ipc/log.o ipc/channel.o
-WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
+	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_find.o store_salvage.o store_log.o upgrade.o client_handover.o) ipc/log.o ipc/channel.o
+WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))
 

@@ -95,7 +95,7 @@ daemon_clock_end_us(const struct daemon *d, const struct ev_timer *timer)
 {
 	double left_s = ev_is_active(timer) ? ev_timer_remaining(d->loop, (struct ev_timer *)timer) : 0;
 
-	return ev_is_active(timer) ? clock_now_us() + (int64_t)(left_s * 1e6) : 0;
+	return ev_is_active(timer) ? clock_now_us() + (int64_t)(left_s * 1e6 + 0.5) : 0;
 }
 
 void

@@ -225,13 +225,11 @@ put_back(struct daemon *d, struct job *job)
 {
 	limits_pend(&d->limits, job->client, job->pending_s);
 	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
-	if (job_state(job) != JOB_QUEUED && job_state(job) != JOB_HELD)
-		return fair_out_again(&d->queue.fair, job->client);
-	if (!queue_push_again(&d->queue, job))
-		return false;
+	if (job_state(job) == JOB_QUEUED)
+		return queue_push_again(&d->queue, job);
 	if (job_state(job) == JOB_HELD)
-		queue_hold(&d->queue, job);
-	return true;
+		return queue_hold_again(&d->queue, job);
+	return fair_out_again(&d->queue.fair, job->client);
 }
 
 static int

@@ -57,7 +57,7 @@ handover_fd(struct handover *h, int fd)
 		h->fds[h->fd_count++] = fd;
 	else if (fd >= 0)
 		h->short_of_memory = true;
-	return json_integer(fd);
+	return json_integer(fd >= 0 ? fd : -1);
 }
 
 json_t *

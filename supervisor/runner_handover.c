@@ -201,4 +201,5 @@ runner_take_over_jobs(struct runner *r, const json_t *from)
 		if (held->job != NULL)
 			held->job->runner = r;
 	}
+	runner_go_on(r); /* the configuration may give it more room now */
 }
