@@ -474,7 +474,8 @@ open_parts(struct daemon *d, struct err *e)
 	status = h != NULL ? daemon_follow_store(d, e) : daemon_open_store(d, e);
 	if (status != 0)
 		return status;
-	d->clients = clients_new(d, d->paths.socket, h != NULL ? daemon_handed_listener(h) : inherited_socket());
+	d->clients =
+	    clients_new(d, d->paths.socket, h != NULL ? daemon_handed_listener(h) : inherited_socket());
 	if (d->clients == NULL)
 		return err_set(
 		    e, ERR_SYSTEM, "%.150s cannot be listened on: %s", d->paths.socket, strerror(errno));

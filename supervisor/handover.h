@@ -28,7 +28,8 @@ struct handover {
 /* Empty but for its head: versions, build. */
 void handover_init(struct handover *h);
 void handover_clear(struct handover *h);
-/* Its number as the document has it, noted to survive exec; below 0 is none. The descriptor stays the caller's. */
+/* Its number as the document has it, noted to survive exec; below 0 is none. The descriptor stays the
+ * caller's. */
 json_t *handover_fd(struct handover *h, int fd);
 /* Bytes of any kind. */
 json_t *handover_bytes(const void *bytes, size_t count);
