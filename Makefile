@@ -4,6 +4,7 @@
 #   make check        unit, kernel, model and system tests    make bench     figures, as ratios
 #   make chaos SECONDS=60 SEED=1    mixed load under random faults
 #   make crash N=300 SEED=1         zitd killed with SIGKILL under load, N times
+#   make upgrade-loop N=200         zitd replaced every 200 ms under load
 #   make install DESTDIR= PREFIX=/usr                        make V=1    show the commands
 
 CC      ?= cc
@@ -49,7 +50,9 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
-	supervisor/store.o supervisor/store_open.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o
+	supervisor/store.o supervisor/store_open.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o \
+	supervisor/upgrade.o supervisor/handover.o supervisor/fields.o supervisor/daemon_handover.o supervisor/client_handover.o \
+	supervisor/runner_handover.o supervisor/job_handover.o
 
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/turns.o ctl/events.o ctl/admin.o ctl/output.o \
 	ctl/progress.o ctl/picture.o ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
@@ -189,8 +192,8 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
 WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
-	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_open.o store_find.o store_salvage.o store_log.o) ipc/log.o ipc/channel.o
-WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
+	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_open.o store_find.o store_salvage.o store_log.o upgrade.o client_handover.o) ipc/log.o ipc/channel.o
+WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))
 
@@ -231,6 +234,13 @@ crash: all $(BUILD)/tests/fake_runner
 check-crash: all $(BUILD)/tests/fake_runner
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/system/crash.py --kills $(if $(SAN),15,40) --seed $(SEED)
 
+# zitd upgraded every 200 ms under load; how often. make check has a short one.
+upgrade-loop: all $(BUILD)/tests/fake_runner
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/system/upgrade_loop.py --upgrades $(or $(N),200) --seed $(SEED)
+
+check-upgrade: all $(BUILD)/tests/fake_runner
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/system/upgrade_loop.py --upgrades 20 --seed $(SEED)
+
 # All that the checks run, so that it can be built in parallel before them.
 programs: all man golden $(UNIT_TESTS) $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) \
 	$(BUILD)/tests/kernels/test_ops $(BUILD)/tests/fake_runner $(PRELOADED)
@@ -245,7 +255,7 @@ check-scripts:
 check-spin:
 	$(Q)$(if $(SAN),echo "  SKIP  tests/spin: it has no code to sanitize",tests/spin/run)
 
-check: check-layers check-scripts check-man check-spin check-unit check-kernels check-runner check-model check-system check-crash chaos
+check: check-layers check-scripts check-man check-spin check-unit check-kernels check-runner check-model check-system check-crash check-upgrade chaos
 
 # ---- manual pages: their lists come from the .def rows
 
@@ -314,4 +324,6 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue check check-unit check-kernels check-model check-runner check-system check-layers check-scripts check-man check-spin crash check-crash bench-durable
+.PHONY: programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
+	bench-preempt bench-queue check check-unit check-kernels check-model check-runner check-system check-layers check-scripts \
+	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade

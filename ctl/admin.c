@@ -1,5 +1,5 @@
 /*
- * The commands of administrators: start, stop, restart, drain, reload. (pause and resume are in turns.c.)
+ * The commands of administrators: start, stop, restart, drain, reload, upgrade. (pause and resume are in turns.c.)
  */
 #include <stdio.h>
 #include <string.h>
@@ -79,6 +79,24 @@ command_reload(struct ctl *ctl)
 		print_words("changed", json_object_get(result, "changed"));
 		print_words("need a restart of zitd", json_object_get(result, "need_restart"));
 	}
+	json_decref(result);
+	return CTL_OK;
+}
+
+int
+command_upgrade(struct ctl *ctl)
+{
+	int status = CTL_INTERNAL;
+	json_t *result = call_once(ctl, "upgrade", NULL, &status);
+
+	if (result == NULL)
+		return status;
+	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
+		output_json(ctl, result);
+	else if (!ctl->quiet)
+		printf("zitd %s took over; the pause was %.1f ms\n",
+		    json_string_value(json_object_get(result, "build")),
+		    json_number_value(json_object_get(result, "pause_ms")));
 	json_decref(result);
 	return CTL_OK;
 }

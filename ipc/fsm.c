@@ -25,6 +25,13 @@ fsm_init(struct fsm *f, const struct fsm_kind *kind, void *object, int state)
 	enter(f, state);
 }
 
+void
+fsm_resume(struct fsm *f, const struct fsm_kind *kind, void *object, int state, int64_t clock_us)
+{
+	*f = (struct fsm){.kind = kind, .object = object, .state = state};
+	kind->arm(object, clock_us);
+}
+
 static const struct fsm_row *
 find_row(const struct fsm_kind *kind, int state, int event)
 {

@@ -53,6 +53,8 @@ struct fsm {
 };
 
 void fsm_init(struct fsm *f, const struct fsm_kind *kind, void *object, int state); /* arms the first clock */
+/* As it was in another process: in that state, with so much left of its clock (<= 0: it was not armed). */
+void fsm_resume(struct fsm *f, const struct fsm_kind *kind, void *object, int state, int64_t clock_us);
 /* 0, or -ERR_INVALID_REQUEST when no row allows the event here (it was counted and `refused` called). */
 int fsm_event(struct fsm *f, int event, void *detail);
 void fsm_clock(struct fsm *f); /* the armed clock ended: fires the state's clock_event */

@@ -48,25 +48,28 @@ create_sealed(const char *name, uint64_t bytes)
 }
 
 int
+shm_watch(int fd, const struct status_page **page)
+{
+	void *memory = mmap(NULL, SHM_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+
+	if (memory == MAP_FAILED)
+		return -ERR_SYSTEM;
+	*page = memory;
+	return 0;
+}
+
+int
 shm_create(const struct status_page **page)
 {
 	struct status_page first = {.magic = SHM_MAGIC, .version = SHM_VERSION};
 	int fd = create_sealed("zit-status", SHM_BYTES);
-	void *memory;
 
 	if (fd < 0)
 		return -ERR_SYSTEM;
-	if (pwrite(fd, &first, sizeof(first), 0) != (ssize_t)sizeof(first)) {
-		close(fd);
-		return -ERR_SYSTEM;
-	}
-	memory = mmap(NULL, SHM_BYTES, PROT_READ, MAP_SHARED, fd, 0);
-	if (memory == MAP_FAILED) {
-		close(fd);
-		return -ERR_SYSTEM;
-	}
-	*page = memory;
-	return fd;
+	if (pwrite(fd, &first, sizeof(first), 0) == (ssize_t)sizeof(first) && shm_watch(fd, page) == 0)
+		return fd;
+	close(fd);
+	return -ERR_SYSTEM;
 }
 
 int

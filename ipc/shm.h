@@ -51,6 +51,8 @@ struct status_page {
 /* zitd: a new sealed memfd of SHM_BYTES (CLOEXEC), mapped read-only at *page. Returns the fd or -ERR_SYSTEM.
  */
 int shm_create(const struct status_page **page);
+/* zitd, after an upgrade: maps the page again that it made before. 0 or -ERR_SYSTEM. */
+int shm_watch(int fd, const struct status_page **page);
 /* runner: maps fd read-write after checking seals and size. 0 or -ERR_PROTOCOL. */
 int shm_attach(int fd, struct status_page **page);
 void shm_detach(const struct status_page **page); /* either side; nulls the pointer */

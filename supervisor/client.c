@@ -8,30 +8,24 @@
  * No client gets more of the loop, of memory or of descriptors than its share: its requests are taken for a
  * millisecond in a turn, and not at all while the answers to earlier ones pile up.
  */
-#include "supervisor/client.h"
-
 #include <errno.h>
-#include <ev.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "ipc/api.h"
-#include "ipc/buf.h"
 #include "ipc/clock.h"
 #include "ipc/log.h"
+#include "supervisor/client_inside.h"
 #include "supervisor/daemon.h"
 #include "supervisor/methods.h"
-#include "supervisor/outbox.h"
 
 enum {
 	READ_CHUNK = 16 * 1024,
@@ -48,38 +42,6 @@ enum {
 	LINGER_US = 2000 * 1000,     /* for one that was cut off to read why */
 };
 
-struct client {
-	TAILQ_ENTRY(client) link;
-	struct clients *all;
-	int fd;
-	struct ev_io read_io, write_io;
-	struct ev_timer clock, recheck;
-	struct buf in;
-	struct outbox out;
-	struct ucred peer;
-	int pending, pending_fds; /* answers to come, and what they will bring */
-	int64_t moved_us;	  /* when a byte of it moved last */
-	bool looked_up;		  /* the store is being asked for one of them */
-	bool introduced;	  /* has sent a whole line */
-	bool lines_left;	  /* whole lines of it wait for another turn */
-	bool half_closed;	  /* it sends no more */
-	bool closing;		  /* cut off: ends when its output has left and it has seen the end */
-	bool lingering;		  /* and we have said that we send no more */
-	bool dead;		  /* freed at the end of the callback that found it so */
-	int depth;		  /* callbacks that hold it */
-};
-
-struct clients {
-	struct daemon *daemon;
-	int fd;
-	struct ev_io accept_io;
-	struct ev_timer pause;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" when the socket was inherited */
-	TAILQ_HEAD(, client) list;
-	int count;
-	bool full; /* somebody waits who cannot be accepted, and it has been said why */
-};
-
 static struct ev_loop *
 loop_of(const struct client *c)
 {
@@ -92,7 +54,7 @@ loop_of(const struct client *c)
 static void
 resume_accepting(struct clients *all)
 {
-	if (all->fd < 0)
+	if (all->fd < 0 || all->paused)
 		return;
 	daemon_arm_timer(all->daemon, &all->pause, 0);
 	ev_io_start(daemon_loop(all->daemon), &all->accept_io);
@@ -205,12 +167,12 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 
 /* ---- sending */
 
-/* Whether answers to earlier requests pile up. */
+/* Whether answers to earlier requests pile up, or nobody is to be answered for now. */
 static bool
 has_enough(const struct client *c)
 {
 	return c->out.weight > OUT_ENOUGH || c->pending >= MAX_PENDING || c->pending_fds >= MAX_PENDING_FDS ||
-	       c->looked_up;
+	       c->looked_up || c->all->paused;
 }
 
 static void
@@ -224,8 +186,8 @@ watch(struct client *c, struct ev_io *io, bool wanted)
 
 /* One that was cut off is read to be discarded. Lines that are left go on when it can be written to: with
  * nothing to write that is the next turn, else when it has taken some of its answers. */
-static void
-set_watches(struct client *c)
+void
+client_watch(struct client *c)
 {
 	bool takes = !c->closing && !has_enough(c);
 
@@ -326,7 +288,7 @@ client_send(struct client *c, json_t *message, struct attachment *a)
 	if (!c->dead)
 		flush(c);
 	if (!c->dead)
-		set_watches(c);
+		client_watch(c);
 	leave(c);
 }
 
@@ -383,7 +345,7 @@ on_writable(struct ev_loop *loop, struct ev_io *w, int events)
 			push_clock(c);
 	}
 	if (!c->dead)
-		set_watches(c);
+		client_watch(c);
 	leave(c);
 }
 
@@ -435,7 +397,7 @@ on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 	else if (errno != EAGAIN && errno != EINTR)
 		drop(c);
 	if (!c->dead)
-		set_watches(c);
+		client_watch(c);
 	leave(c);
 }
 
@@ -475,7 +437,7 @@ client_answer_lookup(struct client *c, json_t *message, struct attachment *a)
 	c->looked_up = false;
 	client_answer(c, 0, message, a);
 	if (!c->dead)
-		set_watches(c);
+		client_watch(c);
 	leave(c);
 }
 
@@ -511,8 +473,8 @@ client_daemon(const struct client *c)
 
 /* ---- accepting */
 
-static void
-add_client(struct clients *all, int fd)
+struct client *
+client_new(struct clients *all, int fd)
 {
 	struct client *c = calloc(1, sizeof(*c));
 	socklen_t size = sizeof(c->peer);
@@ -520,7 +482,7 @@ add_client(struct clients *all, int fd)
 	if (c == NULL || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &size) != 0) {
 		free(c);
 		close(fd);
-		return;
+		return NULL;
 	}
 	c->all = all;
 	c->fd = fd;
@@ -533,7 +495,17 @@ add_client(struct clients *all, int fd)
 	c->read_io.data = c->write_io.data = c->clock.data = c->recheck.data = c;
 	TAILQ_INSERT_TAIL(&all->list, c, link);
 	all->count++;
-	ev_io_start(loop_of(c), &c->read_io);
+	return c;
+}
+
+static void
+add_client(struct clients *all, int fd)
+{
+	struct client *c = client_new(all, fd);
+
+	if (c == NULL)
+		return;
+	client_watch(c);
 	daemon_arm_timer(
 	    all->daemon, &c->clock, (int64_t)(daemon_conf(all->daemon)->zitd.connect_timeout * 1e6));
 }
@@ -696,6 +668,20 @@ clients_free(struct clients **all)
 		drop(c);
 	free(*all);
 	*all = NULL;
+}
+
+void
+clients_pause(struct clients *all, bool paused)
+{
+	struct client *c;
+
+	all->paused = paused;
+	if (paused)
+		ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
+	else
+		resume_accepting(all);
+	TAILQ_FOREACH(c, &all->list, link)
+	client_watch(c);
 }
 
 int

@@ -12,6 +12,7 @@
 struct client;
 struct clients;
 struct daemon;
+struct handover;
 
 enum { CLIENT_MAX_FDS = 16 };
 
@@ -31,6 +32,21 @@ int clients_count(const struct clients *c);
 void clients_close_listener(struct clients *c);
 /* Whether everything that was said to clients has left. */
 bool clients_are_flushed(const struct clients *c);
+
+/* No new ones, and no requests of those that are here, until it is undone: they wait in the kernel. Answers
+ * go on leaving. */
+void clients_pause(struct clients *c, bool paused);
+
+/* ---- from one zitd to the next (client_handover.c) */
+
+json_t *clients_hand_over(const struct clients *c, struct handover *h); /* new reference */
+/* The listening socket of what was handed over, the caller's; -1: there is none. */
+int clients_listener(const json_t *clients);
+/* They go on, but for what they wait for, at `c` that listens there. */
+void clients_take_over(struct clients *c, const json_t *clients, const char *path);
+/* By the number of its socket, which exec does not change; NULL: it has gone. */
+struct client *clients_find(const struct clients *c, int fd);
+int client_fd(const struct client *c);
 
 uid_t client_uid(const struct client *c);
 gid_t client_gid(const struct client *c);

@@ -18,6 +18,7 @@
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/cgroup.h"
+#include "supervisor/daemon_handover.h"
 #include "supervisor/events.h"
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
@@ -89,6 +90,22 @@ daemon_arm_timer(struct daemon *d, struct ev_timer *timer, int64_t clock_us)
 	ev_timer_start(d->loop, timer);
 }
 
+int64_t
+daemon_clock_end_us(const struct daemon *d, const struct ev_timer *timer)
+{
+	double left_s = ev_is_active(timer) ? ev_timer_remaining(d->loop, (struct ev_timer *)timer) : 0;
+
+	return ev_is_active(timer) ? clock_now_us() + (int64_t)(left_s * 1e6 + 0.5) : 0;
+}
+
+void
+daemon_resume_clock(struct daemon *d, struct ev_timer *timer, int64_t end_us)
+{
+	int64_t left_us = end_us - clock_now_us();
+
+	daemon_arm_timer(d, timer, end_us == 0 ? 0 : left_us > 0 ? left_us : 1);
+}
+
 void
 daemon_changed(struct daemon *d)
 {
@@ -155,6 +172,7 @@ static void
 begin_drain(struct daemon *d)
 {
 	log_notice("stopping: running jobs are finished first, for at most %g s", d->conf.zitd.drain_timeout);
+	upgrade_abandon(d, "zitd is stopping");
 	notify_stopping();
 	d->phase = DRAINING;
 	clients_close_listener(d->clients);
@@ -274,6 +292,8 @@ is_known_child(void *arg, pid_t pid)
 {
 	const struct daemon *d = arg;
 
+	if (upgrade_is_trial(d, pid))
+		return true;
 	for (int i = 0; i < d->runner_count; i++) {
 		if (runner_pid(d->runners[i]) == pid)
 			return true;
@@ -306,7 +326,7 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 		advance_end(d);
 	while (d->changed) { /* what is handed out, or cannot be written, may leave more to do */
 		d->changed = false;
-		if (d->phase == SERVING)
+		if (d->phase == SERVING && !upgrade_is_quiet(d))
 			schedule(d);
 		if (d->phase == SERVING && !ev_is_active(&d->load_clock))
 			daemon_watch_load(d);
@@ -315,6 +335,7 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 			lookups_send(d); /* what they ask for was handed over before them */
 		daemon_tell_status(d);
 	}
+	upgrade_turn(d);
 }
 
 static void
@@ -399,7 +420,9 @@ start_watchers(struct daemon *d)
 {
 	static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
 	double period_s = (double)notify_watchdog_period_us() * 1e-6;
+	sigset_t ours;
 
+	sigemptyset(&ours);
 	ev_prepare_init(&d->before_sleep, before_sleep);
 	ev_check_init(&d->after_sleep, after_sleep);
 	ev_timer_init(&d->housekeeping, on_housekeeping, HOUSEKEEPING_S, HOUSEKEEPING_S);
@@ -409,6 +432,7 @@ start_watchers(struct daemon *d)
 	ev_init(&d->sweep, on_sweep);
 	ev_init(&d->store_retry, daemon_on_store_retry);
 	ev_init(&d->load_clock, on_load_clock);
+	upgrade_init(d);
 	d->before_sleep.data = d->after_sleep.data = d->housekeeping.data = d->drain_clock.data =
 	    d->watchdog.data = d->sched_again.data = d->sweep.data = d->store_retry.data =
 		d->load_clock.data = d;
@@ -421,7 +445,9 @@ start_watchers(struct daemon *d)
 		ev_signal_init(&d->signals[i], on_signal, numbers[i]);
 		d->signals[i].data = d;
 		ev_signal_start(d->loop, &d->signals[i]);
+		sigaddset(&ours, numbers[i]);
 	}
+	sigprocmask(SIG_UNBLOCK, &ours, NULL); /* those that came during an upgrade have waited for this */
 	signal(SIGPIPE, SIG_IGN);
 }
 
@@ -435,17 +461,21 @@ inherited_socket(void)
 static int
 open_parts(struct daemon *d, struct err *e)
 {
-	int status = paths_open(&d->paths, d->options.runtime_dir, d->options.state_dir, &d->conf.zitd, e);
+	const struct handover *h = d->options.handover;
+	int status;
 
+	d->paths.lock_fd = h != NULL ? daemon_handed_lock(h) : -1;
+	status = paths_open(&d->paths, d->options.runtime_dir, d->options.state_dir, &d->conf.zitd, e);
 	if (status != 0)
 		return status;
 	d->disk = disk_new(d->loop, d->paths.results);
 	if (d->disk == NULL)
 		return err_set(e, ERR_SYSTEM, "%.150s cannot be used: %s", d->paths.results, strerror(errno));
-	status = daemon_open_store(d, e);
+	status = h != NULL ? daemon_follow_store(d, e) : daemon_open_store(d, e);
 	if (status != 0)
 		return status;
-	d->clients = clients_new(d, d->paths.socket, inherited_socket());
+	d->clients =
+	    clients_new(d, d->paths.socket, h != NULL ? daemon_handed_listener(h) : inherited_socket());
 	if (d->clients == NULL)
 		return err_set(
 		    e, ERR_SYSTEM, "%.150s cannot be listened on: %s", d->paths.socket, strerror(errno));
@@ -458,7 +488,7 @@ open_parts(struct daemon *d, struct err *e)
 		d->runner_count++;
 	}
 	daemon_set_shares(d);
-	return 0;
+	return h != NULL ? daemon_take_over(d, h, e) : 0;
 }
 
 int
@@ -494,6 +524,7 @@ daemon_start(
 	cgroup_open();
 	start_watchers(d);
 	status = open_parts(d, e);
+	d->options.handover = NULL;
 	if (status != 0)
 		daemon_free(&d);
 	else
@@ -508,7 +539,7 @@ daemon_run(struct daemon *d)
 	daemon_tell_status(d);
 	ev_run(d->loop, 0);
 	log_notice("stopped");
-	return 0;
+	return d->exit_status;
 }
 
 static void
@@ -535,10 +566,12 @@ daemon_free(struct daemon **out)
 
 	if (d == NULL)
 		return;
+	upgrade_abandon(d, "zitd is stopping");
 	clients_free(&d->clients);
 	for (int i = 0; i < d->runner_count; i++)
 		runner_free(&d->runners[i]);
 	disk_free(&d->disk);
+	store_start_clear(&d->following.start);
 	lookups_clear();
 	events_clear();
 	daemon_drop_unsaved(d);

@@ -15,12 +15,14 @@
 
 struct daemon;
 struct client;
+struct handover;
 struct runner;
 
 struct daemon_options {
 	const char *config;
 	const char *runtime_dir, *state_dir; /* NULL: the configuration's */
 	const char *log_level;		     /* NULL: the configuration's */
+	const struct handover *handover;     /* of the zitd before, until daemon_start is done; NULL: none */
 };
 
 /* Starts everything; the configuration is taken over. 0, or a negative code with its reason. */
@@ -37,6 +39,9 @@ const char *daemon_runtime_dir(const struct daemon *d);
 const char *daemon_default_command(const struct daemon *d); /* the runner's program beside ours */
 /* (Re)arms a timer to fire once after clock_us; <= 0 stops it. */
 void daemon_arm_timer(struct daemon *d, struct ev_timer *timer, int64_t clock_us);
+/* When an armed timer ends, of CLOCK_MONOTONIC; 0: it is not armed. And so armed again in another process. */
+int64_t daemon_clock_end_us(const struct daemon *d, const struct ev_timer *timer);
+void daemon_resume_clock(struct daemon *d, struct ev_timer *timer, int64_t end_us);
 void daemon_changed(struct daemon *d); /* something may be dispatched, or STATUS= is another */
 void daemon_runner_ready(struct daemon *d);
 void daemon_runner_died(struct daemon *d);	      /* it may have left processes behind */
@@ -57,6 +62,7 @@ struct job *daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid
 /* In memory: by its id, or its key of idempotency; NULL: it has ended, or never was. */
 struct job *daemon_find_job(const struct daemon *d, const char *id);
 struct job *daemon_find_key(const struct daemon *d, const char *key);
+struct job *daemon_find_number(const struct daemon *d, uint64_t number);
 struct disk *daemon_disk(const struct daemon *d);
 int64_t daemon_last_event(const struct daemon *d); /* number of the newest one */
 /* Oldest first, of all in memory; NULL starts and ends. */

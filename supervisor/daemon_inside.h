@@ -3,8 +3,8 @@
  * daemon_clients.c (what clients may have, and had), daemon_jobs.c (jobs in memory, results), daemon_store.c
  * (what is written down), daemon_replay.c (what the last life left), daemon_dead.c (dead letters,
  * quarantine), daemon_orders.c (status, restart, reload), daemon_outlook.c (when jobs will be done),
- * daemon_turns.c (hold, move, pause, why), daemon_memory.c (scheduling over a restart). Nobody else includes
- * this.
+ * daemon_turns.c (hold, move, pause, why), daemon_memory.c (scheduling over a restart), daemon_handover.c
+ * (all of it over an upgrade). Nobody else includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -21,6 +21,7 @@
 #include "supervisor/quarantine.h"
 #include "supervisor/queue.h"
 #include "supervisor/runner.h"
+#include "supervisor/upgrade.h"
 
 enum { SIGNALS = 3 };
 
@@ -48,8 +49,9 @@ struct daemon {
 	uint64_t last_number;
 	int64_t last_event; /* on disk */
 
-	struct disk_opening opening; /* of the store; its status is not 0 while that cannot be used */
-	struct job_line unsaved;     /* by unsaved_link: with the next transaction */
+	struct disk_opening following; /* of the store that the zitd before an upgrade left */
+	struct disk_opening opening;   /* of the store; its status is not 0 while that cannot be used */
+	struct job_line unsaved;       /* by unsaved_link: with the next transaction */
 	int unsaved_count;
 	struct store_row *loose; /* likewise: rows of ended jobs that are not in memory */
 	int loose_count;
@@ -58,7 +60,9 @@ struct daemon {
 	int store_error;       /* errno of the last one; 0: it went well */
 	struct ev_timer store_retry;
 
+	struct upgrade upgrade;
 	enum phase phase;
+	int exit_status;
 	bool changed, was_ready;
 	int64_t started_us, turn_us;	     /* turn: when the loop woke last */
 	struct cost costs[CONF_MAX_RUNNERS]; /* by runner */

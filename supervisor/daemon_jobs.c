@@ -59,7 +59,7 @@ on_retained(struct disk_task *task)
 {
 	struct daemon *d = task->arg;
 
-	if (task->more)
+	if (task->more && !upgrade_is_quiet(d)) /* then the next zitd goes on with it */
 		daemon_retain(d);
 }
 
@@ -197,8 +197,8 @@ const struct job_hooks daemon_job_hooks = {
 
 /* ---- results */
 
-static struct job *
-find_number(const struct daemon *d, uint64_t number)
+struct job *
+daemon_find_number(const struct daemon *d, uint64_t number)
 {
 	struct job *job;
 
@@ -215,7 +215,7 @@ static void
 on_written(struct disk_task *task)
 {
 	struct daemon *d = task->arg;
-	struct job *job = find_number(d, task->arg_number / JOB_MAX_PICTURES);
+	struct job *job = daemon_find_number(d, task->arg_number / JOB_MAX_PICTURES);
 	struct err e;
 
 	if (job == NULL || job_state(job) != JOB_STORED)

@@ -36,8 +36,8 @@ go_on(struct daemon *d, struct job *job)
 	daemon_save(d, job);
 	if (job->lost < MAX_LOST)
 		return;
-	err_set(&e, ERR_LOST,
-	    "zitd itself ended %d times while this job ran; it is not tried again.", job->lost);
+	err_set(
+	    &e, ERR_LOST, "zitd itself ended %d times while this job ran; it is not tried again.", job->lost);
 	job_event_error(job, JOB_EVENT_GIVE_UP, &e);
 }
 
@@ -45,7 +45,7 @@ go_on(struct daemon *d, struct job *job)
 static void
 take_row(struct daemon *d, const struct store_row *row)
 {
-	bool was_with_runner;
+	bool was_with_runner, queued;
 	struct job *job = job_from_row(d, row->body, &was_with_runner);
 
 	if (job == NULL) {
@@ -59,10 +59,10 @@ take_row(struct daemon *d, const struct store_row *row)
 	limits_pend(&d->limits, job->client, job->pending_s);
 	TAILQ_INSERT_TAIL(&d->jobs, job, all_link);
 	d->admitted++;
-	if (!queue_push_again(&d->queue, job))
+	queued =
+	    job_state(job) == JOB_HELD ? queue_hold_again(&d->queue, job) : queue_push_again(&d->queue, job);
+	if (!queued)
 		log_err("job %s: no memory for its place in the queue", job->id);
-	else if (job_state(job) == JOB_HELD)
-		queue_hold(&d->queue, job);
 	if (was_with_runner)
 		go_on(d, job);
 }

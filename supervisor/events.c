@@ -202,3 +202,50 @@ events_clear(void)
 	while ((s = TAILQ_FIRST(&subscribers)) != NULL)
 		free_subscriber(s);
 }
+
+/* ---- from one zitd to the next, while no page is under way */
+
+json_t *
+events_hand_over(void)
+{
+	json_t *list = json_array();
+	const struct subscriber *s;
+
+	TAILQ_FOREACH(s, &subscribers, link)
+	{
+		if (s->client != NULL)
+			json_array_append_new(
+			    list, json_pack("{s:i, s:s, s:I}", "client", client_fd(s->client), "job", s->job,
+				      "after", (json_int_t)s->after));
+	}
+	return list;
+}
+
+static void
+take_over(struct daemon *d, struct clients *clients, const json_t *from)
+{
+	struct subscriber *s = calloc(1, sizeof(*s));
+	const char *job = json_string_value(json_object_get(from, "job"));
+
+	if (s == NULL)
+		return;
+	s->daemon = d;
+	s->client = clients_find(clients, (int)json_integer_value(json_object_get(from, "client")));
+	s->after = json_integer_value(json_object_get(from, "after"));
+	snprintf(s->job, sizeof(s->job), "%s", job != NULL ? job : "");
+	if (s->client == NULL) {
+		free(s);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&subscribers, s, link);
+	client_hold(s->client, 0);
+}
+
+void
+events_take_over(struct daemon *d, struct clients *clients, const json_t *list)
+{
+	const json_t *each;
+	size_t i;
+
+	json_array_foreach(list, i, each) take_over(d, clients, each);
+}

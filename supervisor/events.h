@@ -21,4 +21,8 @@ void events_tell(const struct store_event *events, int count);
 void events_client_gone(const struct client *c);
 void events_clear(void); /* the disk thread is gone */
 
+/* From one zitd to the next: those who subscribed, a new reference; and back, when clients are there. */
+json_t *events_hand_over(void);
+void events_take_over(struct daemon *d, struct clients *clients, const json_t *subscribers);
+
 #endif

@@ -254,18 +254,30 @@ enter(struct fair *f, struct fair_item *item)
 }
 
 static bool
-put(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
+name(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
 {
-	struct fair_client *c = fair_need_client(f, key);
-
-	if (c == NULL)
-		return false;
-	item->client = c;
+	item->client = fair_need_client(f, key);
 	item->class = class;
 	item->cost = cost;
 	item->held = false;
+	return item->client != NULL;
+}
+
+static bool
+put(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
+{
+	if (!name(f, item, key, class, cost))
+		return false;
 	enter(f, item);
 	return true;
+}
+
+static void
+stand_aside(struct fair *f, struct fair_item *item)
+{
+	item->held = true;
+	item->client->held++;
+	f->held++;
 }
 
 bool
@@ -291,6 +303,16 @@ fair_push_again(struct fair *f, struct fair_item *item, const char *key, int cla
 {
 	f->arrivals = item->order > f->arrivals ? item->order : f->arrivals;
 	return put(f, item, key, class, cost);
+}
+
+bool
+fair_hold_again(struct fair *f, struct fair_item *item, const char *key, int class, double cost)
+{
+	f->arrivals = item->order > f->arrivals ? item->order : f->arrivals;
+	if (!name(f, item, key, class, cost))
+		return false;
+	stand_aside(f, item);
+	return true;
 }
 
 static void
@@ -329,9 +351,7 @@ void
 fair_hold(struct fair *f, struct fair_item *item)
 {
 	leave(f, item);
-	item->held = true;
-	item->client->held++;
-	f->held++;
+	stand_aside(f, item);
 }
 
 void

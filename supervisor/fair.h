@@ -87,6 +87,8 @@ bool fair_push(struct fair *f, struct fair_item *item, const char *key, int clas
 bool fair_push_front(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
 /* Over a restart: into its line by the order that it had. */
 bool fair_push_again(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
+/* Likewise one that was held: it never was in line, so its class and client do not begin to wait. */
+bool fair_hold_again(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
 void fair_remove(struct fair *f, struct fair_item *item); /* waiting or held */
 /* Out of its line but not of its place; back into it where it was. */
 void fair_hold(struct fair *f, struct fair_item *item);
@@ -141,6 +143,8 @@ json_t *fair_dump(const struct fair *f);
 /* Into an empty queue, before the items that waited are pushed again in the order in which they were. false:
  * it is not such a dump, and nothing is changed. */
 bool fair_restore(struct fair *f, const json_t *dump);
+/* An item of that client was picked and is not done. false: no memory. */
+bool fair_out_again(struct fair *f, const char *key);
 /* The client of that key, made when it is new; NULL: no memory. For fair_dump.c. */
 struct fair_client *fair_need_client(struct fair *f, const char *key);
 

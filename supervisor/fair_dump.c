@@ -159,3 +159,14 @@ fair_restore(struct fair *f, const json_t *dump)
 	    good && restore_client(f, client);
 	return good;
 }
+
+bool
+fair_out_again(struct fair *f, const char *key)
+{
+	struct fair_client *c = fair_need_client(f, key);
+
+	if (c == NULL)
+		return false;
+	c->running++;
+	return true;
+}

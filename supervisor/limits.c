@@ -272,8 +272,8 @@ static json_t *
 dump_client(const struct limits_client *c, const struct limits_time *t)
 {
 	json_t *dump = json_pack("{s:s, s:f, s:f, s:f, s:b, s:i, s:i}", "client", c->key, "jobs", c->jobs,
-	    "device", c->device, "age_s", t->now_s - c->filled_s, "fresh", c->fresh, "day", c->day, "month",
-	    c->month);
+	    "device", c->device, "age_s", t->now_s - c->filled_s, "fresh", c->fresh, "of_day", c->day,
+	    "of_month", c->month); /* "month" is the sums of one */
 
 	for (int i = 0; i < LIMITS_SPANS; i++) {
 		const struct limits_sums *s = &c->sums[i];
@@ -323,8 +323,8 @@ read_client(const json_t *dump, struct limits_client *c, const struct limits_tim
 	c->device = json_number_value(json_object_get(dump, "device"));
 	c->filled_s = t->now_s - json_number_value(age_s);
 	c->fresh = json_is_true(json_object_get(dump, "fresh"));
-	c->day = (int)json_integer_value(json_object_get(dump, "day"));
-	c->month = (int)json_integer_value(json_object_get(dump, "month"));
+	c->day = (int)json_integer_value(json_object_get(dump, "of_day"));
+	c->month = (int)json_integer_value(json_object_get(dump, "of_month"));
 	for (int i = 0; i < LIMITS_SPANS; i++) {
 		if (!read_sums(json_object_get(dump, span_names[i]), &c->sums[i]))
 			return false;

@@ -272,6 +272,12 @@ lookups_send(struct daemon *d)
 	}
 }
 
+bool
+lookups_are_done(void)
+{
+	return TAILQ_EMPTY(&lookups);
+}
+
 void
 lookups_client_gone(const struct client *c)
 {

@@ -31,6 +31,7 @@ json_t *lookup_id(struct call *call, const char *id, lookup_then *then);
 
 /* Hands over what may go. */
 void lookups_send(struct daemon *d);
+bool lookups_are_done(void); /* nobody waits for one */
 void lookups_client_gone(const struct client *c);
 void lookups_clear(void); /* the disk thread is gone: those that waited for it too */
 

@@ -9,6 +9,8 @@
 #include "build_id.h"
 #include "ipc/log.h"
 #include "supervisor/daemon.h"
+#include "supervisor/handover.h"
+#include "supervisor/upgrade.h"
 
 enum { EXIT_BAD_USAGE = 64, EXIT_BAD_CONFIG = 78 };
 
@@ -17,6 +19,8 @@ enum option_code {
 	OPTION_RUNTIME_DIR,
 	OPTION_STATE_DIR,
 	OPTION_LOG_LEVEL,
+	OPTION_HANDOVER,
+	OPTION_CHECK_HANDOVER,
 	OPTION_CHECK,
 	OPTION_VERSION,
 	OPTION_HELP
@@ -27,6 +31,8 @@ static const struct option table[] = {
     {"runtime-dir", required_argument, NULL, OPTION_RUNTIME_DIR},
     {"state-dir", required_argument, NULL, OPTION_STATE_DIR},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"handover", required_argument, NULL, OPTION_HANDOVER},
+    {"check-handover", required_argument, NULL, OPTION_CHECK_HANDOVER},
     {"check-config", no_argument, NULL, OPTION_CHECK},
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -39,6 +45,7 @@ static const char usage[] = "usage: zitd --config FILE [--runtime-dir DIR] [--st
 
 struct command_line {
 	struct daemon_options options;
+	const char *handover, *check_handover; /* descriptors of the zitd before */
 	bool check, version, help;
 };
 
@@ -49,7 +56,9 @@ parse(struct command_line *c, int argc, char **argv)
 	const char **const texts[] = {[OPTION_CONFIG] = &c->options.config,
 	    [OPTION_RUNTIME_DIR] = &c->options.runtime_dir,
 	    [OPTION_STATE_DIR] = &c->options.state_dir,
-	    [OPTION_LOG_LEVEL] = &c->options.log_level};
+	    [OPTION_LOG_LEVEL] = &c->options.log_level,
+	    [OPTION_HANDOVER] = &c->handover,
+	    [OPTION_CHECK_HANDOVER] = &c->check_handover};
 	bool *const flags[] = {
 	    [OPTION_CHECK] = &c->check, [OPTION_VERSION] = &c->version, [OPTION_HELP] = &c->help};
 	enum log_level level;
@@ -58,7 +67,7 @@ parse(struct command_line *c, int argc, char **argv)
 	while ((code = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		if (code == '?')
 			return false;
-		if (code <= OPTION_LOG_LEVEL)
+		if (code <= OPTION_CHECK_HANDOVER)
 			*texts[code] = optarg;
 		else
 			*flags[code] = true;
@@ -74,16 +83,32 @@ parse(struct command_line *c, int argc, char **argv)
 	return false;
 }
 
+/* The last word on the command line that makes a descriptor; 0, which is none of ours, if it is no number. */
 static int
-serve(const struct daemon_options *options, const struct conf *conf)
+descriptor(const char *text)
 {
+	return (int)strtol(text, NULL, 10);
+}
+
+static int
+serve(struct command_line *line, const struct conf *conf)
+{
+	struct handover before = {0};
 	struct daemon *d = NULL;
 	struct err e;
-	int status;
+	int status = 0;
 
-	if (daemon_start(&d, options, conf, &e) != 0) {
+	if (line->handover != NULL) {
+		status = handover_read(&before, descriptor(line->handover), &e);
+		line->options.handover = &before;
+	}
+	if (status == 0)
+		status = daemon_start(&d, &line->options, conf, &e);
+	handover_clear(&before);
+	if (status != 0) {
 		log_err("%s", e.text);
-		return e.code == ERR_BAD_CONFIG ? EXIT_BAD_CONFIG : EXIT_FAILURE; /* a restart would not help */
+		return e.code == ERR_BAD_CONFIG ? EXIT_BAD_CONFIG
+						: EXIT_FAILURE; /* a restart would not help */
 	}
 	status = daemon_run(d);
 	daemon_free(&d);
@@ -109,5 +134,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "zitd: %s\n", e.text);
 		return EXIT_BAD_CONFIG;
 	}
-	return line.check ? 0 : serve(&line.options, &conf);
+	if (line.check_handover != NULL)
+		return upgrade_check(descriptor(line.check_handover), &line.options, &conf);
+	return line.check ? 0 : serve(&line, &conf);
 }

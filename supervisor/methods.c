@@ -11,11 +11,13 @@
 #include "supervisor/client.h"
 #include "supervisor/events.h"
 #include "supervisor/methods_inside.h"
+#include "supervisor/upgrade.h"
 #include "supervisor/waiters.h"
 
 void
 methods_client_gone(struct client *c)
 {
+	upgrade_client_gone(client_daemon(c), c);
 	lookups_client_gone(c);
 	events_client_gone(c);
 	waiters_client_gone(c);

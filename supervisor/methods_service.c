@@ -3,6 +3,7 @@
  */
 #include "supervisor/methods_inside.h"
 #include "supervisor/runner.h"
+#include "supervisor/upgrade.h"
 
 json_t *
 method_status(struct call *call)
@@ -63,4 +64,11 @@ json_t *
 method_reload(struct call *call)
 {
 	return daemon_reload(call->daemon, &call->e);
+}
+
+json_t *
+method_upgrade(struct call *call)
+{
+	upgrade_begin(call->daemon, call);
+	return NULL;
 }

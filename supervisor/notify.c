@@ -53,6 +53,13 @@ notify_reloaded(void)
 }
 
 void
+notify_upgraded(bool was_ready)
+{
+	ready = was_ready;
+	notify_reloaded();
+}
+
+void
 notify_stopping(void)
 {
 	sd_notify(0, "STOPPING=1");

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "ipc/err.h"
+#include "supervisor/handover.h"
 
 enum {
 	FILE_CHUNK = 24 * 1024,
@@ -107,15 +108,22 @@ outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, in
 	return 0;
 }
 
-int
-outbox_base64(struct outbox *o, int fd)
+static int
+add_file(struct outbox *o, int fd, off_t at)
 {
 	struct piece *p = add_piece(o, 0, 1);
 
 	if (p == NULL)
 		return -ERR_SYSTEM;
 	p->file = fd;
+	p->file_at = at;
 	return 0;
+}
+
+int
+outbox_base64(struct outbox *o, int fd)
+{
+	return add_file(o, fd, 0);
 }
 
 /* ---- base64 */
@@ -235,4 +243,69 @@ outbox_send(struct outbox *o, int socket)
 		sent += n;
 	}
 	return sent;
+}
+
+/* ---- from one zitd to the next. Of a file's chunk the rest goes as text, before the rest of the file. */
+
+static json_t *
+hand_over_piece(const struct piece *p, struct handover *h)
+{
+	json_t *fds = json_array();
+
+	for (int i = 0; i < p->fd_count; i++)
+		json_array_append_new(fds, handover_fd(h, p->fds[i]));
+	return json_pack("{s:o, s:o, s:o, s:I}", "text",
+	    handover_bytes(p->data != NULL ? p->data + p->start : "", p->end - p->start), "fds", fds, "file",
+	    handover_fd(h, p->file), "at", (json_int_t)p->file_at);
+}
+
+json_t *
+outbox_hand_over(const struct outbox *o, struct handover *h)
+{
+	json_t *pieces = json_array();
+	const struct piece *p;
+
+	STAILQ_FOREACH(p, &o->pieces, link)
+	json_array_append_new(pieces, hand_over_piece(p, h));
+	return json_pack("{s:i, s:o}", "passed", o->passed, "pieces", pieces);
+}
+
+static void
+take_over_text(struct outbox *o, const json_t *piece)
+{
+	const json_t *list = json_object_get(piece, "fds");
+	int fds[OUTBOX_MAX_FDS], count = 0;
+	size_t bytes = 0;
+	char *text = handover_take_bytes(json_object_get(piece, "text"), &bytes);
+
+	while (count < OUTBOX_MAX_FDS && (size_t)count < json_array_size(list)) {
+		fds[count] = handover_take_fd(json_array_get(list, (size_t)count));
+		count++;
+	}
+	if (bytes > 0)
+		outbox_text(o, text, bytes, fds, count);
+	free(text);
+}
+
+static void
+take_over_file(struct outbox *o, const json_t *piece)
+{
+	int file = handover_take_fd(json_object_get(piece, "file"));
+
+	if (file >= 0 && add_file(o, file, (off_t)json_integer_value(json_object_get(piece, "at"))) != 0)
+		close(file);
+}
+
+void
+outbox_take_over(struct outbox *o, const json_t *from)
+{
+	const json_t *piece;
+	size_t i;
+
+	json_array_foreach(json_object_get(from, "pieces"), i, piece)
+	{
+		take_over_text(o, piece);
+		take_over_file(o, piece);
+	}
+	o->passed = (int)json_integer_value(json_object_get(from, "passed"));
 }

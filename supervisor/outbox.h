@@ -5,12 +5,14 @@
 #ifndef SUPERVISOR_OUTBOX_H
 #define SUPERVISOR_OUTBOX_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/queue.h>
 
 enum { OUTBOX_MAX_FDS = 16 };
 
+struct handover;
 struct piece;
 
 struct outbox {
@@ -29,6 +31,10 @@ bool outbox_is_empty(const struct outbox *o);
 int outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, int fd_count);
 /* All of the file, as base64; fd is taken. 0 or -ERR_SYSTEM (nothing taken). */
 int outbox_base64(struct outbox *o, int fd);
+
+/* From one zitd to the next: what is left to send, a new reference; and back, into an empty one. */
+json_t *outbox_hand_over(const struct outbox *o, struct handover *h);
+void outbox_take_over(struct outbox *o, const json_t *pieces);
 
 /* Sends what the socket takes, at most about a mebibyte, and no descriptors on top of many that lie unread:
  * the kernel counts those against all that we send, to runners too. Bytes sent, 0 when it takes none,

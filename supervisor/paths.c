@@ -56,7 +56,8 @@ take_lock(struct paths *p, struct err *e)
 	int length;
 
 	snprintf(path, sizeof(path), "%s/zitd.lock", p->state_dir);
-	p->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	if (p->lock_fd < 0)
+		p->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
 	if (p->lock_fd < 0 && errno == EROFS)
 		p->lock_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (p->lock_fd < 0)
@@ -77,26 +78,29 @@ take_lock(struct paths *p, struct err *e)
 	return 0;
 }
 
+/* By the name that it has, or had: another file may stand there by now. */
 static void
 find_program(struct paths *p)
 {
-	ssize_t n = readlink("/proc/self/exe", p->runner, sizeof(p->runner) - 16);
+	static const char gone[] = " (deleted)";
+	ssize_t n = readlink("/proc/self/exe", p->program, sizeof(p->program) - 16);
 	char *slash;
 
-	p->runner[n > 0 ? n : 0] = '\0';
+	p->program[n > 0 ? n : 0] = '\0';
+	if (n > (ssize_t)sizeof(gone) && strcmp(p->program + n - (sizeof(gone) - 1), gone) == 0)
+		p->program[n - (ssize_t)(sizeof(gone) - 1)] = '\0';
+	strcpy(p->runner, p->program);
 	slash = strrchr(p->runner, '/');
 	strcpy(slash != NULL ? slash + 1 : p->runner, "zit-runner");
 }
 
-int
-paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf,
-    struct err *e)
+void
+paths_find(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf)
 {
 	const char *user = getenv("XDG_RUNTIME_DIR");
 	char fallback[PATH_MAX - 64];
-	int status;
 
-	*p = (struct paths){.lock_fd = -1};
+	*p = (struct paths){.lock_fd = p->lock_fd};
 	if (geteuid() == 0 || user == NULL)
 		snprintf(fallback, sizeof(fallback), "/run/zit");
 	else
@@ -111,6 +115,15 @@ paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, cons
 	snprintf(p->socket, sizeof(p->socket), "%s/zitd.sock", p->runtime_dir);
 	snprintf(p->results, sizeof(p->results), "%s/results", p->state_dir);
 	find_program(p);
+}
+
+int
+paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf,
+    struct err *e)
+{
+	int status;
+
+	paths_find(p, runtime_dir, state_dir, conf);
 	status = make_or_complain(p->runtime_dir, false, e);
 	if (status == 0)
 		status = make_or_complain(p->state_dir, true, e);

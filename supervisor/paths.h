@@ -11,11 +11,15 @@
 
 struct paths {
 	char runtime_dir[PATH_MAX - 64], state_dir[PATH_MAX - 64];
-	char socket[PATH_MAX], results[PATH_MAX], runner[PATH_MAX]; /* runner: the program beside ours */
+	char socket[PATH_MAX], results[PATH_MAX];
+	char program[PATH_MAX], runner[PATH_MAX]; /* ours, and the runner's beside it */
 	int lock_fd;
 };
 
-/* Options win over the configuration, which wins over the defaults. Makes what is missing and takes the lock;
+/* Options win over the configuration, which wins over the defaults. Touches nothing. */
+void paths_find(
+    struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf);
+/* Likewise, makes what is missing and takes the lock, which p->lock_fd may have already (-1: it has not);
  * 0, or -ERR_SYSTEM / -ERR_NOT_PERMITTED with the reason (another zitd's pid, for one). */
 int paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf,
     struct err *e);

@@ -86,6 +86,12 @@ queue_push_again(struct queue *q, struct job *job)
 	    q, job, fair_push_again(&q->fair, &job->turn, job->client, (int)job->class, job->cost_s));
 }
 
+bool
+queue_hold_again(struct queue *q, struct job *job)
+{
+	return fair_hold_again(&q->fair, &job->turn, job->client, (int)job->class, job->cost_s);
+}
+
 void
 queue_remove(struct queue *q, struct job *job)
 {

@@ -44,7 +44,8 @@ bool queue_push(struct queue *q, struct job *job);
 bool queue_push_front(struct queue *q, struct job *job);
 /* Over a restart: by the order that it had, which is in job->turn. */
 bool queue_push_again(struct queue *q, struct job *job);
-void queue_remove(struct queue *q, struct job *job); /* waiting or held */
+bool queue_hold_again(struct queue *q, struct job *job); /* likewise one that is held */
+void queue_remove(struct queue *q, struct job *job);	 /* waiting or held */
 /* Keeps its place but has no turn until it is released. */
 void queue_hold(struct queue *q, struct job *job);
 void queue_release(struct queue *q, struct job *job);

@@ -436,7 +436,7 @@ runner_new(struct daemon *d, const struct conf_runner *conf)
 		return NULL;
 	r->daemon = d;
 	r->conf = *conf;
-	r->pidfd = -1;
+	r->pidfd = r->page_fd = -1;
 	r->probe_us = FIRST_PROBE_US;
 	r->unwanted = strcmp(conf->autostart, "false") == 0;
 	runner_log_init(&r->log, daemon_loop(d), r->conf.section_name);

@@ -13,6 +13,7 @@
 #include "supervisor/conf.h"
 
 struct daemon;
+struct handover;
 struct job;
 struct runner;
 
@@ -138,6 +139,20 @@ void runner_stop(struct runner *r, bool finish);
 void runner_recycle(struct runner *r, const char *why);
 
 json_t *runner_record(const struct runner *r); /* new reference */
+
+/* ---- from one zitd to the next (runner_handover.c) */
+
+/* What it says waits in the kernel, until it is heard again. */
+void runner_set_deaf(struct runner *r, bool deaf);
+/* It was told what it has not taken yet. */
+bool runner_has_unsent(const struct runner *r);
+json_t *runner_hand_over(const struct runner *r, struct handover *h); /* new reference */
+/* Its name; NULL: `runner` is not what was handed over, or not as we know it. */
+const char *runner_handed_over(const json_t *runner);
+/* Into a new one: its process goes on. `elder`: it may be of another build. 0 or -ERR_SYSTEM. */
+int runner_take_over(struct runner *r, const json_t *runner, bool elder);
+/* Then its jobs, when they are there. */
+void runner_take_over_jobs(struct runner *r, const json_t *runner);
 
 extern const struct fsm_kind runner_kind; /* for its test */
 

@@ -1,7 +1,8 @@
 /*
  * What the files of a runner share: runner.c (states and clocks), runner_start.c (its process), runner_jobs.c
  * (the jobs it holds), runner_preempt.c (one makes way for another), runner_orders.c (what administrators
- * want of it), runner_messages.c (what it says), runner_death.c (how it ends). Nobody else includes this.
+ * want of it), runner_messages.c (what it says), runner_death.c (how it ends), runner_handover.c (from one
+ * zitd to the next). Nobody else includes this.
  */
 #ifndef SUPERVISOR_RUNNER_INSIDE_H
 #define SUPERVISOR_RUNNER_INSIDE_H
@@ -56,6 +57,9 @@ struct runner {
 	struct ev_timer reap_poll; /* while it is dead and cannot be reaped */
 	struct channel *channel;
 	const struct status_page *page;
+	int page_fd;
+	bool deaf;  /* what it says waits in the kernel */
+	bool elder; /* started by a zitd that may have been of another build */
 	uint32_t generation;
 	int64_t spawned_us;
 	int64_t oom_kills; /* of the whole machine when it was spawned */
@@ -95,6 +99,9 @@ struct runner {
 
 /* BACKOFF and FAILED end: makes the process, or counts a failure. */
 void runner_spawn(struct runner *r);
+/* Has the loop watch its end, and what it says as far as that is wanted. */
+void runner_watch(struct runner *r);
+void runner_watch_channel(struct runner *r);
 /* Closes what belongs to the process. */
 void runner_close(struct runner *r);
 

@@ -17,7 +17,6 @@
 bool
 runner_send(struct runner *r, struct proto_msg *m, const int *fds)
 {
-	struct ev_loop *loop = daemon_loop(r->daemon);
 	int status;
 
 	if (r->fsm.state == RUNNER_REAPING || r->fsm.state == RUNNER_WEDGED)
@@ -30,11 +29,8 @@ runner_send(struct runner *r, struct proto_msg *m, const int *fds)
 		fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
 		return false;
 	}
-	if (channel_has_output(r->channel)) {
-		ev_io_stop(loop, &r->channel_io);
-		ev_io_set(&r->channel_io, channel_fd(r->channel), EV_READ | EV_WRITE);
-		ev_io_start(loop, &r->channel_io);
-	}
+	if (channel_has_output(r->channel))
+		runner_watch_channel(r);
 	return status == 0;
 }
 

@@ -13,6 +13,8 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "ipc/utf8.h"
+#include "supervisor/fields.h"
+#include "supervisor/handover.h"
 
 enum {
 	CHUNK = 16 * 1024,
@@ -206,4 +208,57 @@ runner_log_free(struct runner_log *l)
 	runner_log_close(l);
 	free(l->tail);
 	l->tail = NULL;
+}
+
+/* ---- from one zitd to the next */
+
+static const struct field fields[] = {
+    FIELD(struct runner_log, budget),
+    FIELD(struct runner_log, budget_us),
+    FIELD(struct runner_log, dropped),
+};
+
+json_t *
+runner_log_hand_over(const struct runner_log *l, struct handover *h)
+{
+	size_t count = l->bytes < RUNNER_LOG_TAIL ? (size_t)l->bytes : RUNNER_LOG_TAIL;
+	size_t start = (size_t)(l->bytes - count) % RUNNER_LOG_TAIL;
+	size_t first = count < RUNNER_LOG_TAIL - start ? count : RUNNER_LOG_TAIL - start;
+	json_t *o = json_pack("{s:o, s:o, s:o, s:o}", "fd", handover_fd(h, l->io.fd), "line",
+	    handover_bytes(l->line, l->line_length), "older",
+	    handover_bytes(l->tail != NULL ? l->tail + start : "", l->tail != NULL ? first : 0), "newer",
+	    handover_bytes(l->tail != NULL ? l->tail : "", l->tail != NULL ? count - first : 0));
+
+	fields_put(l, fields, FIELD_COUNT(fields), o);
+	return o;
+}
+
+static void
+take_over_tail(struct runner_log *l, const json_t *part)
+{
+	size_t count = 0;
+	char *bytes = handover_take_bytes(part, &count);
+
+	if (count > 0)
+		keep(l, bytes, count);
+	free(bytes);
+}
+
+void
+runner_log_take_over(struct runner_log *l, const json_t *from)
+{
+	int fd = handover_take_fd(json_object_get(from, "fd"));
+	size_t count = 0;
+	char *line = handover_take_bytes(json_object_get(from, "line"), &count);
+
+	take_over_tail(l, json_object_get(from, "older"));
+	take_over_tail(l, json_object_get(from, "newer"));
+	if (line != NULL)
+		take_line_part(l, line, count);
+	free(line);
+	fields_take(l, fields, FIELD_COUNT(fields), from);
+	if (fd < 0)
+		return;
+	ev_io_set(&l->io, fd, EV_READ);
+	ev_io_start(l->loop, &l->io);
 }

@@ -7,10 +7,13 @@
 #define SUPERVISOR_RUNNER_LOG_H
 
 #include <ev.h>
+#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum { RUNNER_LOG_TAIL = 64 * 1024, RUNNER_LOG_LINE = 900, RUNNER_LOG_EXCERPT = 4096 };
+
+struct handover;
 
 struct runner_log {
 	struct ev_loop *loop;
@@ -33,5 +36,8 @@ void runner_log_close(struct runner_log *l);
 void runner_log_free(struct runner_log *l);
 /* The last whole lines, at most `size` bytes with the NUL, safe to print; "" if there are none. */
 void runner_log_excerpt(const struct runner_log *l, char *out, size_t size);
+/* From one zitd to the next: the pipe and what was kept, a new reference; and back, into a new one. */
+json_t *runner_log_hand_over(const struct runner_log *l, struct handover *h);
+void runner_log_take_over(struct runner_log *l, const json_t *log);
 
 #endif

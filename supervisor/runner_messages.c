@@ -38,8 +38,10 @@ peer_event(struct runner *r, enum runner_event event, const char *message)
 static void
 on_hello(struct runner *r, const struct proto_msg *m, int *fds)
 {
+	bool alike = r->elder || strcmp(m->HELLO.build, ZIT_BUILD) == 0;
+
 	(void)fds;
-	if (m->HELLO.version != PROTO_VERSION || strcmp(m->HELLO.build, ZIT_BUILD) != 0) {
+	if (m->HELLO.version != PROTO_VERSION || !alike) {
 		snprintf(r->last_error, sizeof(r->last_error),
 		    "it is of build %.60s, zitd of %s; install both from one build", m->HELLO.build,
 		    ZIT_BUILD);
@@ -336,18 +338,25 @@ read_messages(struct runner *r)
 		    &r->channel_io); /* closed: its death comes by the pidfd, or its clocks end */
 }
 
+/* One that is gone can be written to for ever: what it said last shows its end, when it is heard again. */
+static void
+flush(struct runner *r)
+{
+	int status = channel_flush(r->channel);
+
+	if (status == 0 && !channel_has_output(r->channel))
+		runner_watch_channel(r);
+	else if (status != 0 && r->deaf)
+		ev_io_stop(daemon_loop(r->daemon), &r->channel_io);
+}
+
 void
 runner_talk(struct runner *r, int events)
 {
-	struct ev_loop *loop = daemon_loop(r->daemon);
-
-	if ((events & EV_WRITE) != 0 && channel_flush(r->channel) == 0 && !channel_has_output(r->channel)) {
-		ev_io_stop(loop, &r->channel_io);
-		ev_io_set(&r->channel_io, channel_fd(r->channel), EV_READ);
-		ev_io_start(loop, &r->channel_io);
-	}
+	if ((events & EV_WRITE) != 0)
+		flush(r);
 	if ((events & EV_READ) != 0)
 		read_messages(r);
 	if (is_condemned(r))
-		ev_io_stop(loop, &r->channel_io);
+		ev_io_stop(daemon_loop(r->daemon), &r->channel_io);
 }

@@ -117,20 +117,30 @@ take_lock(struct runner *r)
 
 /* ---- one start */
 
-/* The process is there: watch its end and its words. */
-static void
-watch(struct runner *r)
+void
+runner_watch_channel(struct runner *r)
+{
+	int events = (r->deaf ? 0 : EV_READ) | (channel_has_output(r->channel) ? EV_WRITE : 0);
+
+	ev_io_stop(daemon_loop(r->daemon), &r->channel_io);
+	ev_io_set(&r->channel_io, channel_fd(r->channel), events);
+	if (events != 0)
+		ev_io_start(daemon_loop(r->daemon), &r->channel_io);
+}
+
+void
+runner_watch(struct runner *r)
 {
 	ev_io_set(&r->death_io, r->pidfd, EV_READ);
-	ev_io_set(&r->channel_io, channel_fd(r->channel), EV_READ);
 	ev_io_start(daemon_loop(r->daemon), &r->death_io);
-	ev_io_start(daemon_loop(r->daemon), &r->channel_io);
+	runner_watch_channel(r);
 }
 
 static void
 forget_last_process(struct runner *r)
 {
 	r->generation++;
+	r->elder = false;
 	r->proved = false;
 	r->recycling[0] = '\0';
 	r->end = END_ITSELF;
@@ -162,8 +172,7 @@ start_with(struct runner *r, int lock)
 		if (ends[i] >= 0)
 			close(ends[i]);
 	}
-	if (fds[FD_STATUS] >= 0)
-		close(fds[FD_STATUS]);
+	r->page_fd = fds[FD_STATUS];
 	if (output >= 0)
 		close(output);
 	errno = error;
@@ -189,7 +198,7 @@ runner_spawn(struct runner *r)
 		close(lock); /* from here on it is the process's */
 		log_info("runner %s: generation %u is process %d", r->conf.section_name, r->generation,
 		    (int)r->pid);
-		watch(r);
+		runner_watch(r);
 		return;
 	}
 	error = errno;
@@ -211,6 +220,9 @@ runner_close(struct runner *r)
 	daemon_arm_timer(r->daemon, &r->reap_poll, 0);
 	channel_free(&r->channel);
 	shm_detach(&r->page);
+	if (r->page_fd >= 0)
+		close(r->page_fd);
+	r->page_fd = -1;
 	runner_log_close(&r->log);
 	if (r->pidfd >= 0)
 		close(r->pidfd);

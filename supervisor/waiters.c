@@ -11,6 +11,7 @@
 #include "ipc/api.h"
 #include "ipc/log.h"
 #include "supervisor/daemon.h"
+#include "supervisor/fields.h"
 
 struct waiter {
 	TAILQ_ENTRY(waiter) link;
@@ -253,4 +254,60 @@ waiters_client_gone(struct client *c)
 		log_info("job %s: its client went away", job->id);
 		job_event(job, JOB_EVENT_CANCEL);
 	}
+}
+
+/* ---- from one zitd to the next */
+
+static const struct field fields[] = {
+    FIELD(struct waiter, wishes.until),
+    FIELD(struct waiter, wishes.deliver),
+    FIELD(struct waiter, wishes.events),
+    FIELD(struct waiter, wishes.owner),
+    FIELD(struct waiter, revision),
+    FIELD(struct waiter, introduced),
+};
+
+json_t *
+waiters_hand_over(void)
+{
+	json_t *list = json_array();
+	const struct waiter *w;
+
+	TAILQ_FOREACH(w, &waiters, link)
+	{
+		json_t *o = json_pack(
+		    "{s:i, s:s, s:O*}", "client", client_fd(w->client), "job", w->job->id, "id", w->id);
+		fields_put(w, fields, FIELD_COUNT(fields), o);
+		json_array_append_new(list, o);
+	}
+	return list;
+}
+
+static void
+take_over(struct daemon *d, struct clients *clients, const json_t *from)
+{
+	struct waiter *w = calloc(1, sizeof(*w));
+	const char *job = json_string_value(json_object_get(from, "job"));
+
+	if (w == NULL)
+		return;
+	w->client = clients_find(clients, (int)json_integer_value(json_object_get(from, "client")));
+	w->job = job != NULL ? daemon_find_job(d, job) : NULL;
+	if (w->client == NULL || w->job == NULL || !fields_take(w, fields, FIELD_COUNT(fields), from)) {
+		log_err("job %s: who waits for it was lost over the upgrade", job != NULL ? job : "?");
+		free(w);
+		return;
+	}
+	w->id = json_incref(json_object_get(from, "id"));
+	TAILQ_INSERT_TAIL(&waiters, w, link);
+	client_hold(w->client, fds_of(w));
+}
+
+void
+waiters_take_over(struct daemon *d, struct clients *clients, const json_t *list)
+{
+	const json_t *each;
+	size_t i;
+
+	json_array_foreach(list, i, each) take_over(d, clients, each);
 }

@@ -32,4 +32,8 @@ bool waiters_need_files(const struct job *job);
 /* A client has gone: its waits end, and with them the jobs that it owned. */
 void waiters_client_gone(struct client *c);
 
+/* From one zitd to the next: all of them, a new reference; and back, when clients and jobs are there. */
+json_t *waiters_hand_over(void);
+void waiters_take_over(struct daemon *d, struct clients *clients, const json_t *waiters);
+
 #endif

@@ -127,7 +127,7 @@ class Connection:
 class Zitd:
     """A running daemon with the real runner, or fake_runner by a script. Sections: queue={"max_size": 2}."""
 
-    def __init__(self, directory, script="real", env=None, notify=None, prefix=(), **sections):
+    def __init__(self, directory, script="real", env=None, notify=None, prefix=(), program=BUILD / "zitd", **sections):
         self.directory = Path(directory)
         self.marker = "ZIT_TEST_MARKER=" + uuid.uuid4().hex
         self.runtime = self.directory / "run"
@@ -140,6 +140,7 @@ class Zitd:
         self.accepted = set()
         self.process = None
         self.prefix = list(prefix)  # of its command line
+        self.program = program
         self.connections = []
         self.env = dict(os.environ, **(env or {}))
         self.env["ASAN_OPTIONS"] = "detect_leaks=1"
@@ -165,7 +166,7 @@ class Zitd:
         self.config.write_text(text)
 
     def command(self):
-        return self.prefix + [str(BUILD / "zitd"), "--config", str(self.config), "--runtime-dir", str(self.runtime),
+        return self.prefix + [str(self.program), "--config", str(self.config), "--runtime-dir", str(self.runtime),
                 "--state-dir", str(self.state)]
 
     def start(self, ready=True):

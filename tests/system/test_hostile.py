@@ -284,7 +284,7 @@ def test_one_unknown_among_several_changes_nothing(zitd):
     assert [daemon.wait(job)["state"] for job in (running, queued)] == ["done", "done"]
 
 
-ADMIN_METHODS = ["start", "stop", "restart", "drain", "pause", "resume", "reload"]
+ADMIN_METHODS = ["start", "stop", "restart", "drain", "pause", "resume", "reload", "upgrade"]
 
 
 @needs_root

@@ -338,11 +338,30 @@ restart(struct trace *t)
 	qsort(waiting, (size_t)count, sizeof(waiting[0]), by_order);
 	for (int i = 0; i < count; i++) {
 		const struct flow *flow = &t->flows[waiting[i]->flow];
-		assert_true(fair_push_again(
+		assert_true((waiting[i]->item.held ? fair_hold_again : fair_push_again)(
 		    &t->fair, &waiting[i]->item, flow->key, flow->class, waiting[i]->item.cost));
 	}
 	json_decref(dump);
 	free(text);
+}
+
+/* One of those that wait, or are held. */
+static void
+hold_or_release(struct trace *t)
+{
+	struct fair_item *item = &t->jobs[draw((uint32_t)t->job_count)].item;
+
+	if (item->client != NULL)
+		(item->held ? fair_release : fair_hold)(&t->fair, item);
+}
+
+static void
+release_all(struct trace *t)
+{
+	for (int i = 0; i < t->job_count; i++) {
+		if (t->jobs[i].item.client != NULL && t->jobs[i].item.held)
+			fair_release(&t->fair, &t->jobs[i].item);
+	}
 }
 
 /* Which jobs are picked, one after the other; at `restart_at` everything is restarted. */
@@ -350,6 +369,7 @@ static int
 run_and_note(uint32_t seed, int restart_at, int picks[MAX_JOBS])
 {
 	static struct trace t;
+	bool holds = seed % 2 == 1; /* not both: in front of one that is held there may be a tie with it */
 	int count = 0;
 
 	begin(&t, seed);
@@ -358,18 +378,21 @@ run_and_note(uint32_t seed, int restart_at, int picks[MAX_JOBS])
 			restart(&t);
 		if (draw(5) > 1) {
 			submit(&t, (int)draw((uint32_t)t.flow_count));
-			if (draw(8) == 0) { /* to the front */
+			if (!holds && draw(8) == 0) { /* to the front */
 				struct job *job = &t.jobs[t.job_count - 1];
 				const struct flow *flow = &t.flows[job->flow];
 				fair_remove(&t.fair, &job->item);
 				assert_true(fair_push_front(
 				    &t.fair, &job->item, flow->key, flow->class, job->item.cost));
 			}
+			if (holds && draw(6) == 0)
+				hold_or_release(&t);
 		} else {
 			struct job *job = serve(&t);
 			picks[count++] = job != NULL ? (int)(job - t.jobs) : -1;
 		}
 	}
+	release_all(&t);
 	for (struct job *job; (job = serve(&t)) != NULL;)
 		picks[count++] = (int)(job - t.jobs);
 	fair_clear(&t.fair);

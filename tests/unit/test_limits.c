@@ -172,7 +172,8 @@ test_limits_survive_a_restart(void **state)
 {
 	const struct limits_rule rule = {
 	    .jobs_per_s = 0.01, .burst_jobs = 3, .quota_day_s = 1000, .refuse = true};
-	const struct limits_time t = at(1000), later = at(1050);
+	enum { NOW = 3 * 2592000 + 1000 }; /* neither the first day nor the first month */
+	const struct limits_time t = at(NOW), later = at(NOW + 50);
 	struct limits a, b;
 	double wait_a, wait_b;
 	json_t *dump;
@@ -180,8 +181,8 @@ test_limits_survive_a_restart(void **state)
 	(void)state;
 	limits_init(&a);
 	limits_init(&b);
-	submit(&a, &rule, 1000, 5, &wait_a);
-	submit(&a, &rule, 1000, 5, &wait_a);
+	submit(&a, &rule, NOW, 5, &wait_a);
+	submit(&a, &rule, NOW, 5, &wait_a);
 	limits_used(&a, "a", &t, 7);
 	dump = limits_dump(&a, &t);
 	assert_true(limits_restore(&b, dump, &t));
@@ -193,7 +194,8 @@ test_limits_survive_a_restart(void **state)
 		limits_admit(&a, "a", &later, 5);
 		limits_admit(&b, "a", &later, 5);
 	}
-	assert_true(usage_of(&b, 1050, "today", "device_s") == 7);
+	assert_true(usage_of(&b, NOW + 50, "today", "device_s") == 7);
+	assert_true(usage_of(&b, NOW + 50, "month", "device_s") == 7);
 	json_decref(dump);
 	dump = json_pack("[{s:s, s:s}]", "client", "a", "jobs", "many");
 	limits_clear(&b);

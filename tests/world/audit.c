@@ -383,7 +383,8 @@ audit_queue(void)
 	    (job = daemon_next_queued(run.daemon, job)) != NULL &&
 	    (daemon_is_held_back(run.daemon, job) || (job->durable && daemon_store_error(run.daemon) != 0)))
 		;
-	if (job == NULL || run.term_us != 0 || run.now_us - run.no_memory_us <= SECOND)
+	if (job == NULL || run.term_us != 0 || run.upgrade_by_us != 0 ||
+	    run.now_us - run.no_memory_us <= SECOND)
 		return;
 	while ((high = daemon_next_queued(run.daemon, high)) != NULL)
 		audit_interruption(high);

@@ -38,7 +38,7 @@ look_up(int fd, const char *who)
 bool
 is_refused(int error)
 {
-	if (!odds(run.climate.trouble))
+	if (run.upgrading || !odds(run.climate.trouble))
 		return false;
 	errno = error;
 	return true;
@@ -52,6 +52,8 @@ __wrap_close(int fd)
 	if (fd >= 0 && fd < FIRST_FD)
 		return __real_close(fd);
 	d = look_up(fd, "close");
+	if (run.upgrading)
+		return 0; /* it is not closed: the memory of who had it goes */
 	if (d->kind == ZITD_END)
 		process_hung_up(d->process);
 	d->kind = CLOSED;
@@ -74,6 +76,8 @@ __wrap_fcntl(int fd, int command, ...)
 	d = look_up(fd, "fcntl");
 	if (command == F_GET_SEALS)
 		return d->sealed ? seals : F_SEAL_GROW;
+	if (command == F_SETFD)
+		return 0;
 	if (command != F_DUPFD_CLOEXEC)
 		violated("fcntl %d", command);
 	if (is_refused(EMFILE))

@@ -243,6 +243,11 @@ store_batch_clear(struct store_batch *b)
 {
 	for (int i = 0; i < b->row_count; i++)
 		free(b->rows[i].body);
+	for (int i = 0; i < b->note_count; i++) {
+		free(b->notes[i].name);
+		free(b->notes[i].body);
+	}
 	free(b->rows);
 	free(b->events);
+	free(b->notes);
 }

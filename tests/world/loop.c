@@ -50,6 +50,12 @@ ev_timer_stop(struct ev_loop *loop, struct ev_timer *w)
 	w->active = 0;
 }
 
+ev_tstamp
+ev_timer_remaining(struct ev_loop *loop, struct ev_timer *w)
+{
+	return (double)(loop->timers[w->active - 1].at_us - run.now_us) * 1e-6;
+}
+
 void
 ev_io_start(struct ev_loop *loop, struct ev_io *w)
 {

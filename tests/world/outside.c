@@ -1,11 +1,14 @@
 /*
  * Shared memory, the lock, and the rest of the world, as far as it is asked.
  */
+#include "supervisor/daemon_handover.h"
+#include "supervisor/upgrade.h"
 #include "tests/world/world.h"
 
 /* ---- shared memory, the lock, and the rest of the world, as far as it is asked */
 
 int __wrap_shm_create(const struct status_page **page);
+int __wrap_shm_watch(int fd, const struct status_page **page);
 void __wrap_shm_detach(const struct status_page **page);
 int __wrap_shm_create_checkpoint(uint64_t bytes);
 
@@ -20,6 +23,18 @@ __wrap_shm_create(const struct status_page **page)
 	*page = &p->page;
 	run.pages++;
 	return new_fd(PAGE, p);
+}
+
+int
+__wrap_shm_watch(int fd, const struct status_page **page)
+{
+	const struct descriptor *d = look_up(fd, "shm_watch");
+
+	if (d->kind != PAGE)
+		violated("descriptor %d is no status page", fd);
+	*page = &d->process->page;
+	run.pages++;
+	return 0;
 }
 
 void
@@ -93,6 +108,18 @@ runner_log_close(struct runner_log *l)
 	l->io.fd = -1;
 }
 
+json_t *
+runner_log_hand_over(const struct runner_log *l, struct handover *h)
+{
+	return handover_fd(h, l->io.fd);
+}
+
+void
+runner_log_take_over(struct runner_log *l, const json_t *log)
+{
+	l->io.fd = handover_take_fd(log);
+}
+
 void
 runner_log_free(struct runner_log *l)
 {
@@ -127,6 +154,7 @@ NOTHING(ev_prepare_stop, (struct ev_loop *, struct ev_prepare *))
 NOTHING(ev_check_stop, (struct ev_loop *, struct ev_check *))
 NOTHING(ev_signal_stop, (struct ev_loop *, struct ev_signal *))
 NOTHING(paths_close, (struct paths *))
+NOTHING(paths_find, (struct paths *, const char *, const char *, const struct conf_zitd *))
 NOTHING(clients_free, (struct clients **))
 NOTHING(clients_close_listener, (struct clients *))
 NOTHING(cgroup_kill, (const char *))
@@ -140,6 +168,18 @@ NOTHING(notify_reloaded, (void))
 NOTHING(notify_stopping, (void))
 NOTHING(lookups_send, (struct daemon *))
 NOTHING(lookups_clear, (void))
+NOTHING(upgrade_init, (struct daemon *))
+NOTHING(upgrade_turn, (struct daemon *))
+ANSWER(bool, upgrade_is_trial, (const struct daemon *, pid_t), false)
+NOTHING(upgrade_finish, (struct daemon *, const struct handover *))
+NOTHING(notify_upgraded, (bool))
+NOTHING(clients_take_over, (struct clients *, const json_t *, const char *))
+NOTHING(waiters_take_over, (struct daemon *, struct clients *, const json_t *))
+NOTHING(events_take_over, (struct daemon *, struct clients *, const json_t *))
+ANSWER(json_t *, clients_hand_over, (const struct clients *, struct handover *), json_object())
+ANSWER(json_t *, waiters_hand_over, (void), json_array())
+ANSWER(json_t *, events_hand_over, (void), json_array())
+ANSWER(int, clients_listener, (const json_t *), -1)
 NOTHING(events_clear, (void))
 NOTHING(log_open, (const char *, enum log_level))
 NOTHING(log_set_level, (enum log_level))

@@ -81,7 +81,7 @@ json_t *__wrap_daemon_remember(const struct daemon *d);
 json_t *
 __wrap_daemon_remember(const struct daemon *d)
 {
-	return odds(20) ? __real_daemon_remember(d) : json_object();
+	return run.upgrading || odds(20) ? __real_daemon_remember(d) : json_object();
 }
 
 /* What is remembered can be recalled: by the daemon itself, whose accounts and usage are not touched then. */
@@ -208,9 +208,9 @@ act(void)
 	static const struct {
 		uint32_t weight; /* of 1000 */
 		void (*act)(void);
-	} actions[] = {{435, act_submit}, {120, act_cancel}, {60, act_turn}, {5, act_remember},
+	} actions[] = {{415, act_submit}, {120, act_cancel}, {60, act_turn}, {5, act_remember},
 	    {110, act_order}, {60, act_kill}, {30, act_freeze}, {30, act_retry}, {10, act_drop},
-	    {2, act_reload}, {18, act_turn_of_luck}, {20, act_end_life}, {100, act_wait}};
+	    {2, act_reload}, {18, act_turn_of_luck}, {20, act_end_life}, {20, want_upgrade}, {100, act_wait}};
 	uint32_t n = draw(1000);
 	size_t i = 0;
 

@@ -93,7 +93,7 @@ pass_time(struct ev_loop *loop)
 int
 ev_run(struct ev_loop *loop, int)
 {
-	while (!loop->broken && !run.killed) {
+	while (!loop->broken && !run.killed && !run.upgrading) {
 		uint32_t wakeups = odds(200) ? 2 + draw(3) : 1;
 		bool busy = true;
 
@@ -104,6 +104,10 @@ ev_run(struct ev_loop *loop, int)
 		if (loop->broken)
 			break;
 		audit();
+		if (is_time_to_upgrade(loop)) {
+			run.upgrading = true;
+			break;
+		}
 		if (run.settled_us != 0 && run.term_us == 0 && is_quiet())
 			terminate(loop);
 		else if (run.action_us != NEVER && odds(10))
@@ -242,6 +246,7 @@ lead_life(const struct conf *conf)
 	static char path[64];
 	const struct daemon_options options = {.config = path};
 	struct err e;
+	int status;
 
 	snprintf(path, sizeof(path), "%s/zitd.conf", dir);
 	run.killed = run.opened = run.replayed = false;
@@ -249,7 +254,12 @@ lead_life(const struct conf *conf)
 	if (daemon_start(&run.daemon, &options, conf, &e) != 0)
 		violated("daemon_start: %s", e.text);
 	json_decref(daemon_order(run.daemon, NULL, "a look", note_runner));
-	daemon_run(run.daemon);
+	for (status = daemon_run(run.daemon); run.upgrading; status = daemon_run(run.daemon)) {
+		upgrade(&options);
+		run.runner_count = 0;
+		json_decref(daemon_order(run.daemon, NULL, "a look", note_runner));
+	}
+	run.killed |= status != 0; /* it could not open the store after an upgrade, and ends at once */
 	if (!run.killed)
 		audit_end();
 	daemon_free(&run.daemon);
@@ -377,10 +387,10 @@ test_every_cell_was_driven(void **state)
 	int missing = 0;
 
 	(void)state;
-	printf("%lld runs, %lld lives, %lld jobs replayed, %lld not accepted, %lld turns, %lld events, %lld "
+	printf("%lld runs, %lld lives, %lld upgrades, %lld jobs replayed, %lld not accepted, %lld turns, %lld events, %lld "
 	       "processes, "
 	       "%lld lies, %lld refused, %lld jobs:",
-	    totals.runs, totals.lives, totals.replayed, totals.refused, totals.turns, totals.events,
+	    totals.runs, totals.lives, totals.upgrades, totals.replayed, totals.refused, totals.turns, totals.events,
 	    totals.processes, totals.lies, totals.refusals, totals.jobs);
 	for (int i = JOB_FIRST_FINAL; i < JOB_STATE_COUNT; i++)
 		printf(" %lld %s", totals.ends[i], job_kind.states[i].name);

@@ -94,6 +94,8 @@ struct run {
 	bool mortal;	       /* zitd is killed often */
 	bool killed;	       /* zitd, by somebody: the next life begins */
 	bool opened, replayed; /* the store could be opened in this life; what it had was looked at */
+	int64_t upgrade_by_us; /* zitd wants to hand over, until then; 0: it does not */
+	bool upgrading;	       /* memory goes, descriptors stay */
 	int life;
 	int pages; /* mapped */
 };
@@ -101,7 +103,7 @@ struct run {
 extern struct run run;
 
 struct totals {
-	long long runs, lives, events, jobs, processes, lies, refusals, turns, refused, replayed;
+	long long runs, lives, upgrades, events, jobs, processes, lies, refusals, turns, refused, replayed;
 	long long ends[JOB_STATE_COUNT];
 };
 
@@ -294,6 +296,12 @@ void audit(void);
 void forget_early(void);
 void audit_replay(void); /* a new life has begun: is all there that was promised? */
 void audit_kept(void);	 /* a life has ended in peace: what is open is on disk */
+
+/* ---- successor.c */
+
+void want_upgrade(void);
+bool is_time_to_upgrade(const struct ev_loop *loop);
+void upgrade(const struct daemon_options *options);
 
 /* ---- people.c */
 

@@ -1,0 +1,467 @@
+/*
+ * The order of things when zitd gives its process to its successor.
+ *
+ * The new program is tried while we go on serving, on a document made then: what the real one will say is of
+ * the same kind, and only the time from SETTLING on is a pause for others.
+ */
+#include "supervisor/upgrade.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "build_id.h"
+#include "ipc/clock.h"
+#include "ipc/log.h"
+#include "ipc/utf8.h"
+#include "supervisor/call.h"
+#include "supervisor/daemon_handover.h"
+#include "supervisor/daemon_inside.h"
+#include "supervisor/handover.h"
+#include "supervisor/lookup.h"
+#include "supervisor/notify.h"
+#include "supervisor/spawn.h"
+
+enum { MAX_ARGUMENTS = 16, MAX_REASON = 400 };
+
+#define TRIAL_US (10 * INT64_C(1000000)) /* that the new program may take to say whether it can */
+#define SETTLE_US INT64_C(1000000)	 /* less than a runner has to acknowledge a job */
+#define CAN "zitd can take over as "	 /* what a trial says that has passed; its build follows */
+
+/* ---- ending it */
+
+static void
+answer(struct upgrade *u, json_t *message)
+{
+	struct client *client = u->client;
+
+	if (u->id == NULL || client == NULL) {
+		json_decref(message);
+		message = NULL;
+	}
+	json_decref(u->id);
+	u->id = NULL;
+	u->client = NULL;
+	if (client != NULL)
+		client_answer(client, 0, message, NULL);
+}
+
+static void
+end_trial(struct daemon *d)
+{
+	struct upgrade *u = &d->upgrade;
+
+	if (u->pid == 0)
+		return;
+	ev_io_stop(d->loop, &u->end_io);
+	close(u->pidfd);
+	close(u->output);
+	u->pid = 0;
+}
+
+static void
+set_quiet(struct daemon *d, bool quiet)
+{
+	clients_pause(d->clients, quiet);
+	for (int i = 0; i < d->runner_count; i++)
+		runner_set_deaf(d->runners[i], quiet);
+	d->changed = true;
+}
+
+void
+upgrade_abandon(struct daemon *d, const char *why)
+{
+	struct upgrade *u = &d->upgrade;
+	enum upgrade_step step = u->step;
+	struct err e;
+
+	if (step == UPGRADE_NONE)
+		return;
+	log_err("not upgraded: %s", why);
+	if (u->pid > 0) {
+		kill(u->pid, SIGKILL);
+		daemon_runner_died(d); /* it is buried as those are that runners leave behind */
+	}
+	end_trial(d);
+	daemon_arm_timer(d, &u->clock, 0);
+	daemon_arm_timer(d, &u->last_turn, 0);
+	u->step = UPGRADE_NONE;
+	if (step == UPGRADE_LEAVING)
+		sigprocmask(SIG_SETMASK, &u->unblocked, NULL);
+	if (step >= UPGRADE_SETTLING)
+		set_quiet(d, false);
+	err_set(&e, ERR_UPGRADE_REFUSED, "not upgraded: %s", why);
+	answer(u, api_error(u->id, &e, NULL, NULL));
+}
+
+__attribute__((format(printf, 2, 3))) static void
+abandon_with(struct daemon *d, const char *format, ...)
+{
+	char why[MAX_REASON + 200];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(why, sizeof(why), format, arguments);
+	va_end(arguments);
+	upgrade_abandon(d, why);
+}
+
+/* ---- the new program's command line: ours */
+
+static char *const *
+make_arguments(const struct daemon *d, const char *option, int fd)
+{
+	static const char *argv[MAX_ARGUMENTS];
+	static char number[16];
+	const struct daemon_options *o = &d->options;
+	const char *const pairs[][2] = {{"--config", o->config}, {"--runtime-dir", o->runtime_dir},
+	    {"--state-dir", o->state_dir}, {"--log-level", o->log_level}, {option, number}};
+	int count = 0;
+
+	snprintf(number, sizeof(number), "%d", fd);
+	argv[count++] = d->paths.program;
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		if (pairs[i][1] == NULL)
+			continue;
+		argv[count++] = pairs[i][0];
+		argv[count++] = pairs[i][1];
+	}
+	argv[count] = NULL;
+	return (char *const *)argv;
+}
+
+/* ---- the trial */
+
+/* What it said last, without who said it. */
+static void
+last_line(char *text, char reason[MAX_REASON])
+{
+	size_t end = strlen(text);
+	const char *line;
+
+	while (end > 0 && text[end - 1] == '\n')
+		text[--end] = '\0';
+	line = strrchr(text, '\n');
+	line = line != NULL ? line + 1 : text;
+	if (strncmp(line, "zitd: ", 6) == 0)
+		line += 6;
+	snprintf(reason, MAX_REASON, "%s", line);
+	utf8_make_line(reason);
+}
+
+static void
+read_words(int output, char *text, size_t size)
+{
+	ssize_t n = 0;
+	size_t got = 0;
+
+	while (got < size - 1 && (n = read(output, text + got, size - 1 - got)) > 0)
+		got += (size_t)n;
+	text[got] = '\0';
+}
+
+static void
+settle(struct daemon *d)
+{
+	d->upgrade.step = UPGRADE_SETTLING;
+	d->upgrade.quiet_us = clock_now_us();
+	set_quiet(d, true);
+	daemon_arm_timer(d, &d->upgrade.clock, SETTLE_US);
+}
+
+static void
+judge(struct daemon *d, int status, char *words)
+{
+	const char *program = d->paths.program;
+	char reason[MAX_REASON];
+
+	last_line(words, reason);
+	if (WIFSIGNALED(status)) {
+		abandon_with(d, "%s was ended by signal %d when it was tried", program, WTERMSIG(status));
+	} else if (WEXITSTATUS(status) != 0 && reason[0] == '\0') {
+		abandon_with(d, "%s cannot take over: it gave no reason, but exit status %d", program,
+		    WEXITSTATUS(status));
+	} else if (WEXITSTATUS(status) != 0) {
+		abandon_with(d, "%s cannot take over: %s", program, reason);
+	} else if (strncmp(reason, CAN, strlen(CAN)) != 0) {
+		abandon_with(
+		    d, "%s did not say that it can take over, but: \"%s\"; is it a zitd?", program, reason);
+	} else {
+		log_info("upgrade: %s", reason);
+		settle(d);
+	}
+}
+
+static void
+on_trial_end(struct ev_loop *loop, struct ev_io *w, int events)
+{
+	struct daemon *d = w->data;
+	char words[4096];
+	int status = 0;
+
+	(void)loop;
+	(void)events;
+	if (waitpid(d->upgrade.pid, &status, WNOHANG) == 0)
+		return;
+	read_words(d->upgrade.output, words, sizeof(words));
+	end_trial(d);
+	judge(d, status, words);
+}
+
+/* What must be over before this program may go; NULL: all is. */
+static const char *
+obstacle(const struct daemon *d)
+{
+	if (d->store_error != 0)
+		return "the state directory takes no writes";
+	if (!daemon_is_saved(d) || disk_pending(d->disk) > 0 || !lookups_are_done())
+		return "the disk did not finish what it was given";
+	for (int i = 0; i < d->runner_count; i++) {
+		if (runner_has_unsent(d->runners[i]))
+			return "a runner did not take its messages";
+	}
+	return NULL;
+}
+
+static void
+on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct daemon *d = w->data;
+	const char *why = obstacle(d);
+
+	(void)loop;
+	(void)events;
+	if (d->upgrade.step == UPGRADE_TRIAL)
+		abandon_with(d, "%s did not say within 10 s whether it can take over", d->paths.program);
+	else
+		abandon_with(d, "%s within 1 s", why != NULL ? why : "zitd did not come to it");
+}
+
+/* 0, or errno. */
+static int
+start_trial(struct daemon *d, int document)
+{
+	struct upgrade *u = &d->upgrade;
+	int ends[2];
+	struct spawn s = {make_arguments(d, "--check-handover", SPAWN_FIRST_FD), environ, .fds = {document},
+	    .fd_count = 1, .cgroup = -1};
+
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		return errno;
+	fcntl(ends[0], F_SETFL, O_NONBLOCK);
+	s.output = ends[1];
+	u->pid = spawn_process(&s, &u->pidfd);
+	if (u->pid < 0) {
+		int error = errno;
+		u->pid = 0;
+		close(ends[0]);
+		close(ends[1]);
+		return error;
+	}
+	close(ends[1]);
+	u->output = ends[0];
+	ev_io_set(&u->end_io, u->pidfd, EV_READ);
+	ev_io_start(d->loop, &u->end_io);
+	daemon_arm_timer(d, &u->clock, TRIAL_US);
+	return 0;
+}
+
+static int
+try(struct daemon *d)
+{
+	struct handover h;
+	int document, error;
+
+	daemon_hand_over(d, &h);
+	document = handover_write(&h);
+	error = document >= 0 ? start_trial(d, document) : errno;
+	if (document >= 0)
+		close(document);
+	handover_clear(&h);
+	return error;
+}
+
+/* Why none can begin; NULL: one can. */
+static const char *
+reason_not_to_begin(const struct daemon *d)
+{
+	if (d->upgrade.step != UPGRADE_NONE)
+		return "an upgrade is under way already";
+	if (d->phase != SERVING)
+		return "zitd is stopping";
+	if (d->opening.status != 0 || d->store_error != 0)
+		return "the state directory takes no writes now, and what is not written would be lost";
+	return NULL;
+}
+
+void
+upgrade_begin(struct daemon *d, struct call *call)
+{
+	const char *why = reason_not_to_begin(d);
+	int error;
+
+	if (why != NULL) {
+		err_set(&call->e, ERR_UPGRADE_REFUSED, "not upgraded: %s", why);
+		return;
+	}
+	log_notice("upgrade to %s was asked for", d->paths.program);
+	error = try(d);
+	if (error != 0) {
+		err_set(&call->e, ERR_UPGRADE_REFUSED, "not upgraded: %.200s cannot be run: %s",
+		    d->paths.program, strerror(error));
+		log_err("%s", call->e.text);
+		return;
+	}
+	d->upgrade.step = UPGRADE_TRIAL;
+	d->upgrade.client = call->client;
+	d->upgrade.id = json_incref(call->request->id);
+	client_hold(call->client, 0);
+}
+
+/* ---- the end of this program */
+
+static json_t *
+own_part(const struct upgrade *u)
+{
+	return json_pack("{s:i, s:O*, s:I, s:I}", "client", u->client != NULL ? client_fd(u->client) : -1,
+	    "id", u->id, "quiet_us", (json_int_t)u->quiet_us, "settled_us", (json_int_t)clock_now_us());
+}
+
+/* Returns only when it failed, with errno. */
+static void
+become(struct daemon *d)
+{
+	struct handover h;
+	int document, error;
+
+	daemon_hand_over(d, &h);
+	json_object_set_new(h.root, "upgrade", own_part(&d->upgrade));
+	document = handover_write(&h);
+	error = errno;
+	if (document >= 0) {
+		if (d->was_ready)
+			notify_reloading();
+		handover_keep_over_exec(&h, true);
+		fcntl(document, F_SETFD, 0);
+		execve(d->paths.program, make_arguments(d, "--handover", document), environ);
+		error = errno;
+		handover_keep_over_exec(&h, false);
+		close(document);
+		notify_reloaded();
+	}
+	handover_clear(&h);
+	errno = error;
+}
+
+/* A signal that comes from now on is for the new program; one that came before is in the loop, which gets a
+ * turn to tell. */
+static void
+leave(struct daemon *d)
+{
+	sigset_t ours;
+
+	sigemptyset(&ours);
+	for (int i = 0; i < SIGNALS; i++)
+		sigaddset(&ours, d->signals[i].signum);
+	sigprocmask(SIG_BLOCK, &ours, &d->upgrade.unblocked);
+	d->upgrade.step = UPGRADE_LEAVING;
+	daemon_arm_timer(d, &d->upgrade.last_turn, 1);
+}
+
+void
+upgrade_turn(struct daemon *d)
+{
+	if (d->upgrade.step < UPGRADE_SETTLING || obstacle(d) != NULL)
+		return;
+	if (d->upgrade.step == UPGRADE_SETTLING) {
+		leave(d);
+		return;
+	}
+	if (ev_is_active(&d->upgrade.last_turn))
+		return;
+	become(d);
+	abandon_with(d, "%s cannot be run: %s", d->paths.program, strerror(errno));
+}
+
+/* ---- others */
+
+static void
+on_last_turn(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	(void)loop;
+	(void)w;
+	(void)events;
+}
+
+void
+upgrade_init(struct daemon *d)
+{
+	ev_init(&d->upgrade.clock, on_clock);
+	ev_init(&d->upgrade.last_turn, on_last_turn);
+	ev_init(&d->upgrade.end_io, on_trial_end);
+	d->upgrade.clock.data = d->upgrade.end_io.data = d;
+}
+
+bool
+upgrade_is_quiet(const struct daemon *d)
+{
+	return d->upgrade.step >= UPGRADE_SETTLING;
+}
+
+bool
+upgrade_is_trial(const struct daemon *d, pid_t pid)
+{
+	return d->upgrade.pid == pid;
+}
+
+void
+upgrade_client_gone(struct daemon *d, const struct client *c)
+{
+	if (d->upgrade.client == c)
+		d->upgrade.client = NULL;
+}
+
+/* ---- in the new program */
+
+int
+upgrade_check(int fd, const struct daemon_options *options, const struct conf *conf)
+{
+	struct handover h;
+	struct err e;
+	int status = handover_read(&h, fd, &e);
+
+	if (status == 0)
+		status = daemon_check_handover(&h, options, conf, &e);
+	handover_clear(&h);
+	if (status == 0)
+		printf(CAN "%s\n", ZIT_BUILD);
+	else
+		fprintf(stderr, "zitd: %s\n", e.text);
+	return status == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+void
+upgrade_finish(struct daemon *d, const struct handover *h)
+{
+	const json_t *own = json_object_get(h->root, "upgrade");
+	const char *before = json_string_value(json_object_get(h->root, "build"));
+	int64_t quiet_us = json_integer_value(json_object_get(own, "quiet_us"));
+	int64_t settled_us = json_integer_value(json_object_get(own, "settled_us"));
+	double pause_ms = (double)(clock_now_us() - quiet_us) * 1e-3;
+	struct upgrade *u = &d->upgrade;
+
+	log_notice("zitd %s takes over from %s, after a pause of %.1f ms, %.1f of it for the disk", ZIT_BUILD,
+	    before != NULL ? before : "?", pause_ms, (double)(settled_us - quiet_us) * 1e-3);
+	u->client = clients_find(d->clients, (int)json_integer_value(json_object_get(own, "client")));
+	if (u->client == NULL)
+		return;
+	u->id = json_incref(json_object_get(own, "id"));
+	client_hold(u->client, 0);
+	answer(u, api_reply(u->id, json_pack("{s:s, s:s, s:i, s:f}", "version", ZIT_VERSION, "build",
+				       ZIT_BUILD, "pid", (int)getpid(), "pause_ms", pause_ms)));
+}
