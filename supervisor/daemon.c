@@ -459,6 +459,21 @@ inherited_socket(void)
 }
 
 static int
+make_runners(struct daemon *d, struct err *e)
+{
+	for (int i = 0; i < d->conf.runner_count; i++) {
+		const struct conf_runner *c = &d->conf.runners[i];
+		d->runners[i] = runner_new(d, c);
+		if (d->runners[i] == NULL)
+			return err_set(e, ERR_SYSTEM, "out of memory");
+		cost_init(&d->costs[i], c->cost_base, c->cost_step, c->cost_picture);
+		d->runner_count++;
+	}
+	return 0;
+}
+
+/* Runners before the store: it has what jobs cost on them. They begin in the loop's first turn. */
+static int
 open_parts(struct daemon *d, struct err *e)
 {
 	const struct handover *h = d->options.handover;
@@ -471,7 +486,9 @@ open_parts(struct daemon *d, struct err *e)
 	d->disk = disk_new(d->loop, d->paths.results);
 	if (d->disk == NULL)
 		return err_set(e, ERR_SYSTEM, "%.150s cannot be used: %s", d->paths.results, strerror(errno));
-	status = h != NULL ? daemon_follow_store(d, e) : daemon_open_store(d, e);
+	status = make_runners(d, e);
+	if (status == 0)
+		status = h != NULL ? daemon_follow_store(d, e) : daemon_open_store(d, e);
 	if (status != 0)
 		return status;
 	d->clients =
@@ -479,14 +496,6 @@ open_parts(struct daemon *d, struct err *e)
 	if (d->clients == NULL)
 		return err_set(
 		    e, ERR_SYSTEM, "%.150s cannot be listened on: %s", d->paths.socket, strerror(errno));
-	for (int i = 0; i < d->conf.runner_count; i++) {
-		d->runners[i] = runner_new(d, &d->conf.runners[i]);
-		if (d->runners[i] == NULL)
-			return err_set(e, ERR_SYSTEM, "out of memory");
-		cost_init(&d->costs[i], d->conf.runners[i].cost_base, d->conf.runners[i].cost_step,
-		    d->conf.runners[i].cost_picture);
-		d->runner_count++;
-	}
 	daemon_set_shares(d);
 	return h != NULL ? daemon_take_over(d, h, e) : 0;
 }

@@ -69,6 +69,19 @@ def test_sigkill_leaves_every_job_in_its_place(zitd):
     assert os.path.getsize(daemon.call("result", job=done["job"])["path"]) == done["result"]["bytes"]
 
 
+def test_what_jobs_cost_is_remembered(zitd):
+    """A waiting job's eta is there at once after a restart, from what earlier ones took."""
+    daemon = zitd("step 0.1", runner={"preemption": "false", "cost_base": 0, "cost_step": 0.001})
+    for steps in (1, 3, 2, 1, 3, 2):
+        daemon.generate(steps=steps)
+    daemon.stop()
+    daemon.start()
+    busy = daemon.submit(steps=30)
+    eta = daemon.job(daemon.submit(steps=30))["eta_s"]
+    daemon.call("cancel", job=busy)
+    assert 3.0 < eta < 9.0, eta  # of twice 3 s of steps; the configured costs say 1 ms a megapixel's step
+
+
 def test_a_client_comes_back_for_its_job(zitd):
     daemon = zitd(SLOW)
     connection = daemon.connect()
