@@ -260,31 +260,46 @@ queue_inline(struct client *c, const char *text, struct attachment *a)
 	return good && outbox_text(&c->out, text, strlen(text), NULL, 0) == 0;
 }
 
-/* Queues text and attachment, which is taken either way. false: no memory. */
+/* Queues a line and its attachment, which is taken either way. false: no memory. */
 static bool
 queue_message(struct client *c, const char *text, struct attachment *a)
 {
 	bool good;
 
 	if (a != NULL && a->inline_base64)
-		return queue_inline(c, text, a) && outbox_text(&c->out, "\n", 1, NULL, 0) == 0;
+		return queue_inline(c, text, a);
 	good = outbox_text(
 		   &c->out, text, strlen(text), a != NULL ? a->fds : NULL, a != NULL ? a->count : 0) == 0;
 	for (int i = 0; a != NULL && !good && i < a->count; i++)
 		close(a->fds[i]);
-	return good && outbox_text(&c->out, "\n", 1, NULL, 0) == 0;
+	return good;
+}
+
+/* The message as a line, or NULL: no memory. The caller frees it. */
+static char *
+line_of(const json_t *message)
+{
+	char *text = json_dumps(message, JSON_COMPACT | JSON_REAL_PRECISION(16));
+	size_t length = text != NULL ? strlen(text) : 0;
+	char *line = text != NULL ? realloc(text, length + 2) : NULL;
+
+	if (line == NULL)
+		free(text);
+	else
+		memcpy(line + length, "\n", 2);
+	return line;
 }
 
 void
 client_send(struct client *c, json_t *message, struct attachment *a)
 {
-	char *text = json_dumps(message, JSON_COMPACT | JSON_REAL_PRECISION(16));
+	char *line = line_of(message);
 
 	json_decref(message);
 	enter(c);
-	if (text == NULL || !queue_message(c, text, a))
+	if (line == NULL || !queue_message(c, line, a))
 		condemn(c); /* half an answer is worse than none */
-	free(text);
+	free(line);
 	if (!c->dead)
 		flush(c);
 	if (!c->dead)
