@@ -657,6 +657,14 @@ static const struct row drawing[] = {
     {"identity of a fine-tune", test_identity_of_a_fine_tune, true},
 };
 
+/* In a test's place where the processor cannot run it: at once, with nothing made yet. */
+static void
+skip_it(void **state)
+{
+	(void)state;
+	skip();
+}
+
 int
 main(void)
 {
@@ -669,13 +677,14 @@ main(void)
 	size_t count = 3;
 
 	for (size_t i = 0; i < golden_setting_count; i++) {
+		bool absent = golden_must_skip(golden_settings[i].backend, golden_settings[i].precision);
 		for (size_t k = 0; k < sizeof(drawing) / sizeof(drawing[0]); k++) {
 			if (drawing[k].f32_only && golden_is_bf16(&golden_settings[i]))
 				continue;
 			snprintf(names[count], sizeof(names[count]), "%s %s",
 			    golden_setting_name(&golden_settings[i]), drawing[k].name);
-			tests[count] = (struct CMUnitTest){
-			    names[count], drawing[k].function, NULL, NULL, (void *)&golden_settings[i]};
+			tests[count] = (struct CMUnitTest){names[count],
+			    absent ? skip_it : drawing[k].function, NULL, NULL, (void *)&golden_settings[i]};
 			count++;
 		}
 	}
