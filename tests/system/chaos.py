@@ -30,7 +30,7 @@ SECTIONS = {
     "runner:b": {},
 }
 CLIENTS, PARAMETER_SETS = 5, 12
-REFUSALS = {"queue_full", "no_runner", "poisoned"}
+REFUSALS = {"queue_full", "no_runner", "poisoned", "queue_timeout"}  # the last: it asked for less patience than it needs
 
 
 def parameter_sets(rng):
