@@ -33,7 +33,5 @@ json_t *call_final_record(
 /* Opens what `deliver` wants of pictures first .. last into the attachment, and says so in their objects. */
 void call_attach_pictures(const struct daemon *d, const struct job *job, json_t *pictures, int first,
     int last, enum deliver deliver, struct attachment *a);
-/* The attachment's descriptors are closed, the result is dropped. */
-void call_drop_result(json_t *result, struct attachment *a);
 
 #endif

@@ -42,8 +42,9 @@ is_member(const char *key, const char *group_name)
 	return false;
 }
 
-const struct conf_client *
-daemon_client_conf(const struct daemon *d, const char *key)
+/* The section of that client, of a group that it is in, or [clients]. */
+static const struct conf_client *
+conf_of(const struct daemon *d, const char *key)
 {
 	const struct conf_client *own = conf_find_client(&d->conf, key);
 
@@ -61,7 +62,7 @@ daemon_client_conf(const struct daemon *d, const char *key)
 void
 daemon_introduce(void *arg, struct fair_client *c)
 {
-	const struct conf_client *conf = daemon_client_conf(arg, c->key);
+	const struct conf_client *conf = conf_of(arg, c->key);
 
 	c->weight = (double)conf->weight;
 	c->max_running = (int)conf->max_running;
@@ -83,7 +84,7 @@ bool
 daemon_may_have_class(
     const struct daemon *d, const char *key, enum job_class class, bool is_admin, struct err *e)
 {
-	const struct conf_client *conf = daemon_client_conf(d, key);
+	const struct conf_client *conf = conf_of(d, key);
 	char asked[16];
 
 	if (is_admin && conf == &d->conf.any_client)
@@ -153,7 +154,7 @@ daemon_within_limits(struct daemon *d, struct job *job, struct err *e, json_t **
 	    [LIMITS_RATE_DEVICE] = "device seconds a minute (rate_device)",
 	    [LIMITS_QUOTA_DAY] = "device seconds a day (quota_day)",
 	    [LIMITS_QUOTA_MONTH] = "device seconds a month (quota_month)"};
-	const struct limits_rule rule = rule_of(daemon_client_conf(d, job->client));
+	const struct limits_rule rule = rule_of(conf_of(d, job->client));
 	const struct limits_time t = daemon_limits_time();
 	double wait_s;
 	enum limits_verdict verdict = limits_check(&d->limits, job->client, &rule, &t, job->cost_s, &wait_s);

@@ -97,7 +97,6 @@ void daemon_save(struct daemon *d, struct job *job);
 /* Likewise of one that is not in memory: its new row, or that it goes. */
 void daemon_save_ended(struct daemon *d, struct job *job);
 void daemon_remove_ended(struct daemon *d, const struct job *job);
-double daemon_keep_s(const struct daemon *d, const struct job *job); /* how long its pictures are kept */
 /* Hands over what has changed, if the last transaction is done. */
 void daemon_commit(struct daemon *d);
 bool daemon_is_saved(const struct daemon *d); /* nothing waits to be written, or it cannot be */
@@ -131,8 +130,6 @@ void daemon_watch_load(struct daemon *d);
 
 /* ---- daemon_clients.c */
 struct limits_time daemon_limits_time(void);
-/* The section of that client, of a group that it is in, or [clients]. */
-const struct conf_client *daemon_client_conf(const struct daemon *d, const char *key);
 void daemon_introduce(void *d, struct fair_client *c); /* for fair.h */
 /* Whether the client's rates and quotas let the job in (its class may then be a lower one); else *e, *data.
  */

@@ -67,13 +67,20 @@ add_loose(struct daemon *d, struct store_row row)
 	d->changed = true;
 }
 
+/* How long its pictures are kept, in seconds from its end. */
+static double
+keep_s(const struct daemon *d, const struct job *job)
+{
+	return job->was_waited_for ? d->conf.results.retention_waited : d->conf.results.retention;
+}
+
 void
 daemon_save_ended(struct daemon *d, struct job *job)
 {
 	struct store_row row = {.number = job->number};
 
 	job->revision++;
-	row.body = job_to_row(job, job->revision, daemon_keep_s(d, job));
+	row.body = job_to_row(job, job->revision, keep_s(d, job));
 	if (row.body != NULL)
 		add_loose(d, row);
 }
@@ -82,13 +89,6 @@ void
 daemon_remove_ended(struct daemon *d, const struct job *job)
 {
 	add_loose(d, (struct store_row){.number = job->number});
-}
-
-/* How long its pictures are kept, from its end. */
-double
-daemon_keep_s(const struct daemon *d, const struct job *job)
-{
-	return job->was_waited_for ? d->conf.results.retention_waited : d->conf.results.retention;
 }
 
 /* ---- one transaction */
@@ -151,7 +151,7 @@ take_jobs(struct daemon *d, struct commit *c)
 	struct job *job;
 
 	while ((job = TAILQ_FIRST(&d->unsaved)) != NULL) {
-		char *body = job_to_row(job, job->revision, daemon_keep_s(d, job));
+		char *body = job_to_row(job, job->revision, keep_s(d, job));
 		int at = c->batch.row_count;
 		if (body == NULL)
 			return; /* no memory: the rest goes with the next one */

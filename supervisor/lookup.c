@@ -77,18 +77,18 @@ resolve(const struct lookup *l, int at)
 		f.job = find_in_memory(l->daemon, q->texts[at]);
 	if (f.job == NULL && at < q->count)
 		f = from_row(l->daemon, &q->rows[at]);
+	f.id = q->wanted == STORE_IDS ? q->texts[at] : NULL;
 	return f;
 }
 
 /* Whether the answer is the same without the store: all that was asked for is in memory. */
 static bool
-is_independent(const struct lookup *l)
+is_independent(struct daemon *d, const struct store_query *q)
 {
-	const struct store_query *q = &l->query;
 	bool all = q->wanted == STORE_IDS;
 
 	for (int i = 0; i < q->text_count && all; i++)
-		all = find_in_memory(l->daemon, q->texts[i]) != NULL;
+		all = find_in_memory(d, q->texts[i]) != NULL;
 	return all;
 }
 
@@ -103,7 +103,7 @@ answer(struct lookup *l, int error)
 
 	for (int i = 0; i < count && found != NULL; i++)
 		found[i] = resolve(l, i);
-	if (error != 0 && !is_independent(l))
+	if (error != 0 && !is_independent(l->daemon, &l->query))
 		err_set(&call.e, ERR_SYSTEM, "the queue on disk cannot be read now: %s; try again",
 		    strerror(error));
 	else if (found != NULL)
@@ -172,16 +172,16 @@ on_found(struct disk_task *task)
 static bool
 answer_at_once(struct call *call, const struct store_query *q, lookup_then *then, json_t **result)
 {
-	struct found *found;
-	bool all = q->wanted == STORE_IDS;
+	struct found *found = NULL;
 
-	for (int i = 0; i < q->text_count && all; i++)
-		all = find_in_memory(call->daemon, q->texts[i]) != NULL;
-	found = all ? calloc((size_t)q->text_count + 1, sizeof(*found)) : NULL;
+	if (is_independent(call->daemon, q))
+		found = calloc((size_t)q->text_count + 1, sizeof(*found));
 	if (found == NULL)
 		return false;
-	for (int i = 0; i < q->text_count; i++)
+	for (int i = 0; i < q->text_count; i++) {
+		found[i].id = q->texts[i];
 		found[i].job = find_in_memory(call->daemon, q->texts[i]);
+	}
 	*result = then(call, found, q->text_count);
 	free(found);
 	return true;

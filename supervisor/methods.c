@@ -70,8 +70,9 @@ call_final_record(const struct daemon *d, const struct job *job, enum deliver de
 	return record;
 }
 
-void
-call_drop_result(json_t *result, struct attachment *a)
+/* The attachment's descriptors are closed, the result is dropped. */
+static void
+drop_result(json_t *result, struct attachment *a)
 {
 	json_decref(result);
 	for (int i = 0; i < a->count; i++)
@@ -91,15 +92,15 @@ call_records(const struct found *found, int count, json_t *list, int64_t limit)
 /* ---- jobs that were asked for */
 
 struct job *
-call_the_job(struct call *call, const struct found *found, const char *id)
+call_the_job(struct call *call, const struct found *found)
 {
 	if (found->job != NULL)
 		return found->job;
 	if (found->damaged)
-		err_set(&call->e, ERR_DAMAGED_JOB, "the record of job %.64s is damaged on disk", id);
+		err_set(&call->e, ERR_DAMAGED_JOB, "the record of job %.64s is damaged on disk", found->id);
 	else
-		err_set(
-		    &call->e, ERR_UNKNOWN_JOB, "there is no job %.64s; 'zitctl queue' lists the jobs", id);
+		err_set(&call->e, ERR_UNKNOWN_JOB, "there is no job %.64s; 'zitctl queue' lists the jobs",
+		    found->id);
 	return NULL;
 }
 
@@ -125,14 +126,13 @@ call_may_touch_or_complain(struct call *call, const struct job *job)
 }
 
 json_t *
-call_treat(struct call *call, const json_t *ids, const struct found *found, int count,
+call_treat(struct call *call, const struct found *found, int count,
     bool (*may)(struct call *call, const struct job *job), void (*treat)(struct call *call, struct job *job))
 {
 	json_t *records;
 
 	for (int i = 0; i < count; i++) {
-		const json_t *id = json_is_array(ids) ? json_array_get(ids, (size_t)i) : ids;
-		const struct job *job = call_the_job(call, &found[i], json_string_value(id));
+		const struct job *job = call_the_job(call, &found[i]);
 		if (job == NULL || !call_may_touch_or_complain(call, job) || (may != NULL && !may(call, job)))
 			return NULL;
 	}
@@ -164,7 +164,7 @@ methods_answer_later(struct call *call, json_t *result)
 	json_t *id = call->request->id, *message = NULL;
 
 	if (result != NULL && id == NULL) {
-		call_drop_result(result, &call->attachment);
+		drop_result(result, &call->attachment);
 		call->attachment = (struct attachment){0};
 	} else if (result != NULL)
 		message = api_reply(id, result);
@@ -187,7 +187,7 @@ handle(struct client *c, struct api_request *r)
 	else
 		result = handlers[r->method](&call);
 	if (result != NULL && r->id == NULL)
-		call_drop_result(result, &call.attachment);
+		drop_result(result, &call.attachment);
 	else if (result != NULL)
 		client_send(c, api_reply(r->id, result), &call.attachment);
 	else if (call.e.code != ERR_NONE)

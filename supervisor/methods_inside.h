@@ -17,15 +17,14 @@ struct runner;
 
 bool call_is_admin(const struct call *call);
 /* The one job that was asked for, or NULL after filling the call's error. */
-struct job *call_the_job(struct call *call, const struct found *found, const char *id);
+struct job *call_the_job(struct call *call, const struct found *found);
 bool call_may_touch(const struct call *call, const struct job *job);
 bool call_may_touch_or_complain(struct call *call, const struct job *job);
 /* Appends their records to the list until it has `limit`; the list. */
 json_t *call_records(const struct found *found, int count, json_t *list, int64_t limit);
 /* Does `treat` to each job that was found, open or ended, and answers with their records. All are looked at
- * before any is touched, by `may` too when it is not NULL, so that a wrong one changes nothing. `ids` is what
- * was asked for: a string or an array of them. */
-json_t *call_treat(struct call *call, const json_t *ids, const struct found *found, int count,
+ * before any is touched, by `may` too when it is not NULL, so that a wrong one changes nothing. */
+json_t *call_treat(struct call *call, const struct found *found, int count,
     bool (*may)(struct call *call, const struct job *job), void (*treat)(struct call *call, struct job *job));
 /* Gives the order to the runner of that name, or all for NULL; their names. NULL after filling the error. */
 json_t *call_order_runners(struct call *call, const char *name, void (*order)(struct runner *r));

@@ -19,7 +19,7 @@ cancel(struct call *call, struct job *job)
 static json_t *
 cancel_found(struct call *call, const struct found *found, int count)
 {
-	return call_treat(call, call->request->cancel.job, found, count, NULL, cancel);
+	return call_treat(call, found, count, NULL, cancel);
 }
 
 /* Those of the group that have not ended and are the client's to end; `found` is one that has ended, if any
@@ -79,9 +79,9 @@ method_cancel(struct call *call)
 
 /* The dead letter if the client may touch it, else NULL with the error. */
 static struct job *
-own_dead_letter(struct call *call, const struct found *found, const char *id)
+own_dead_letter(struct call *call, const struct found *found)
 {
-	struct job *dead = call_the_job(call, found, id);
+	struct job *dead = call_the_job(call, found);
 
 	if (dead == NULL || !call_may_touch_or_complain(call, dead))
 		return NULL;
@@ -95,7 +95,7 @@ own_dead_letter(struct call *call, const struct found *found, const char *id)
 static json_t *
 retry_found(struct call *call, const struct found *found, int count)
 {
-	struct job *dead = own_dead_letter(call, found, call->request->retry.job), *job = NULL;
+	struct job *dead = own_dead_letter(call, found), *job = NULL;
 	const struct waiter_wishes wishes = {.until = UNTIL_SAVED};
 
 	(void)count;
@@ -115,7 +115,7 @@ method_retry(struct call *call)
 static json_t *
 drop_found(struct call *call, const struct found *found, int count)
 {
-	struct job *dead = own_dead_letter(call, found, call->request->drop.job);
+	struct job *dead = own_dead_letter(call, found);
 	json_t *record;
 
 	(void)count;

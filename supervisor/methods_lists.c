@@ -97,7 +97,7 @@ list_ended(struct call *call, uint64_t below)
 static json_t *
 list_before(struct call *call, const struct found *found, int count)
 {
-	struct job *job = call_the_job(call, found, call->request->list.before);
+	struct job *job = call_the_job(call, found);
 
 	(void)count;
 	return job != NULL ? list_ended(call, job->number) : NULL;
@@ -157,7 +157,7 @@ static json_t *
 result_found(struct call *call, const struct found *found, int count)
 {
 	const struct api_result *p = &call->request->result;
-	struct job *job = call_the_job(call, found, p->job);
+	struct job *job = call_the_job(call, found);
 	int index = (int)p->picture;
 
 	(void)count;

@@ -18,7 +18,7 @@ hold(struct call *call, struct job *job)
 static json_t *
 hold_found(struct call *call, const struct found *found, int count)
 {
-	return call_treat(call, call->request->hold.job, found, count, NULL, hold);
+	return call_treat(call, found, count, NULL, hold);
 }
 
 json_t *
@@ -36,7 +36,7 @@ release(struct call *call, struct job *job)
 static json_t *
 release_found(struct call *call, const struct found *found, int count)
 {
-	return call_treat(call, call->request->release.job, found, count, NULL, release);
+	return call_treat(call, found, count, NULL, release);
 }
 
 json_t *
@@ -54,7 +54,7 @@ move(struct call *call, struct job *job)
 static json_t *
 move_found(struct call *call, const struct found *found, int count)
 {
-	return call_treat(call, call->request->move.job, found, count, NULL, move);
+	return call_treat(call, found, count, NULL, move);
 }
 
 json_t *
@@ -79,7 +79,7 @@ set_class(struct call *call, struct job *job)
 static json_t *
 priority_found(struct call *call, const struct found *found, int count)
 {
-	return call_treat(call, call->request->priority.job, found, count, may_have_class, set_class);
+	return call_treat(call, found, count, may_have_class, set_class);
 }
 
 json_t *
@@ -91,7 +91,7 @@ method_priority(struct call *call)
 static json_t *
 why_found(struct call *call, const struct found *found, int count)
 {
-	struct job *job = call_the_job(call, found, call->request->why.job);
+	struct job *job = call_the_job(call, found);
 
 	(void)count;
 	return job != NULL ? daemon_why(call->daemon, job) : NULL;

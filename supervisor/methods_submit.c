@@ -129,7 +129,7 @@ wait_found(struct call *call, const struct found *found, int count)
 {
 	const struct api_wait *p = &call->request->wait;
 	const struct waiter_wishes wishes = {UNTIL_ENDED, (enum deliver)p->deliver, p->events, false};
-	struct job *job = call_the_job(call, found, p->job);
+	struct job *job = call_the_job(call, found);
 
 	(void)count;
 	if (job != NULL && job_is_final(job))
@@ -148,7 +148,7 @@ method_wait(struct call *call)
 static json_t *
 get_found(struct call *call, const struct found *found, int count)
 {
-	struct job *job = call_the_job(call, found, call->request->get.job);
+	struct job *job = call_the_job(call, found);
 
 	(void)count;
 	return job != NULL ? call_record(call->daemon, job) : NULL;

@@ -98,8 +98,9 @@ store_run(struct store *s, enum statement which)
 	return status < 0 ? -status : 0;
 }
 
-void
-store_bind_text(sqlite3_stmt *statement, int at, const char *text)
+/* NULL for "". */
+static void
+bind_text(sqlite3_stmt *statement, int at, const char *text)
 {
 	if (text[0] == '\0')
 		sqlite3_bind_null(statement, at);
@@ -188,8 +189,8 @@ put_final(struct store *s, const struct store_row *row, const char *body)
 
 	sqlite3_bind_int64(statement, 1, (sqlite3_int64)row->number);
 	sqlite3_bind_text(statement, 2, row->id, -1, SQLITE_STATIC);
-	store_bind_text(statement, 3, row->key);
-	store_bind_text(statement, 4, row->group);
+	bind_text(statement, 3, row->key);
+	bind_text(statement, 4, row->group);
 	sqlite3_bind_int64(statement, 5, row->ended_us);
 	sqlite3_bind_int64(statement, 6, row->keep_until_us);
 	sqlite3_bind_int64(statement, 7, row->bytes);
@@ -227,8 +228,8 @@ store_put_row(struct store *s, const struct store_row *given)
 	return error;
 }
 
-int
-store_put_note(struct store *s, const char *name, const char *body)
+static int
+put_note(struct store *s, const char *name, const char *body)
 {
 	sqlite3_bind_text(s->statements[S_PUT_NOTE], 1, name, -1, SQLITE_STATIC);
 	sqlite3_bind_text(s->statements[S_PUT_NOTE], 2, body, -1, SQLITE_STATIC);
@@ -239,7 +240,7 @@ int
 store_note_open_count(struct store *s)
 {
 	char *body = seal("note", json_pack("{s:I}", "count", (json_int_t)s->open_count));
-	int error = body != NULL ? store_put_note(s, OPEN_NOTE, body) : ENOMEM;
+	int error = body != NULL ? put_note(s, OPEN_NOTE, body) : ENOMEM;
 
 	free(body);
 	return error;
@@ -321,7 +322,7 @@ try_commit(struct store *s, const struct store_batch *b, bool finals_only)
 	if (error == 0 && !finals_only)
 		error = put_events(s, b);
 	for (int i = 0; i < b->note_count && error == 0 && !finals_only; i++)
-		error = store_put_note(s, b->notes[i].name, b->notes[i].body);
+		error = put_note(s, b->notes[i].name, b->notes[i].body);
 	if (error == 0)
 		error = store_run(s, S_COMMIT);
 	if (error == 0)

@@ -29,8 +29,10 @@ agrees(sqlite3_stmt *statement, const struct store_row *row)
 	       strcmp(row->id, column(statement, 1)) == 0 && strcmp(row->key, column(statement, 2)) == 0;
 }
 
-void
-store_take_final(sqlite3_stmt *statement, struct store_row *row)
+/* The row where the statement stands, its text a copy; one that is damaged, or whose columns are not those of
+ * its text, has body NULL. */
+static void
+take_final(sqlite3_stmt *statement, struct store_row *row)
 {
 	const char *body = column(statement, 9);
 	size_t bytes = (size_t)sqlite3_column_bytes(statement, 9);
@@ -163,7 +165,7 @@ find_ids(struct store *s, struct store_query *q)
 		sqlite3_bind_text(s->statements[S_BY_ID], 1, q->texts[q->count], -1, SQLITE_STATIC);
 		status = store_step(s, S_BY_ID);
 		if (status == 1)
-			store_take_final(s->statements[S_BY_ID], &q->rows[q->count]);
+			take_final(s->statements[S_BY_ID], &q->rows[q->count]);
 		sqlite3_reset(s->statements[S_BY_ID]);
 	}
 	return status < 0 ? -status : 0;
@@ -178,7 +180,7 @@ take_rows(struct store *s, struct store_query *q, enum statement which, int limi
 	if (!make_room(q, limit))
 		return ENOMEM;
 	while (q->count < limit && (status = store_step(s, which)) == 1)
-		store_take_final(s->statements[which], &q->rows[q->count++]);
+		take_final(s->statements[which], &q->rows[q->count++]);
 	sqlite3_reset(s->statements[which]);
 	return status < 0 ? -status : 0;
 }
@@ -287,7 +289,7 @@ next_row(struct store *s, enum statement which, struct store_row *row)
 
 	if (status != 1)
 		return status;
-	store_take_final(s->statements[which], row);
+	take_final(s->statements[which], row);
 	sqlite3_reset(s->statements[which]);
 	store_row_clear(row);
 	return 1;

@@ -80,17 +80,12 @@ struct store {
 int store_run(struct store *s, enum statement which);
 /* errno for what SQLite says. */
 int store_errno(sqlite3 *db, int status);
-void store_bind_text(sqlite3_stmt *statement, int at, const char *text); /* NULL for "" */
 
-/* The row where the statement stands, its text a copy; one that is damaged, or whose columns are not those of
- * its text, has body NULL. */
-void store_take_final(sqlite3_stmt *statement, struct store_row *row);
 /* All but the text itself, from the text. false: it is damaged, or no job's. */
 bool store_read_row(struct store_row *row, const char *body, size_t bytes);
 /* The next step of a statement that gives rows: 1 row, 0 end, or a negative errno; ended, it is reset. */
 int store_step(struct store *s, enum statement which);
 int store_put_row(struct store *s, const struct store_row *row); /* 0 or errno */
-int store_put_note(struct store *s, const char *name, const char *body);
 void store_notes_free(struct store_note *notes, int count);
 int store_note_open_count(struct store *s);
 /* Space for final records on a full disk: 0 or errno. */
