@@ -480,7 +480,7 @@ open_parts(struct daemon *d, struct err *e)
 	int status;
 
 	d->paths.lock_fd = h != NULL ? daemon_handed_lock(h) : -1;
-	status = paths_open(&d->paths, d->options.runtime_dir, d->options.state_dir, &d->conf.zitd, e);
+	status = paths_open(&d->paths, &d->conf.zitd, e);
 	if (status != 0)
 		return status;
 	d->disk = disk_new(d->loop, d->paths.results);

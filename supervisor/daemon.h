@@ -106,7 +106,15 @@ json_t *daemon_runners(struct daemon *d);
 /* An order of runner.h for the runner of that name, or all for NULL. Their names (new reference); NULL: there
  * is none. */
 json_t *daemon_order(struct daemon *d, const char *name, const char *what, void (*order)(struct runner *r));
-/* {changed, need_restart}, or NULL with *e. */
+/* The configuration (daemon_conf.c): the files, and over them the command line; 0 or -ERR_BAD_CONFIG with *e.
+ */
+int daemon_read_conf(struct conf *c, const struct daemon_options *options, struct err *e);
+/* {files, options: [{key, value, origin, when}]}: what is in use. `hide`: not the values of environment
+ * variables. New references, here and below; NULL with *e. */
+json_t *daemon_show_conf(const struct daemon *d, bool hide, struct err *e);
+/* {changed: [{key, before, after, when}], restart_runners: [name], restart_zitd}: from what is in use to what
+ * the files say now; what a reload does. */
+json_t *daemon_diff_conf(const struct daemon *d, bool hide, struct err *e);
 json_t *daemon_reload(struct daemon *d, struct err *e);
 /* A picture of a job that is done, to read: the caller's descriptor, or -1. */
 int daemon_open_picture(const struct daemon *d, const struct job *job, int index);

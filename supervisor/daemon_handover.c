@@ -102,14 +102,13 @@ daemon_hand_over(struct daemon *d, struct handover *h)
 
 /* Another directory would be another queue. */
 static int
-check_directories(
-    const json_t *self, const struct daemon_options *options, const struct conf *conf, struct err *e)
+check_directories(const json_t *self, const struct conf *conf, struct err *e)
 {
 	struct paths paths = {.lock_fd = -1};
 	const char *state = json_string_value(json_object_get(self, "state_dir"));
 	const char *runtime = json_string_value(json_object_get(self, "runtime_dir"));
 
-	paths_find(&paths, options->runtime_dir, options->state_dir, &conf->zitd);
+	paths_find(&paths, &conf->zitd);
 	if (state == NULL || strcmp(state, paths.state_dir) != 0)
 		return err_set(e, ERR_UPGRADE_REFUSED,
 		    "state_dir is another one now (%.200s); that takes a restart", paths.state_dir);
@@ -148,11 +147,10 @@ check_runners(const json_t *list, const struct conf *conf, struct err *e)
 }
 
 int
-daemon_check_handover(
-    const struct handover *h, const struct daemon_options *options, const struct conf *conf, struct err *e)
+daemon_check_handover(const struct handover *h, const struct conf *conf, struct err *e)
 {
 	const json_t *each, *self = json_object_get(h->root, "daemon");
-	int status = check_directories(self, options, conf, e);
+	int status = check_directories(self, conf, e);
 	size_t i;
 
 	if (status == 0)

@@ -2,7 +2,7 @@
  * What the files of the daemon share: daemon.c (the loop, start and end), daemon_admit.c (admission),
  * daemon_clients.c (what clients may have, and had), daemon_jobs.c (jobs in memory, results), daemon_store.c
  * (what is written down), daemon_replay.c (what the last life left), daemon_dead.c (dead letters,
- * quarantine), daemon_orders.c (status, restart, reload), daemon_outlook.c (when jobs will be done),
+ * quarantine), daemon_orders.c (status, restart), daemon_conf.c (what is configured), daemon_outlook.c (when jobs will be done),
  * daemon_turns.c (hold, move, pause, why), daemon_memory.c (scheduling over a restart), daemon_handover.c
  * (all of it over an upgrade). Nobody else includes this.
  */

@@ -1,9 +1,8 @@
 /*
- * What is asked of the daemon as a whole: its status, restarts of runners, another configuration.
+ * What is asked of the daemon as a whole: its status, restarts of runners.
  */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -118,81 +117,5 @@ daemon_order(struct daemon *d, const char *name, const char *what, void (*order)
 	if (json_array_size(names) > 0)
 		return names;
 	json_decref(names);
-	return NULL;
-}
-
-struct changes {
-	json_t *all, *respawn, *restart;
-};
-
-static void
-note_change(void *arg, const char *key, enum conf_when when)
-{
-	struct changes *changes = arg;
-
-	log_notice("configuration: %s changed%s", key,
-	    when == CONF_RESPAWN   ? "; restart the runner to use it"
-	    : when == CONF_RESTART ? "; restart zitd to use it"
-				   : "");
-	json_array_append_new(changes->all, json_string(key));
-	if (when == CONF_RESPAWN)
-		json_array_append_new(changes->respawn, json_string(key));
-	if (when == CONF_RESTART)
-		json_array_append_new(changes->restart, json_string(key));
-}
-
-void
-daemon_set_log_level(const struct daemon *d)
-{
-	enum log_level level = LOG_LEVEL_INFO;
-
-	log_level_parse(d->options.log_level != NULL ? d->options.log_level : d->conf.zitd.log_level, &level);
-	log_set_level(level);
-}
-
-/* Each runner goes on with its own section; the set of runners is fixed until zitd is restarted. */
-static void
-apply_conf(struct daemon *d, const struct conf *fresh)
-{
-	for (int i = 0; i < d->runner_count; i++) {
-		for (int k = 0; k < fresh->runner_count; k++) {
-			if (strcmp(runner_conf(d->runners[i])->section_name,
-				fresh->runners[k].section_name) == 0)
-				runner_set_conf(d->runners[i], &fresh->runners[k]);
-		}
-		if (runner_state(d->runners[i]) == RUNNER_FAILED)
-			runner_restart(d->runners[i]); /* its reason may be gone */
-	}
-	d->conf = *fresh;
-	daemon_set_shares(d);
-	daemon_set_log_level(d);
-	d->changed = true;
-}
-
-json_t *
-daemon_reload(struct daemon *d, struct err *e)
-{
-	struct changes changes = {json_array(), json_array(), json_array()};
-	struct conf *fresh = malloc(sizeof(*fresh));
-	int status;
-
-	notify_reloading();
-	status =
-	    fresh != NULL ? conf_read(fresh, d->options.config, e) : err_set(e, ERR_SYSTEM, "out of memory");
-	if (status == 0) {
-		conf_compare(&d->conf, fresh, note_change, &changes);
-		apply_conf(d, fresh);
-		log_notice("configuration reloaded from %s: %zu keys changed", d->options.config,
-		    json_array_size(changes.all));
-	} else
-		log_err("configuration not reloaded, the old one stays: %s", e->text);
-	notify_reloaded();
-	free(fresh);
-	if (status == 0)
-		return json_pack("{s:o, s:o, s:o}", "changed", changes.all, "need_runner_restart",
-		    changes.respawn, "need_restart", changes.restart);
-	json_decref(changes.all);
-	json_decref(changes.respawn);
-	json_decref(changes.restart);
 	return NULL;
 }

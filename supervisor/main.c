@@ -22,6 +22,7 @@ enum option_code {
 	OPTION_HANDOVER,
 	OPTION_CHECK_HANDOVER,
 	OPTION_CHECK,
+	OPTION_PRINT_OPTIONS,
 	OPTION_VERSION,
 	OPTION_HELP
 };
@@ -34,6 +35,7 @@ static const struct option table[] = {
     {"handover", required_argument, NULL, OPTION_HANDOVER},
     {"check-handover", required_argument, NULL, OPTION_CHECK_HANDOVER},
     {"check-config", no_argument, NULL, OPTION_CHECK},
+    {"print-options", no_argument, NULL, OPTION_PRINT_OPTIONS},
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
@@ -41,13 +43,48 @@ static const struct option table[] = {
 
 static const char usage[] = "usage: zitd --config FILE [--runtime-dir DIR] [--state-dir DIR] [--log-level "
 			    "err|warning|notice|info|debug]\n"
-			    "            [--check-config] [--version]\n";
+			    "            [--check-config]\n"
+			    "       zitd --print-options | --version\n";
 
 struct command_line {
 	struct daemon_options options;
 	const char *handover, *check_handover; /* descriptors of the zitd before */
-	bool check, version, help;
+	bool check;
+	void (*print)(void); /* all that is wanted; NULL: it is not */
 };
+
+/* ---- what is printed, from the tables that zitd is made of */
+
+static void
+print_json(json_t *value)
+{
+	json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+	putchar('\n');
+	json_decref(value);
+}
+
+static void
+print_options(void)
+{
+	print_json(conf_options());
+}
+
+static void
+print_version(void)
+{
+	puts("zitd " ZIT_BUILD);
+}
+
+static void
+print_usage(void)
+{
+	fputs(usage, stdout);
+}
+
+static void (*const printers[])(void) = {
+    [OPTION_PRINT_OPTIONS] = print_options, [OPTION_VERSION] = print_version, [OPTION_HELP] = print_usage};
+
+/* ---- */
 
 /* false after saying what is wrong. */
 static bool
@@ -59,8 +96,6 @@ parse(struct command_line *c, int argc, char **argv)
 	    [OPTION_LOG_LEVEL] = &c->options.log_level,
 	    [OPTION_HANDOVER] = &c->handover,
 	    [OPTION_CHECK_HANDOVER] = &c->check_handover};
-	bool *const flags[] = {
-	    [OPTION_CHECK] = &c->check, [OPTION_VERSION] = &c->version, [OPTION_HELP] = &c->help};
 	enum log_level level;
 	int code;
 
@@ -69,10 +104,12 @@ parse(struct command_line *c, int argc, char **argv)
 			return false;
 		if (code <= OPTION_CHECK_HANDOVER)
 			*texts[code] = optarg;
+		else if (code == OPTION_CHECK)
+			c->check = true;
 		else
-			*flags[code] = true;
+			c->print = printers[code];
 	}
-	if (c->version || c->help)
+	if (c->print != NULL)
 		return true;
 	if (c->options.config == NULL || optind < argc)
 		fputs(usage, stderr);
@@ -124,17 +161,17 @@ main(int argc, char **argv)
 
 	if (!parse(&line, argc, argv))
 		return EXIT_BAD_USAGE;
-	if (line.version || line.help) {
-		printf("%s", line.help ? usage : "zitd " ZIT_BUILD "\n");
+	if (line.print != NULL) {
+		line.print();
 		return 0;
 	}
 	log_open("zitd", LOG_LEVEL_INFO);
 	umask(0027);
-	if (conf_read(&conf, line.options.config, &e) != 0) {
+	if (daemon_read_conf(&conf, &line.options, &e) != 0) {
 		fprintf(stderr, "zitd: %s\n", e.text);
 		return EXIT_BAD_CONFIG;
 	}
 	if (line.check_handover != NULL)
-		return upgrade_check(descriptor(line.check_handover), &line.options, &conf);
+		return upgrade_check(descriptor(line.check_handover), &conf);
 	return line.check ? 0 : serve(&line, &conf);
 }

@@ -67,6 +67,15 @@ method_reload(struct call *call)
 }
 
 json_t *
+method_config(struct call *call)
+{
+	bool diff = call->request->config.what == 1, hide = !call_is_admin(call);
+
+	return diff ? daemon_diff_conf(call->daemon, hide, &call->e)
+		    : daemon_show_conf(call->daemon, hide, &call->e);
+}
+
+json_t *
 method_upgrade(struct call *call)
 {
 	upgrade_begin(call->daemon, call);

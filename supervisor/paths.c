@@ -14,14 +14,6 @@
 
 #include "ipc/log.h"
 
-static const char *
-first_given(const char *option, const char *configured, const char *fallback)
-{
-	if (option != NULL && *option != '\0')
-		return option;
-	return *configured != '\0' ? configured : fallback;
-}
-
 /* As mkdir -p. 0 or -1 with errno. */
 static int
 make_directory(const char *path)
@@ -95,7 +87,7 @@ find_program(struct paths *p)
 }
 
 void
-paths_find(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf)
+paths_find(struct paths *p, const struct conf_zitd *conf)
 {
 	const char *user = getenv("XDG_RUNTIME_DIR");
 	char fallback[PATH_MAX - 64];
@@ -106,24 +98,24 @@ paths_find(struct paths *p, const char *runtime_dir, const char *state_dir, cons
 	else
 		snprintf(fallback, sizeof(fallback), "%s/zit", user);
 	snprintf(p->runtime_dir, sizeof(p->runtime_dir), "%s",
-	    first_given(runtime_dir, conf->runtime_dir, fallback));
+	    *conf->runtime_dir != '\0' ? conf->runtime_dir : fallback);
 	if (geteuid() == 0)
 		snprintf(fallback, sizeof(fallback), "/var/lib/zit");
 	else
 		snprintf(fallback, sizeof(fallback), "%.3000s/state", p->runtime_dir);
-	snprintf(p->state_dir, sizeof(p->state_dir), "%s", first_given(state_dir, conf->state_dir, fallback));
+	snprintf(
+	    p->state_dir, sizeof(p->state_dir), "%s", *conf->state_dir != '\0' ? conf->state_dir : fallback);
 	snprintf(p->socket, sizeof(p->socket), "%s/zitd.sock", p->runtime_dir);
 	snprintf(p->results, sizeof(p->results), "%s/results", p->state_dir);
 	find_program(p);
 }
 
 int
-paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf,
-    struct err *e)
+paths_open(struct paths *p, const struct conf_zitd *conf, struct err *e)
 {
 	int status;
 
-	paths_find(p, runtime_dir, state_dir, conf);
+	paths_find(p, conf);
 	status = make_or_complain(p->runtime_dir, false, e);
 	if (status == 0)
 		status = make_or_complain(p->state_dir, true, e);

@@ -16,13 +16,11 @@ struct paths {
 	int lock_fd;
 };
 
-/* Options win over the configuration, which wins over the defaults. Touches nothing. */
-void paths_find(
-    struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf);
+/* By the configuration, or what is usual. Touches nothing. */
+void paths_find(struct paths *p, const struct conf_zitd *conf);
 /* Likewise, makes what is missing and takes the lock, which p->lock_fd may have already (-1: it has not);
  * 0, or -ERR_SYSTEM / -ERR_NOT_PERMITTED with the reason (another zitd's pid, for one). */
-int paths_open(struct paths *p, const char *runtime_dir, const char *state_dir, const struct conf_zitd *conf,
-    struct err *e);
+int paths_open(struct paths *p, const struct conf_zitd *conf, struct err *e);
 void paths_close(struct paths *p);
 
 #endif

@@ -435,7 +435,7 @@ runner_new(struct daemon *d, const struct conf_runner *conf)
 	if (r == NULL)
 		return NULL;
 	r->daemon = d;
-	r->conf = *conf;
+	r->conf = r->started = *conf;
 	r->pidfd = r->page_fd = -1;
 	r->probe_us = FIRST_PROBE_US;
 	r->unwanted = strcmp(conf->autostart, "false") == 0;
@@ -477,6 +477,12 @@ const struct conf_runner *
 runner_conf(const struct runner *r)
 {
 	return &r->conf;
+}
+
+const struct conf_runner *
+runner_started_with(const struct runner *r)
+{
+	return r->pid > 0 ? &r->started : NULL;
 }
 
 enum runner_state

@@ -79,6 +79,8 @@ void runner_free(struct runner **r); /* it must have no process */
 void runner_set_conf(struct runner *r, const struct conf_runner *conf);
 
 const struct conf_runner *runner_conf(const struct runner *r);
+/* Of its options that take a fresh process, what the present one has; NULL: there is none. */
+const struct conf_runner *runner_started_with(const struct runner *r);
 enum runner_state runner_state(const struct runner *r);
 bool runner_has_process(const struct runner *r);
 pid_t runner_pid(const struct runner *r); /* 0: none */

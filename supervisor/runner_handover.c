@@ -103,12 +103,12 @@ hand_over_deaths(const struct runner *r)
 json_t *
 runner_hand_over(const struct runner *r, struct handover *h)
 {
-	json_t *o = json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "name", r->conf.section_name,
-	    "state", fsm_state_name(&r->fsm), "clock_us",
+	json_t *o = json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+	    r->conf.section_name, "state", fsm_state_name(&r->fsm), "clock_us",
 	    (json_int_t)daemon_clock_end_us(r->daemon, &r->timer), "pidfd", handover_fd(h, r->pidfd),
 	    "channel", handover_fd(h, r->channel != NULL ? channel_fd(r->channel) : -1), "page",
 	    handover_fd(h, r->page_fd), "log", runner_log_hand_over(&r->log, h), "held", hand_over_held(r),
-	    "unplanned", hand_over_deaths(r));
+	    "unplanned", hand_over_deaths(r), "started_with", conf_runner_dump(&r->started));
 
 	fields_put(r, fields, FIELD_COUNT(fields), o);
 	return o;
@@ -173,6 +173,8 @@ runner_take_over(struct runner *r, const json_t *from, bool elder)
 	if (!fields_take(r, fields, FIELD_COUNT(fields), from))
 		return -ERR_SYSTEM;
 	r->elder |= elder;
+	r->started = r->conf;
+	conf_runner_undump(&r->started, json_object_get(from, "started_with"));
 	take_over_deaths(r, json_object_get(from, "unplanned"));
 	runner_log_take_over(&r->log, json_object_get(from, "log"));
 	fsm_resume(&r->fsm, &runner_kind, r, state_of(from), end_us == 0 ? 0 : left_us > 0 ? left_us : 1);

@@ -46,7 +46,7 @@ struct held {
 
 struct runner {
 	struct daemon *daemon;
-	struct conf_runner conf;
+	struct conf_runner conf, started; /* started: as conf was when the process was made */
 	struct fsm fsm;
 	struct ev_timer timer;
 

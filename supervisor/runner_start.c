@@ -140,6 +140,7 @@ static void
 forget_last_process(struct runner *r)
 {
 	r->generation++;
+	r->started = r->conf;
 	r->elder = false;
 	r->proved = false;
 	r->recycling[0] = '\0';

@@ -429,14 +429,14 @@ upgrade_client_gone(struct daemon *d, const struct client *c)
 /* ---- in the new program */
 
 int
-upgrade_check(int fd, const struct daemon_options *options, const struct conf *conf)
+upgrade_check(int fd, const struct conf *conf)
 {
 	struct handover h;
 	struct err e;
 	int status = handover_read(&h, fd, &e);
 
 	if (status == 0)
-		status = daemon_check_handover(&h, options, conf, &e);
+		status = daemon_check_handover(&h, conf, &e);
 	handover_clear(&h);
 	if (status == 0)
 		printf(CAN "%s\n", ZIT_BUILD);

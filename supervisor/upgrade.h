@@ -24,7 +24,6 @@
 struct call;
 struct client;
 struct daemon;
-struct daemon_options;
 struct handover;
 
 enum upgrade_step { UPGRADE_NONE, UPGRADE_TRIAL, UPGRADE_SETTLING, UPGRADE_LEAVING };
@@ -57,7 +56,7 @@ void upgrade_client_gone(struct daemon *d, const struct client *c);
 /* ---- in the new program */
 
 /* --check-handover: whether it can take over what is in fd, said on stdout or stderr; the exit status. */
-int upgrade_check(int fd, const struct daemon_options *options, const struct conf *conf);
+int upgrade_check(int fd, const struct conf *conf);
 /* It has: who asked is told. */
 void upgrade_finish(struct daemon *d, const struct handover *h);
 

@@ -243,7 +243,7 @@ def test_reload(zitd):
         daemon.call("submit", prompt="refused")
     daemon.sections["queue"]["max_size"] = 5
     daemon.write_config()
-    assert any("max_size" in key for key in daemon.call("reload")["changed"])
+    assert [change["key"] for change in daemon.call("reload")["changed"]] == ["queue.max_size"]
     daemon.submit("accepted", steps=1)
     daemon.config.write_text("[queue]\nmax_sise = 4\n")
     with pytest.raises(RpcError) as e:

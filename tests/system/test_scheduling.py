@@ -134,7 +134,7 @@ def test_windows_of_the_day(zitd):
     assert hasty.name == "queue_timeout" and hasty.data["retry_after_s"] >= 1
     daemon.sections["queue"]["window_low"] = ""
     daemon.write_config()
-    assert "queue.window_low" in daemon.call("reload")["changed"]
+    assert [change["key"] for change in daemon.call("reload")["changed"]] == ["queue.window_low"]
     assert daemon.wait(low)["state"] == "done"
 
 
@@ -320,7 +320,7 @@ def test_other_weights_keep_queue_and_accounts(zitd):
     daemon.sections["client:x"]["weight"] = 5
     daemon.sections["queue"]["weight_low"] = 3
     daemon.write_config()
-    assert {"client:x.weight", "queue.weight_low"} <= set(daemon.call("reload")["changed"])
+    assert {change["key"] for change in daemon.call("reload")["changed"]} == {"client:x.weight", "queue.weight_low"}
     assert set(waiting(daemon)) == set(before) and waiting(daemon)[0] == others[0]
     after = daemon.call("why", job=mine[0])["tags"]
     assert after["client"] == tags["client"] and after["virtual_time"] == tags["virtual_time"]

@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "supervisor/conf.h"
 
@@ -154,12 +155,12 @@ test_errors_name_the_place(void **state)
 static char changes[400];
 
 static void
-note_change(void *arg, const char *key, enum conf_when when)
+note_change(void *arg, const struct conf_change *change)
 {
 	size_t used = strlen(changes);
 
 	(void)arg;
-	snprintf(changes + used, sizeof(changes) - used, "%s=%d ", key, (int)when);
+	snprintf(changes + used, sizeof(changes) - used, "%s=%d ", change->key, (int)change->when);
 }
 
 static void
@@ -186,6 +187,187 @@ test_comparison(void **state)
 	free(b);
 }
 
+/* A longer value of an earlier line leaves no trace: the same text is the same value. */
+static void
+test_comparison_is_of_texts(void **state)
+{
+	struct conf *a = read_good("[runner]\nmodel = /m\nenvironment = LONG=value\nenvironment = A=1\n");
+	struct conf *b = read_good("[runner]\nmodel = /m\nenvironment = A=1\n");
+
+	(void)state;
+	changes[0] = '\0';
+	conf_compare(a, b, note_change, NULL);
+	assert_string_equal(changes, "");
+	free(a);
+	free(b);
+}
+
+static const struct conf *listed;
+static char listing[20000];
+
+static void
+note_value(void *arg, const struct conf_value *v)
+{
+	size_t used = strlen(listing);
+	char origin[CONF_ORIGIN];
+	char *text = NULL;
+	json_t *value = conf_json(v->row, v->member, true);
+
+	(void)arg;
+	conf_origin_text(listed, v->origin, origin);
+	text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+	snprintf(listing + used, sizeof(listing) - used, "%s=%s @ %s\n", v->key, text, origin);
+	free(text);
+	json_decref(value);
+}
+
+static void
+list(const struct conf *c)
+{
+	listed = c;
+	listing[0] = '\0';
+	conf_each(c, note_value, NULL);
+}
+
+static void
+assert_listed(const char *line)
+{
+	if (strstr(listing, line) == NULL)
+		fail_msg("'%s' is not in\n%s", line, listing);
+}
+
+static void
+test_values_and_their_origins(void **state)
+{
+	struct conf *c = read_good("[queue]\nmax_size = 7\nwindow_low = 9:05-10:00\n[runner]\nmodel = /m\n"
+				   "environment = A=1,B=secret,C\n[runner:x]\nstopsignal = TERM\n"
+				   "[client:web]\nweight = 3\n");
+	struct err e;
+	char line[400];
+
+	(void)state;
+	assert_int_equal(conf_override(c, "log_level", "debug", &e), 0);
+	assert_int_equal(conf_override(c, "state_dir", NULL, &e), 0);
+	assert_int_equal(conf_override(c, "runtime_dir", "here", &e), 0);
+	list(c);
+	snprintf(line, sizeof(line), "queue.max_size=7 @ %s/zitd.conf:2\n", dir);
+	assert_listed(line);
+	snprintf(line, sizeof(line), "queue.window_low=\"09:05-10:00\" @ %s/zitd.conf:3\n", dir);
+	assert_listed(line);
+	snprintf(line, sizeof(line), "runner:x.model=\"/m\" @ %s/zitd.conf:5\n", dir);
+	assert_listed(line);
+	snprintf(line, sizeof(line), "runner:x.environment=\"A=...,B=...,C\" @ %s/zitd.conf:6\n", dir);
+	assert_listed(line);
+	snprintf(line, sizeof(line), "runner:x.stopsignal=\"TERM\" @ %s/zitd.conf:8\n", dir);
+	assert_listed(line);
+	snprintf(line, sizeof(line), "client:web.weight=3 @ %s/zitd.conf:10\n", dir);
+	assert_listed(line);
+	assert_listed("clients.weight=1 @ default\n");
+	assert_listed("zitd.log_level=\"debug\" @ command line\n");
+	assert_listed("zitd.runtime_dir=\"here\" @ command line\n"); /* of the working directory */
+	assert_listed("zitd.state_dir=\"\" @ default\n");
+	assert_int_equal(conf_override(c, "log_level", "loud", &e), -ERR_BAD_CONFIG);
+	assert_non_null(strstr(e.text, "command line: log_level"));
+	free(c);
+}
+
+/* What needs a restart stays, and says that it is older than the files; the rest is as if read anew. */
+static void
+test_take_over(void **state)
+{
+	struct conf *running = read_good("[zitd]\nstate_dir = /old\nruntime_dir = /same\n[queue]\nmax_size = "
+					 "1\n[runner]\nmodel = /m\n[runner:x]\n[runner:gone]\n"
+					 "[client:a]\nweight = 2\n");
+	struct conf *fresh = read_good("[queue]\nmax_size = 2\n[zitd]\nruntime_dir = /same\nstate_dir = "
+				       "/new\n[runner]\nmodel = /n\n[runner:x]\n[runner:new]\n");
+	char line[400];
+
+	(void)state;
+	conf_take_over(running, fresh);
+	list(running);
+	assert_listed("zitd.state_dir=\"/old\" @ read earlier\n");
+	snprintf(line, sizeof(line), "zitd.runtime_dir=\"/same\" @ %s/zitd.conf:4\n", dir);
+	assert_listed(line);
+	snprintf(line, sizeof(line), "queue.max_size=2 @ %s/zitd.conf:2\n", dir);
+	assert_listed(line);
+	snprintf(line, sizeof(line), "runner:x.model=\"/n\" @ %s/zitd.conf:7\n", dir);
+	assert_listed(line);
+	assert_listed("runner:gone.model=\"/m\" @ read earlier\n");
+	assert_null(strstr(listing, "runner:new"));
+	assert_null(strstr(listing, "client:a"));
+	changes[0] = '\0';
+	conf_compare(running, fresh, note_change, NULL);
+	assert_string_equal(changes, "zitd.state_dir=2 runner:new=2 runner:gone=2 ");
+	free(running);
+	free(fresh);
+}
+
+/* A runner's process goes on with what it was started with, over an upgrade too. */
+static void
+test_what_a_process_was_started_with(void **state)
+{
+	struct conf *started = read_good("[runner]\nmodel = /old\nthreads = 3\nconcurrency = 1\n");
+	struct conf *now = read_good("[runner]\nmodel = /new\nthreads = 4\nconcurrency = 2\n");
+	struct conf_runner kept = now->runners[0];
+	json_t *dump = conf_runner_dump(&started->runners[0]);
+
+	(void)state;
+	conf_runner_undump(&kept, dump);
+	conf_runner_restore_started(&now->runners[0], &kept);
+	list(now);
+	assert_listed("runner:0.model=\"/old\" @ read earlier\n");
+	assert_listed("runner:0.threads=3 @ read earlier\n");
+	assert_int_equal(now->runners[0].concurrency, 2); /* which takes no fresh process */
+	json_decref(dump);
+	free(started);
+	free(now);
+}
+
+static void
+test_too_many_files(void **state)
+{
+	struct conf *c = calloc(1, sizeof(*c));
+	struct err e = {0};
+	char name[40], path[300];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/conf.d", dir);
+	mkdir(path, 0700);
+	for (int i = 0; i < CONF_MAX_FILES; i++) {
+		snprintf(name, sizeof(name), "conf.d/many-%d.conf", i);
+		write_conf(name, "");
+	}
+	assert_int_equal(
+	    conf_read(c, write_conf("zitd.conf", "[runner]\nmodel = /m\n"), &e), -ERR_BAD_CONFIG);
+	assert_non_null(strstr(e.text, "64 files"));
+	for (int i = 0; i < CONF_MAX_FILES; i++) {
+		snprintf(path, sizeof(path), "%s/conf.d/many-%d.conf", dir, i);
+		unlink(path);
+	}
+	free(c);
+}
+
+/* Every row tells of itself what a reader of it has to know. */
+static void
+test_the_table_as_json(void **state)
+{
+	json_t *options = conf_options(), *each;
+	size_t i;
+
+	(void)state;
+	assert_true(json_array_size(options) > 50);
+	json_array_foreach(options, i, each)
+	{
+		static const char *const members[] = {"key", "type", "default", "when", "help"};
+		for (size_t k = 0; k < sizeof(members) / sizeof(members[0]); k++) {
+			if (!json_is_string(json_object_get(each, members[k])))
+				fail_msg("option %zu has no %s", i, members[k]);
+		}
+		assert_true(json_array_size(json_object_get(each, "sections")) >= 1);
+	}
+	json_decref(options);
+}
+
 int
 main(void)
 {
@@ -196,6 +378,12 @@ main(void)
 	    cmocka_unit_test(test_directory_wins),
 	    cmocka_unit_test(test_errors_name_the_place),
 	    cmocka_unit_test(test_comparison),
+	    cmocka_unit_test(test_comparison_is_of_texts),
+	    cmocka_unit_test(test_values_and_their_origins),
+	    cmocka_unit_test(test_take_over),
+	    cmocka_unit_test(test_what_a_process_was_started_with),
+	    cmocka_unit_test(test_too_many_files),
+	    cmocka_unit_test(test_the_table_as_json),
 	};
 
 	return cmocka_run_group_tests(tests, make_temp_dir, remove_temp_dir);

@@ -154,7 +154,7 @@ NOTHING(ev_prepare_stop, (struct ev_loop *, struct ev_prepare *))
 NOTHING(ev_check_stop, (struct ev_loop *, struct ev_check *))
 NOTHING(ev_signal_stop, (struct ev_loop *, struct ev_signal *))
 NOTHING(paths_close, (struct paths *))
-NOTHING(paths_find, (struct paths *, const char *, const char *, const struct conf_zitd *))
+NOTHING(paths_find, (struct paths *, const struct conf_zitd *))
 NOTHING(clients_free, (struct clients **))
 NOTHING(clients_close_listener, (struct clients *))
 NOTHING(cgroup_kill, (const char *))
@@ -225,7 +225,7 @@ notify_watchdog(void)
 }
 
 int
-paths_open(struct paths *p, const char *, const char *, const struct conf_zitd *, struct err *)
+paths_open(struct paths *p, const struct conf_zitd *, struct err *)
 {
 	p->lock_fd = -1;
 	return 0;

@@ -140,13 +140,12 @@ upgrade(const struct daemon_options *old_options)
 
 	run.upgrading = true;
 	conf = *daemon_conf(run.daemon);
-	conf.runner_count = run.runner_count; /* after a reload there may be others, which would begin now */
 	daemon_hand_over(run.daemon, &h);
 	audit_named(&h);
 	document = handover_write(&h);
 	handover_clear(&h);
 	daemon_free(&run.daemon);
-	if (handover_read(&h, document, &e) != 0 || daemon_check_handover(&h, &options, &conf, &e) != 0)
+	if (handover_read(&h, document, &e) != 0 || daemon_check_handover(&h, &conf, &e) != 0)
 		violated("handed over: %s", e.text);
 	options.handover = &h;
 	run.upgrade_by_us = 0;
