@@ -1,5 +1,6 @@
 /*
- * The commands of administrators: start, stop, restart, drain, reload, upgrade. (pause and resume are in turns.c.)
+ * The commands of administrators: start, stop, restart, drain, upgrade. (pause and resume are in turns.c,
+ * reload is in config.c.)
  */
 #include <stdio.h>
 #include <string.h>
@@ -63,24 +64,6 @@ int
 command_drain(struct ctl *ctl)
 {
 	return order(ctl, "drain", "draining");
-}
-
-int
-command_reload(struct ctl *ctl)
-{
-	int status = CTL_INTERNAL;
-	json_t *result = call_once(ctl, "reload", NULL, &status);
-
-	if (result == NULL)
-		return status;
-	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL) {
-		output_json(ctl, result);
-	} else if (!ctl->quiet) {
-		print_words("changed", json_object_get(result, "changed"));
-		print_words("need a restart of zitd", json_object_get(result, "need_restart"));
-	}
-	json_decref(result);
-	return CTL_OK;
 }
 
 int

@@ -37,6 +37,7 @@ struct ctl {
 	const char *group; /* or NULL */
 	const char *out;   /* batch's directory, or NULL */
 	bool resume;	   /* batch goes on with what is there */
+	bool origin;	   /* config show says where values come from */
 	int jobs;	   /* batch's at a time; 0: as many as zitd lets in */
 	uint32_t given;	   /* bit i: the i-th row of options.def was given */
 	json_t *params;	  /* members of `submit` given as options; owned */

@@ -270,6 +270,14 @@ set_quiet(struct ctl *ctl, const char *text)
 }
 
 static int
+set_origin(struct ctl *ctl, const char *text)
+{
+	(void)text;
+	ctl->origin = true;
+	return 0;
+}
+
+static int
 set_front(struct ctl *ctl, const char *text)
 {
 	(void)text;
@@ -352,6 +360,7 @@ static const struct {
     {"out", " batch "},
     {"resume", " batch "},
     {"jobs", " batch "},
+    {"origin", " config "},
 };
 
 static bool

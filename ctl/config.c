@@ -1,0 +1,272 @@
+/*
+ * The commands about zitd's configuration: config check, show and diff, and reload.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ctl/call.h"
+#include "ctl/output.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define USUAL_FILE "/etc/zit/zitd.conf"
+
+static const struct output_column option_columns[] = {{"KEY", "key", 0}, {"VALUE", "value", 0}};
+static const struct output_column origin_columns[] = {
+    {"KEY", "key", 0}, {"VALUE", "value", 0}, {"ORIGIN", "origin", 0}, {"WHEN", "when", 1}};
+static const struct output_column change_columns[] = {
+    {"KEY", "key", 0}, {"BEFORE", "before", 0}, {"AFTER", "after", 0}, {"WHEN", "when", 0}};
+
+/* ---- values for people */
+
+static bool
+is_for_programs(const struct ctl *ctl)
+{
+	return ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL || ctl->format == FORMAT_NAME;
+}
+
+/* A number with all its digits, as a file has it. */
+static void
+spell(json_t *object, const char *member)
+{
+	const json_t *value = json_object_get(object, member);
+	char text[32];
+
+	if (!json_is_real(value))
+		return;
+	snprintf(text, sizeof(text), "%.15g", json_real_value(value));
+	json_object_set_new(object, member, json_string(text));
+}
+
+static void
+spell_when(json_t *object)
+{
+	static const char *const texts[][2] = {{"at_once", "at a reload"},
+	    {"respawn", "when the runner is restarted"}, {"restart", "when zitd is restarted"}};
+	const char *when = output_text(object, "when");
+
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		if (strcmp(when, texts[i][0]) == 0) {
+			json_object_set_new(object, "when", json_string(texts[i][1]));
+			return;
+		}
+	}
+}
+
+static void
+print_values(const struct ctl *ctl, json_t *list, const struct output_column *columns, size_t count,
+    const char *nothing)
+{
+	size_t i;
+	json_t *each;
+
+	json_array_foreach(list, i, each)
+	{
+		if (is_for_programs(ctl))
+			break;
+		spell(each, "value");
+		spell(each, "before");
+		spell(each, "after");
+		spell_when(each);
+	}
+	output_list(ctl, list, columns, count, "key", nothing);
+}
+
+/* ---- changes, made by a reload or to be made by one */
+
+/* What has to be done for the rest to be used. */
+static void
+print_todo(const json_t *result)
+{
+	size_t i;
+	json_t *runner;
+
+	json_array_foreach(json_object_get(result, "restart_runners"), i, runner)
+	    printf("to use it all: zitctl restart %s\n",
+		json_string_value(runner) ? json_string_value(runner) : "?");
+	if (json_is_true(json_object_get(result, "restart_zitd")))
+		printf("to use it all: systemctl restart zitd\n");
+}
+
+static int
+print_changes(const struct ctl *ctl, json_t *result, const char *nothing)
+{
+	if (ctl->format == FORMAT_JSON)
+		output_json(ctl, result);
+	else {
+		print_values(
+		    ctl, json_object_get(result, "changed"), change_columns, COUNT(change_columns), nothing);
+		if (!is_for_programs(ctl) && !ctl->quiet)
+			print_todo(result);
+	}
+	json_decref(result);
+	return CTL_OK;
+}
+
+int
+command_reload(struct ctl *ctl)
+{
+	int status = CTL_INTERNAL;
+	json_t *result = call_once(ctl, "reload", NULL, &status);
+
+	return result != NULL ? print_changes(ctl, result, "Nothing has changed.") : status;
+}
+
+static int
+diff(struct ctl *ctl)
+{
+	int status = CTL_INTERNAL;
+	json_t *result = call_once(ctl, "config", json_pack("{s:s}", "what", "diff"), &status);
+
+	return result != NULL ? print_changes(ctl, result, "The files say what is in use.") : status;
+}
+
+/* ---- what is in use */
+
+static int
+show(struct ctl *ctl)
+{
+	int status = CTL_INTERNAL;
+	json_t *result = call_once(ctl, "config", NULL, &status), *options;
+
+	if (result == NULL)
+		return status;
+	options = json_object_get(result, "options");
+	if (ctl->format == FORMAT_JSON)
+		output_json(ctl, result);
+	else if (ctl->origin)
+		print_values(ctl, options, origin_columns, COUNT(origin_columns), "");
+	else
+		print_values(ctl, options, option_columns, COUNT(option_columns), "");
+	json_decref(result);
+	return CTL_OK;
+}
+
+/* ---- a check without a zitd that runs: a zitd of its own looks at the files, and ends */
+
+/* The one beside us; without one there, that of the PATH. */
+static void
+find_zitd(char out[PATH_MAX])
+{
+	ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - sizeof("/zitd"));
+	char *slash;
+
+	out[n > 0 ? n : 0] = '\0';
+	slash = strrchr(out, '/');
+	if (slash != NULL)
+		strcpy(slash, "/zitd");
+	if (slash == NULL || access(out, X_OK) != 0)
+		strcpy(out, "zitd");
+}
+
+/* Starts it with its standard error in a pipe: *from, to be closed. 0 or an errno. */
+static int
+start_check(const char *program, const char *file, pid_t *pid, FILE **from)
+{
+	char *const argv[] = {(char *)program, "--check-config", "--config", (char *)file, NULL};
+	posix_spawn_file_actions_t actions;
+	int ends[2], error;
+
+	if (pipe(ends) != 0)
+		return errno;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
+	posix_spawn_file_actions_addclose(&actions, ends[0]);
+	posix_spawn_file_actions_addclose(&actions, ends[1]);
+	error = posix_spawnp(pid, program, &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	close(ends[1]);
+	*from = error == 0 ? fdopen(ends[0], "r") : NULL;
+	if (*from == NULL)
+		close(ends[0]);
+	return error;
+}
+
+/* Its first line, without "zitd: "; the rest is read and dropped. */
+static void
+read_complaint(FILE *from, char *out, size_t size)
+{
+	char line[1024];
+	const char *text;
+
+	out[0] = '\0';
+	while (from != NULL && fgets(line, sizeof(line), from) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		text = strncmp(line, "zitd: ", 6) == 0 ? line + 6 : line;
+		if (out[0] == '\0')
+			snprintf(out, size, "%s", text);
+	}
+	if (from != NULL)
+		fclose(from);
+}
+
+static int
+tell_check(const struct ctl *ctl, const char *file, int status, const char *complaint)
+{
+	bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	json_t *verdict;
+
+	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL) {
+		verdict = json_pack(
+		    "{s:s, s:b, s:s?}", "file", file, "good", good, "error", good ? NULL : complaint);
+		output_json(ctl, verdict);
+		json_decref(verdict);
+	} else if (!good)
+		fprintf(stderr, "zitctl: %s\n", complaint[0] != '\0' ? complaint : "zitd could not check it");
+	else if (!ctl->quiet)
+		printf("%s: good\n", file);
+	if (good)
+		return CTL_OK;
+	return WIFEXITED(status) && WEXITSTATUS(status) == err_row(ERR_BAD_CONFIG)->ctl_exit
+		   ? err_row(ERR_BAD_CONFIG)->ctl_exit
+		   : CTL_FAILED;
+}
+
+static int
+check(struct ctl *ctl)
+{
+	const char *file = ctl->arg_count > 1 ? ctl->args[1] : USUAL_FILE;
+	char program[PATH_MAX], complaint[1024];
+	FILE *from;
+	pid_t pid;
+	int status, error;
+
+	find_zitd(program);
+	error = start_check(program, file, &pid, &from);
+	if (error != 0) {
+		fprintf(stderr,
+		    "zitctl: zitd, which checks it, cannot be started (%s); it is looked for beside zitctl "
+		    "and "
+		    "on the PATH\n",
+		    strerror(error));
+		return CTL_FAILED;
+	}
+	read_complaint(from, complaint, sizeof(complaint));
+	if (waitpid(pid, &status, 0) != pid)
+		return CTL_INTERNAL;
+	return tell_check(ctl, file, status, complaint);
+}
+
+/* ---- */
+
+int
+command_config(struct ctl *ctl)
+{
+	static const struct {
+		const char *name;
+		int max_args;
+		int (*run)(struct ctl *ctl);
+	} rows[] = {{"check", 2, check}, {"show", 1, show}, {"diff", 1, diff}};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		if (strcmp(rows[i].name, ctl->args[0]) == 0 && ctl->arg_count <= rows[i].max_args)
+			return rows[i].run(ctl);
+	}
+	fprintf(stderr, "zitctl: 'config' takes check [FILE], show, or diff\n");
+	return CTL_USAGE;
+}
