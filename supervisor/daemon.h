@@ -97,7 +97,7 @@ json_t *daemon_why(struct daemon *d, struct job *job);
 /* What clients have used: one, or all for NULL; a new reference. */
 json_t *daemon_usage(struct daemon *d, const char *key);
 
-/* A new job from a dead letter, or NULL as with daemon_admit; a dead letter's end. */
+/* A new job from one that ended without a picture, or NULL as with daemon_admit; a dead letter's end. */
 struct job *daemon_retry(struct daemon *d, struct job *dead, bool force, struct err *e, json_t **data);
 void daemon_drop_dead(struct daemon *d, const struct job *dead);
 bool daemon_is_admin(const struct daemon *d, uid_t uid, gid_t gid);

@@ -75,6 +75,34 @@ method_cancel(struct call *call)
 	return NULL;
 }
 
+/* ---- retry */
+
+static json_t *
+retry_found(struct call *call, const struct found *found, int count)
+{
+	struct job *ended = call_the_job(call, found), *job = NULL;
+	const struct waiter_wishes wishes = {.until = UNTIL_SAVED};
+
+	(void)count;
+	if (ended == NULL || !call_may_touch_or_complain(call, ended))
+		return NULL;
+	if (!job_is_final(ended) || job_state(ended) == JOB_DONE)
+		err_set(&call->e, ERR_INVALID_PARAM,
+		    "job %s is %s; what can be tried again has ended without a picture", ended->id,
+		    job_state_name(ended));
+	else
+		job = daemon_retry(call->daemon, ended, call_is_admin(call), &call->e, &call->data);
+	if (job != NULL)
+		waiters_add(call, job, &wishes);
+	return NULL;
+}
+
+json_t *
+method_retry(struct call *call)
+{
+	return lookup_id(call, call->request->retry.job, retry_found);
+}
+
 /* ---- dead letters */
 
 /* The dead letter if the client may touch it, else NULL with the error. */
@@ -90,26 +118,6 @@ own_dead_letter(struct call *call, const struct found *found)
 	err_set(&call->e, ERR_INVALID_PARAM, "job %s is %s, no dead letter; 'zitctl dead list' lists those",
 	    dead->id, job_state_name(dead));
 	return NULL;
-}
-
-static json_t *
-retry_found(struct call *call, const struct found *found, int count)
-{
-	struct job *dead = own_dead_letter(call, found), *job = NULL;
-	const struct waiter_wishes wishes = {.until = UNTIL_SAVED};
-
-	(void)count;
-	if (dead != NULL)
-		job = daemon_retry(call->daemon, dead, call_is_admin(call), &call->e, &call->data);
-	if (job != NULL)
-		waiters_add(call, job, &wishes);
-	return NULL;
-}
-
-json_t *
-method_retry(struct call *call)
-{
-	return lookup_id(call, call->request->retry.job, retry_found);
 }
 
 static json_t *
