@@ -376,6 +376,8 @@ moved(void *object, int from, int to, int event)
 	struct runner *r = object;
 
 	if (from != to)
+		r->since_us = clock_now_us();
+	if (from != to)
 		log_debug("runner %s: %s -> %s (%s)", r->conf.section_name, states[from].name,
 		    states[to].name, event_names[event]);
 }
@@ -439,6 +441,7 @@ runner_new(struct daemon *d, const struct conf_runner *conf)
 	r->pidfd = r->page_fd = -1;
 	r->probe_us = FIRST_PROBE_US;
 	r->unwanted = strcmp(conf->autostart, "false") == 0;
+	r->since_us = clock_now_us();
 	runner_log_init(&r->log, daemon_loop(d), r->conf.section_name);
 	ev_init(&r->timer, on_timer);
 	ev_init(&r->death_io, on_death);

@@ -124,7 +124,7 @@ take_last_words(struct runner *r, char words[SHM_LAST_WORDS])
 }
 
 static void
-report(struct runner *r, enum cause cause, const char *how, const char *words)
+report(struct runner *r, enum cause cause, int status, const char *how, const char *words)
 {
 	static const char *const doings[] = {
 	    [END_HUNG] = ", for it showed no sign of life",
@@ -138,6 +138,8 @@ report(struct runner *r, enum cause cause, const char *how, const char *words)
 	log_line(cause == CAUSE_PLANNED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
 	    "runner %s: process %d ended %s: %s%s%s%s", r->conf.section_name, (int)r->pid, causes[cause].text,
 	    how, doings[r->end], words[0] != '\0' ? ": " : "", words);
+	if (cause != CAUSE_PLANNED)
+		r->last_status = status;
 	if (cause != CAUSE_PLANNED && r->end != END_LIED)
 		snprintf(r->last_error, sizeof(r->last_error), "%.100s%s%.130s", how,
 		    words[0] != '\0' ? ": " : "", words);
@@ -340,7 +342,7 @@ runner_reap(struct runner *r)
 	take_last_words(r, words);
 	describe_status(status, how, sizeof(how));
 	cause = find_cause(r, status);
-	report(r, cause, how, words);
+	report(r, cause, status, how, words);
 	permanent = r->permanent ||
 		    (r->end == END_ITSELF && WIFEXITED(status) && runner_exit_permanent(WEXITSTATUS(status)));
 	if (is_let_be(r, status)) {

@@ -44,6 +44,8 @@ static const struct field fields[] = {
     FIELD(struct runner, draining),
     FIELD(struct runner, recycling),
     FIELD(struct runner, last_error),
+    FIELD(struct runner, last_status),
+    FIELD(struct runner, since_us),
     FIELD(struct runner, elder),
 };
 

@@ -93,6 +93,8 @@ struct runner {
 	bool permanent, unwanted, draining;
 	char recycling[80]; /* why this process shall have a successor soon; "": it shall not */
 	char last_error[SHM_LAST_WORDS];
+	int last_status;  /* of waitpid, of the last end that nobody planned; 0: there was none */
+	int64_t since_us; /* in its state */
 };
 
 /* ---- runner_start.c */

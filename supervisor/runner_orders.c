@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ipc/clock.h"
@@ -183,6 +184,12 @@ runner_record(const struct runner *r)
 	if (json_array_size(jobs) > 0)
 		json_object_set(record, "job", json_array_get(jobs, 0));
 	json_object_set_new(record, "jobs", jobs);
+	json_object_set_new(record, "state_s", json_real((double)(clock_now_us() - r->since_us) * 1e-6));
+	json_object_set_new(record, "model_dir", json_string(r->conf.model));
+	if (r->last_status != 0 && WIFSIGNALED(r->last_status))
+		json_object_set_new(record, "signal", json_integer(WTERMSIG(r->last_status)));
+	else if (r->last_status != 0)
+		json_object_set_new(record, "exit_status", json_integer(WEXITSTATUS(r->last_status)));
 	if (r->last_error[0] != '\0')
 		json_object_set_new(record, "last_error", json_string(r->last_error));
 	return record;
