@@ -34,9 +34,7 @@ order(struct ctl *ctl, const char *method, const char *doing)
 
 	if (result == NULL)
 		return status;
-	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
-		output_json(ctl, result);
-	else if (!ctl->quiet)
+	if (!output_for_programs(ctl, result, "runners") && !ctl->quiet)
 		print_words(doing, json_object_get(result, "runners"));
 	json_decref(result);
 	return CTL_OK;
@@ -74,9 +72,7 @@ command_upgrade(struct ctl *ctl)
 
 	if (result == NULL)
 		return status;
-	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
-		output_json(ctl, result);
-	else if (!ctl->quiet)
+	if (!output_for_programs(ctl, result, "build") && !ctl->quiet)
 		printf("zitd %s took over; the pause was %.1f ms\n",
 		    json_string_value(json_object_get(result, "build")),
 		    json_number_value(json_object_get(result, "pause_ms")));

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ctl/advice.h"
 #include "ctl/output.h"
 
 struct client *
@@ -35,7 +36,7 @@ call_once(const struct ctl *ctl, const char *method, json_t *params, int *status
 	end = client_call(client, method, params, NULL, NULL, &result, &e);
 	client_close(&client);
 	if (end != CLIENT_OK)
-		*status = call_failed(end, &e);
+		*status = call_refused(ctl, end, &e);
 	return result;
 }
 
@@ -53,6 +54,52 @@ call_failed(enum client_end end, const struct err *e)
 		fprintf(stderr, "zitctl: %s: %s\n", err_row(e->code)->name, e->text);
 		return err_row(e->code)->ctl_exit;
 	}
+}
+
+/* Whether all runners are without their model. */
+static bool
+all_lack_weights(const json_t *status)
+{
+	const json_t *runners = json_object_get(status, "runners");
+	size_t i;
+	json_t *runner;
+
+	json_array_foreach(runners, i, runner)
+	{
+		if (!advice_lacks_weights(runner))
+			return false;
+	}
+	return json_array_size(runners) > 0;
+}
+
+/* Says what keeps the runners from serving; a connection of its own, and two seconds at most. */
+static int
+explain_no_runner(const struct ctl *ctl)
+{
+	struct client *client = NULL;
+	json_t *status = NULL, *list, *advice;
+	bool lack_weights;
+	struct err e;
+	size_t i;
+
+	if (client_open(&client, ctl->socket, 2.0, &e) == 0)
+		client_call(client, "status", NULL, NULL, NULL, &status, &e);
+	client_close(&client);
+	list = advice_list(status);
+	json_array_foreach(list, i, advice)
+	    fprintf(stderr, "zitctl: %s; %s\n", output_text(advice, "what"), output_text(advice, "do"));
+	lack_weights = all_lack_weights(status);
+	json_decref(list);
+	json_decref(status);
+	return lack_weights ? CTL_NO_WEIGHTS : CTL_NOT_READY;
+}
+
+int
+call_refused(const struct ctl *ctl, enum client_end end, const struct err *e)
+{
+	int status = call_failed(end, e);
+
+	return end == CLIENT_ERROR && e->code == ERR_NO_RUNNER ? explain_no_runner(ctl) : status;
 }
 
 int

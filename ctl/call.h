@@ -20,6 +20,9 @@ json_t *call_once(const struct ctl *ctl, const char *method, json_t *params, int
 /* Prints what ended a call and returns the exit code for it. */
 int call_failed(enum client_end end, const struct err *e);
 
+/* The same for a request that zitd did not take, and for want of runners what is wrong with them. */
+int call_refused(const struct ctl *ctl, enum client_end end, const struct err *e);
+
 /* 0 for a final record of a job that is done; else prints its error and returns the exit code. */
 int call_outcome(const json_t *record);
 

@@ -93,14 +93,17 @@ resolve_path(const char *given, char *out, size_t size)
 static int
 unreachable(struct err *e, const char *path, int error)
 {
-	const char *advice = "see 'systemctl status zitd', or name another socket with -H";
+	const char *start =
+	    access("/run/systemd/system", F_OK) == 0 ? "systemctl start zitd" : "zitd --config FILE";
 
 	if (error == EACCES)
-		advice = "you need to be in the group that owns it (usually zit)";
-	else if (error == ECONNREFUSED || error == ENOENT)
-		advice = "start it with 'systemctl start zitd', or name another socket with -H";
-	return err_set(
-	    e, ERR_UNREACHABLE, "zitd cannot be reached at %s: %s; %s", path, strerror(error), advice);
+		return err_set(e, ERR_NOT_PERMITTED,
+		    "you may not connect to %s; become a member of its group ('ls -l' names it, usually zit) "
+		    "with 'usermod -aG zit USER' and log in again",
+		    path);
+	return err_set(e, ERR_UNREACHABLE,
+	    "zitd cannot be reached at %.120s: %s; start it with '%s', or name another socket with -H", path,
+	    strerror(error), start);
 }
 
 int

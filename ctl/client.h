@@ -23,7 +23,7 @@ enum client_end {
 
 /* Connects to `path`; NULL: $ZIT_SOCKET, /run/zit/zitd.sock, $XDG_RUNTIME_DIR/zit/zitd.sock, the first that
  * exists. A directory means the zitd.sock in it. `timeout_s` counts from here over all calls; 0 is no limit.
- * 0 or -ERR_UNREACHABLE. */
+ * 0, -ERR_UNREACHABLE, or -ERR_NOT_PERMITTED when the socket is there and may not be opened. */
 int client_open(struct client **c, const char *path, double timeout_s, struct err *e);
 void client_close(struct client **c);
 

@@ -16,11 +16,18 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define USUAL_FILE "/etc/zit/zitd.conf"
 
-static const struct output_column option_columns[] = {{"KEY", "key", 0}, {"VALUE", "value", 0}};
-static const struct output_column origin_columns[] = {
-    {"KEY", "key", 0}, {"VALUE", "value", 0}, {"ORIGIN", "origin", 0}, {"WHEN", "when", 1}};
+static const struct output_table option_table = {
+    "key", NULL, (const struct output_column[]){{"KEY", "key", 0}, {"VALUE", "value", 0}, {0}}};
+
+static const struct output_table origin_table = {"key", NULL,
+    (const struct output_column[]){
+	{"KEY", "key", 0}, {"VALUE", "value", 0}, {"ORIGIN", "origin", 0}, {"WHEN", "when", 1}, {0}}};
+
 static const struct output_column change_columns[] = {
-    {"KEY", "key", 0}, {"BEFORE", "before", 0}, {"AFTER", "after", 0}, {"WHEN", "when", 0}};
+    {"KEY", "key", 0}, {"BEFORE", "before", 0}, {"AFTER", "after", 0}, {"WHEN", "when", 0}, {0}};
+
+static const struct output_table reload_table = {"key", "Nothing has changed.", change_columns};
+static const struct output_table diff_table = {"key", "The files say what is in use.", change_columns};
 
 /* ---- values for people */
 
@@ -59,13 +66,12 @@ spell_when(json_t *object)
 }
 
 static void
-print_values(const struct ctl *ctl, json_t *list, const struct output_column *columns, size_t count,
-    const char *nothing)
+print_values(const struct ctl *ctl, const json_t *answer, const char *path, const struct output_table *table)
 {
 	size_t i;
 	json_t *each;
 
-	json_array_foreach(list, i, each)
+	json_array_foreach(output_at(answer, path), i, each)
 	{
 		if (is_for_programs(ctl))
 			break;
@@ -74,7 +80,7 @@ print_values(const struct ctl *ctl, json_t *list, const struct output_column *co
 		spell(each, "after");
 		spell_when(each);
 	}
-	output_list(ctl, list, columns, count, "key", nothing);
+	output_list(ctl, answer, path, table);
 }
 
 /* ---- changes, made by a reload or to be made by one */
@@ -94,16 +100,11 @@ print_todo(const json_t *result)
 }
 
 static int
-print_changes(const struct ctl *ctl, json_t *result, const char *nothing)
+print_changes(const struct ctl *ctl, json_t *result, const struct output_table *table)
 {
-	if (ctl->format == FORMAT_JSON)
-		output_json(ctl, result);
-	else {
-		print_values(
-		    ctl, json_object_get(result, "changed"), change_columns, COUNT(change_columns), nothing);
-		if (!is_for_programs(ctl) && !ctl->quiet)
-			print_todo(result);
-	}
+	print_values(ctl, result, "changed", table);
+	if (!is_for_programs(ctl) && !ctl->quiet)
+		print_todo(result);
 	json_decref(result);
 	return CTL_OK;
 }
@@ -114,7 +115,7 @@ command_reload(struct ctl *ctl)
 	int status = CTL_INTERNAL;
 	json_t *result = call_once(ctl, "reload", NULL, &status);
 
-	return result != NULL ? print_changes(ctl, result, "Nothing has changed.") : status;
+	return result != NULL ? print_changes(ctl, result, &reload_table) : status;
 }
 
 static int
@@ -123,7 +124,7 @@ diff(struct ctl *ctl)
 	int status = CTL_INTERNAL;
 	json_t *result = call_once(ctl, "config", json_pack("{s:s}", "what", "diff"), &status);
 
-	return result != NULL ? print_changes(ctl, result, "The files say what is in use.") : status;
+	return result != NULL ? print_changes(ctl, result, &diff_table) : status;
 }
 
 /* ---- what is in use */
@@ -132,17 +133,11 @@ static int
 show(struct ctl *ctl)
 {
 	int status = CTL_INTERNAL;
-	json_t *result = call_once(ctl, "config", NULL, &status), *options;
+	json_t *result = call_once(ctl, "config", NULL, &status);
 
 	if (result == NULL)
 		return status;
-	options = json_object_get(result, "options");
-	if (ctl->format == FORMAT_JSON)
-		output_json(ctl, result);
-	else if (ctl->origin)
-		print_values(ctl, options, origin_columns, COUNT(origin_columns), "");
-	else
-		print_values(ctl, options, option_columns, COUNT(option_columns), "");
+	print_values(ctl, result, "options", ctl->origin ? &origin_table : &option_table);
 	json_decref(result);
 	return CTL_OK;
 }
@@ -209,22 +204,20 @@ static int
 tell_check(const struct ctl *ctl, const char *file, int status, const char *complaint)
 {
 	bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-	json_t *verdict;
+	json_t *verdict =
+	    json_pack("{s:s, s:b, s:s?}", "file", file, "good", good, "error", good ? NULL : complaint);
 
-	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL) {
-		verdict = json_pack(
-		    "{s:s, s:b, s:s?}", "file", file, "good", good, "error", good ? NULL : complaint);
-		output_json(ctl, verdict);
-		json_decref(verdict);
-	} else if (!good)
-		fprintf(stderr, "zitctl: %s\n", complaint[0] != '\0' ? complaint : "zitd could not check it");
-	else if (!ctl->quiet)
-		printf("%s: good\n", file);
+	if (!output_for_programs(ctl, verdict, "file")) {
+		if (!good)
+			fprintf(stderr, "zitctl: %s\n",
+			    complaint[0] != '\0' ? complaint : "zitd could not check it");
+		else if (!ctl->quiet)
+			printf("%s: good\n", file);
+	}
+	json_decref(verdict);
 	if (good)
 		return CTL_OK;
-	return WIFEXITED(status) && WEXITSTATUS(status) == err_row(ERR_BAD_CONFIG)->ctl_exit
-		   ? err_row(ERR_BAD_CONFIG)->ctl_exit
-		   : CTL_FAILED;
+	return WIFEXITED(status) && WEXITSTATUS(status) == CTL_BAD_CONFIG ? CTL_BAD_CONFIG : CTL_FAILED;
 }
 
 static int

@@ -8,15 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Exit codes that are not an error row's (err.def has those). */
-enum {
-	CTL_OK = 0,
-	CTL_FAILED = 1,
-	CTL_USAGE = 2,
-	CTL_NOT_READY = 3,
-	CTL_INTERNAL = 70,
-	CTL_TIMED_OUT = 124,
-	CTL_INTERRUPTED = 130
+enum ctl_exit {
+#define EXIT(name, number, text) CTL_##name = (number),
+#include "ctl/exits.def"
+#undef EXIT
 };
 
 enum ctl_format { FORMAT_TABLE, FORMAT_WIDE, FORMAT_JSON, FORMAT_JSONL, FORMAT_NAME };
@@ -40,7 +35,7 @@ struct ctl {
 	bool origin;	   /* config show says where values come from */
 	int jobs;	   /* batch's at a time; 0: as many as zitd lets in */
 	uint32_t given;	   /* bit i: the i-th row of options.def was given */
-	json_t *params;	  /* members of `submit` given as options; owned */
+	json_t *params;	   /* members of `submit` given as options; owned */
 };
 
 struct ctl_command {

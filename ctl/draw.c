@@ -57,13 +57,10 @@ print_done(const struct ctl *ctl, const json_t *record)
 	size_t i;
 	json_t *picture;
 
-	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
-		output_json(ctl, record);
-	else if (ctl->format == FORMAT_NAME)
-		puts(output_text(record, "job"));
-	else
-		json_array_foreach(json_object_get(json_object_get(record, "result"), "pictures"), i, picture)
-		    puts(output_text(picture, "path"));
+	if (output_for_programs(ctl, record, "job"))
+		return;
+	json_array_foreach(output_at(record, "result.pictures"), i, picture)
+	    puts(output_text(picture, "path"));
 }
 
 /* The picture has come or the job has ended otherwise: save, print, exit code. */
@@ -123,7 +120,7 @@ call_and_finish(const struct ctl *ctl, const char *method, json_t *params, bool 
 	if (end == CLIENT_OK)
 		status = finish(ctl, client, record, save);
 	else
-		status = call_failed(end, &e);
+		status = call_refused(ctl, end, &e);
 	if (own && (end == CLIENT_INTERRUPTED || end == CLIENT_TIMED_OUT))
 		cancel_quietly(ctl, progress.job);
 	json_decref(record);
@@ -169,9 +166,7 @@ command_submit(struct ctl *ctl)
 	if (result == NULL)
 		return status;
 	print_warnings(ctl, result);
-	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
-		output_json(ctl, result);
-	else
+	if (!output_for_programs(ctl, result, "job"))
 		puts(output_text(result, "job"));
 	json_decref(result);
 	return CTL_OK;

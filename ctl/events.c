@@ -41,10 +41,7 @@ print_line(const json_t *event)
 static void
 print_event(const struct ctl *ctl, const json_t *event)
 {
-	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL) {
-		json_dumpf(event, stdout, JSON_COMPACT);
-		putchar('\n');
-	} else
+	if (!output_for_programs(ctl, event, "job"))
 		print_line(event);
 	fflush(stdout);
 }
@@ -94,6 +91,8 @@ command_events(struct ctl *ctl)
 
 	if (after == -2)
 		return status;
+	if (ctl->format == FORMAT_JSON)
+		ctl->format = FORMAT_JSONL; /* a line each in any case */
 	client_catch_signals();
 	for (bool first = true;; first = false) {
 		struct client *client = NULL;

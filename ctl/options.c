@@ -173,6 +173,14 @@ set_output(struct ctl *ctl, const char *text)
 }
 
 static int
+set_json(struct ctl *ctl, const char *text)
+{
+	(void)text;
+	ctl->format = FORMAT_JSON;
+	return 0;
+}
+
+static int
 set_progress(struct ctl *ctl, const char *text)
 {
 	static const char *const words[] = {"auto", "bar", "json", "none", NULL}; /* enum ctl_progress */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CELL = 256, MAX_COLUMNS = 16 };
+enum { CELL = 256, MAX_COLUMNS = 40 };
 
 const json_t *
 output_at(const json_t *object, const char *path)
@@ -27,14 +27,18 @@ output_text(const json_t *object, const char *path)
 	return text != NULL ? text : "";
 }
 
-/* Bytes below space would break a table or drive the terminal. */
-static void
-make_plain(char *text)
+void
+output_plain(const char *text, char *out, size_t size)
 {
-	for (; *text != '\0'; text++) {
-		if ((unsigned char)*text < ' ' || *text == 0x7f)
-			*text = ' ';
+	size_t n = strnlen(text, size - 1);
+
+	if (text[n] != '\0') { /* cut: not within a character */
+		while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+			n--;
 	}
+	for (size_t i = 0; i < n; i++)
+		out[i] = (unsigned char)text[i] < ' ' || text[i] == 0x7f ? ' ' : text[i];
+	out[n] = '\0';
 }
 
 /* The value as people read it; "" when absent. */
@@ -44,19 +48,17 @@ cell_text(const json_t *value, char out[CELL])
 	if (value == NULL || json_is_null(value))
 		out[0] = '\0';
 	else if (json_is_string(value))
-		snprintf(out, CELL, "%s", json_string_value(value));
+		output_plain(json_string_value(value), out, CELL);
 	else if (json_is_integer(value))
 		snprintf(out, CELL, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 	else if (json_is_real(value))
 		snprintf(out, CELL, "%.2f", json_real_value(value));
 	else
 		snprintf(out, CELL, "%s", json_is_true(value) ? "yes" : "no");
-	make_plain(out);
 }
 
-/* Columns of the terminal that UTF-8 text takes, near enough: wide East Asian characters count two. */
-static int
-display_width(const char *text)
+int
+output_width(const char *text)
 {
 	int width = 0;
 
@@ -71,27 +73,28 @@ display_width(const char *text)
 static void
 print_padded(const char *text, int width)
 {
-	printf("%s%*s", text, width > display_width(text) ? width - display_width(text) : 0, "");
+	printf("%s%*s", text, width > output_width(text) ? width - output_width(text) : 0, "");
 }
 
 void
-output_json(const struct ctl *ctl, const json_t *value)
+output_json(const struct ctl *ctl, const json_t *object)
 {
-	json_dumpf(value, stdout, ctl->format == FORMAT_JSON ? JSON_INDENT(2) : JSON_COMPACT);
+	json_t *whole = json_pack("{s:s}", "schema", OUTPUT_SCHEMA);
+
+	json_object_update(whole, (json_t *)object);
+	json_dumpf(whole, stdout,
+	    (ctl->format == FORMAT_JSON ? JSON_INDENT(2) : JSON_COMPACT) | JSON_REAL_PRECISION(15));
 	putchar('\n');
+	json_decref(whole);
 }
 
-/* JSON and names, for programs; false: the format is one for people. */
+/* The elements of a list, or what is no list itself, a line each; false: the format is not of lines. */
 static bool
-print_for_programs(const struct ctl *ctl, const json_t *list, const char *name)
+print_lines(const struct ctl *ctl, const json_t *list, const char *name)
 {
 	size_t i;
 	json_t *item;
 
-	if (ctl->format == FORMAT_JSON) {
-		output_json(ctl, list);
-		return true;
-	}
 	if (ctl->format != FORMAT_JSONL && ctl->format != FORMAT_NAME)
 		return false;
 	json_array_foreach(list, i, item)
@@ -104,61 +107,99 @@ print_for_programs(const struct ctl *ctl, const json_t *list, const char *name)
 	return true;
 }
 
-void
-output_list(const struct ctl *ctl, const json_t *list, const struct output_column *columns, size_t count,
-    const char *name, const char *nothing)
+static bool
+is_shown(const struct ctl *ctl, const struct output_column *column)
+{
+	return !column->wide || ctl->format == FORMAT_WIDE;
+}
+
+static void
+print_row(const struct ctl *ctl, const struct output_table *table, const json_t *item, const int *widths)
+{
+	char text[CELL];
+
+	for (const struct output_column *c = table->columns; c->title != NULL; c++) {
+		if (!is_shown(ctl, c))
+			continue;
+		if (item == NULL)
+			snprintf(text, sizeof(text), "%s", c->title);
+		else
+			cell_text(output_at(item, c->path), text);
+		print_padded(text, c[1].title != NULL ? widths[c - table->columns] + 2 : 0);
+	}
+	putchar('\n');
+}
+
+static void
+print_table(const struct ctl *ctl, const json_t *list, const struct output_table *table)
 {
 	int widths[MAX_COLUMNS] = {0};
 	char text[CELL];
 	size_t i;
 	json_t *item;
 
-	if (print_for_programs(ctl, list, name))
-		return;
-	if (json_array_size(list) == 0) {
-		if (!ctl->quiet)
-			puts(nothing);
-		return;
-	}
-	for (size_t c = 0; c < count; c++) {
-		widths[c] = display_width(columns[c].title);
+	for (size_t c = 0; table->columns[c].title != NULL; c++) {
+		widths[c] = output_width(table->columns[c].title);
 		json_array_foreach(list, i, item)
 		{
-			cell_text(output_at(item, columns[c].path), text);
-			widths[c] = display_width(text) > widths[c] ? display_width(text) : widths[c];
+			cell_text(output_at(item, table->columns[c].path), text);
+			widths[c] = output_width(text) > widths[c] ? output_width(text) : widths[c];
 		}
 	}
-	for (size_t row = 0; row <= json_array_size(list); row++) {
-		for (size_t c = 0; c < count; c++) {
-			if (columns[c].wide && ctl->format != FORMAT_WIDE)
-				continue;
-			if (row == 0)
-				snprintf(text, sizeof(text), "%s", columns[c].title);
-			else
-				cell_text(output_at(json_array_get(list, row - 1), columns[c].path), text);
-			print_padded(text, c + 1 < count ? widths[c] + 2 : 0);
-		}
-		putchar('\n');
-	}
+	print_row(ctl, table, NULL, widths);
+	json_array_foreach(list, i, item) print_row(ctl, table, item, widths);
 }
 
 void
-output_record(const struct ctl *ctl, const json_t *record, const struct output_column *columns, size_t count,
-    const char *name)
+output_list(const struct ctl *ctl, const json_t *answer, const char *path, const struct output_table *table)
+{
+	const json_t *list = output_at(answer, path);
+
+	if (ctl->format == FORMAT_JSON) {
+		output_json(ctl, answer);
+		return;
+	}
+	if (print_lines(ctl, list, table->name))
+		return;
+	if (json_array_size(list) > 0)
+		print_table(ctl, list, table);
+	else if (!ctl->quiet && table->nothing != NULL)
+		puts(table->nothing);
+}
+
+bool
+output_for_programs(const struct ctl *ctl, const json_t *answer, const char *path)
+{
+	const json_t *names = output_at(answer, path);
+	size_t i;
+	json_t *name;
+
+	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL) {
+		output_json(ctl, answer);
+		return true;
+	}
+	if (ctl->format != FORMAT_NAME)
+		return false;
+	if (json_is_string(names))
+		puts(json_string_value(names));
+	json_array_foreach(names, i, name)
+	{
+		if (json_is_string(name))
+			puts(json_string_value(name));
+	}
+	return true;
+}
+
+void
+output_record(const struct ctl *ctl, const json_t *record, const struct output_table *table)
 {
 	char text[CELL];
 
-	if (ctl->format == FORMAT_NAME) {
-		puts(output_text(record, name));
+	if (output_for_programs(ctl, record, table->name))
 		return;
-	}
-	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL) {
-		output_json(ctl, record);
-		return;
-	}
-	for (size_t c = 0; c < count; c++) {
-		cell_text(output_at(record, columns[c].path), text);
-		if (text[0] != '\0' && (!columns[c].wide || ctl->format == FORMAT_WIDE))
-			printf("%-12s  %s\n", columns[c].title, text);
+	for (const struct output_column *c = table->columns; c->title != NULL; c++) {
+		cell_text(output_at(record, c->path), text);
+		if (text[0] != '\0' && is_shown(ctl, c))
+			printf("%-12s  %s\n", c->title, text);
 	}
 }

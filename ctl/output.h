@@ -9,6 +9,10 @@
 
 #include "ctl/ctl.h"
 
+/* What every JSON object that zitctl prints says of itself, as its member "schema". Members may be added to
+ * objects; when one goes or means something else, the number is another. */
+#define OUTPUT_SCHEMA "zitctl/1"
+
 /* A value by its dotted path ("result.path", "runners"), borrowed; NULL when it is not there. */
 const json_t *output_at(const json_t *object, const char *path);
 /* The same as a string; "" when it is not there or not a string. */
@@ -20,14 +24,28 @@ struct output_column {
 	int wide; /* 1: in the wide format only */
 };
 
-/* A list of records in ctl's format; `name` is the path printed by -o name. An empty list prints `nothing`
- * for people. */
-void output_list(const struct ctl *ctl, const json_t *list, const struct output_column *columns, size_t count,
-    const char *name, const char *nothing);
+/* How records of one kind are shown. */
+struct output_table {
+	const char *name;		     /* path of what -o name prints */
+	const char *nothing;		     /* said to people for an empty list; NULL: nothing */
+	const struct output_column *columns; /* at most 40, up to the first without a title */
+};
+
+/* The list at `path` of an answer, in ctl's format: rows for people, the whole answer as JSON, an element on
+ * each line as JSON lines, a name on each. */
+void output_list(
+    const struct ctl *ctl, const json_t *answer, const char *path, const struct output_table *table);
 /* One record: "title  value" lines for people; absent values are left out. */
-void output_record(const struct ctl *ctl, const json_t *record, const struct output_column *columns,
-    size_t count, const char *name);
-/* One value as JSON, indented when `format` is FORMAT_JSON. */
-void output_json(const struct ctl *ctl, const json_t *value);
+void output_record(const struct ctl *ctl, const json_t *record, const struct output_table *table);
+/* For answers that have no table. Prints them if the format is one for programs, the strings at `path` as
+ * names; false: it is one for people. */
+bool output_for_programs(const struct ctl *ctl, const json_t *answer, const char *path);
+/* An object as JSON with its schema, indented when the format is FORMAT_JSON, else on one line. */
+void output_json(const struct ctl *ctl, const json_t *object);
+/* Copies text for a table or a terminal: at most size - 1 bytes, without half characters, control characters
+ * as spaces. */
+void output_plain(const char *text, char *out, size_t size);
+/* Columns of the terminal that UTF-8 text takes, near enough: wide East Asian characters count two. */
+int output_width(const char *text);
 
 #endif

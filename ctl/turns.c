@@ -9,8 +9,9 @@
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-static const struct output_column treated_columns[] = {{"JOB", "job", 0}, {"STATE", "state", 0},
-    {"CLASS", "priority", 0}, {"POS", "position", 0}, {"DONE IN S", "eta_s", 0}};
+static const struct output_table treated_table = {"job", NULL,
+    (const struct output_column[]){{"JOB", "job", 0}, {"STATE", "state", 0}, {"CLASS", "priority", 0},
+	{"POS", "position", 0}, {"DONE IN S", "eta_s", 0}, {0}}};
 
 /* ---- jobs by their ids */
 
@@ -36,8 +37,7 @@ treat(struct ctl *ctl, const char *method, json_t *params)
 	if (result == NULL)
 		return status;
 	if (!ctl->quiet)
-		output_list(
-		    ctl, json_object_get(result, "jobs"), treated_columns, COUNT(treated_columns), "job", "");
+		output_list(ctl, result, "jobs", &treated_table);
 	json_decref(result);
 	return CTL_OK;
 }
@@ -80,42 +80,34 @@ command_priority(struct ctl *ctl)
 
 /* ---- why */
 
-static const struct output_column why_columns[] = {
-    {"job", "job", 0},
-    {"state", "state", 0},
-    {"held back", "held_back", 0},
-    {"client", "client", 0},
-    {"priority", "priority", 0},
-    {"position", "position", 0},
-    {"runners", "runners", 0},
-    {"jobs before it", "before_count", 0},
-    {"which cost s", "before_cost_s", 0},
-    {"starts in s", "eta.starts_s", 0},
-    {"runs for s", "eta.own_s", 0},
-    {"newcomers s", "eta.newcomers_s", 0},
-    {"done in s", "eta.eta_s", 0},
-    {"at most s", "eta.eta_p95_s", 0},
-    {"virtual time", "tags.virtual_time", 0},
-    {"client's tag", "tags.client", 0},
-    {"its class's time", "tags.client_virtual_time", 0},
-};
+static const struct output_table why_table = {"job", NULL,
+    (const struct output_column[]){{"job", "job", 0}, {"state", "state", 0}, {"held back", "held_back", 0},
+	{"client", "client", 0}, {"priority", "priority", 0}, {"position", "position", 0},
+	{"runners", "runners", 0}, {"jobs before it", "before_count", 0},
+	{"which cost s", "before_cost_s", 0}, {"starts in s", "eta.starts_s", 0},
+	{"runs for s", "eta.own_s", 0}, {"newcomers s", "eta.newcomers_s", 0}, {"done in s", "eta.eta_s", 0},
+	{"at most s", "eta.eta_p95_s", 0}, {"virtual time", "tags.virtual_time", 0},
+	{"client's tag", "tags.client", 0}, {"its class's time", "tags.client_virtual_time", 0}, {0}}};
 
-static const struct output_column class_columns[] = {
-    {"CLASS", "priority", 0}, {"WAITING", "waiting", 0}, {"WEIGHT", "weight", 0}, {"TAG", "tag", 0}};
+static const struct output_table class_table = {"priority", NULL,
+    (const struct output_column[]){{"CLASS", "priority", 0}, {"WAITING", "waiting", 0},
+	{"WEIGHT", "weight", 0}, {"TAG", "tag", 0}, {0}}};
 
-static const struct output_column running_columns[] = {{"RUNNING", "job", 0}, {"RUNNER", "runner", 0},
-    {"CLIENT", "client", 0}, {"CLASS", "priority", 0}, {"LEFT S", "left_s", 0}};
+static const struct output_table running_table = {"job", NULL,
+    (const struct output_column[]){{"RUNNING", "job", 0}, {"RUNNER", "runner", 0}, {"CLIENT", "client", 0},
+	{"CLASS", "priority", 0}, {"LEFT S", "left_s", 0}, {0}}};
 
-static const struct output_column before_columns[] = {
-    {"BEFORE IT", "job", 0}, {"CLIENT", "client", 0}, {"CLASS", "priority", 0}, {"COST S", "cost_s", 0}};
+static const struct output_table before_table = {"job", NULL,
+    (const struct output_column[]){{"BEFORE IT", "job", 0}, {"CLIENT", "client", 0}, {"CLASS", "priority", 0},
+	{"COST S", "cost_s", 0}, {0}}};
 
 static void
-print_list(const struct ctl *ctl, const json_t *list, const struct output_column *columns, size_t count)
+print_list(const struct ctl *ctl, const json_t *why, const char *path, const struct output_table *table)
 {
-	if (json_array_size(list) == 0)
+	if (json_array_size(output_at(why, path)) == 0)
 		return;
 	putchar('\n');
-	output_list(ctl, list, columns, count, "job", "");
+	output_list(ctl, why, path, table);
 }
 
 int
@@ -126,12 +118,11 @@ command_why(struct ctl *ctl)
 
 	if (why == NULL)
 		return status;
-	output_record(ctl, why, why_columns, COUNT(why_columns), "job");
+	output_record(ctl, why, &why_table);
 	if (ctl->format == FORMAT_TABLE || ctl->format == FORMAT_WIDE) {
-		print_list(ctl, json_object_get(json_object_get(why, "tags"), "classes"), class_columns,
-		    COUNT(class_columns));
-		print_list(ctl, json_object_get(why, "running"), running_columns, COUNT(running_columns));
-		print_list(ctl, json_object_get(why, "before"), before_columns, COUNT(before_columns));
+		print_list(ctl, why, "tags.classes", &class_table);
+		print_list(ctl, why, "running", &running_table);
+		print_list(ctl, why, "before", &before_table);
 	}
 	json_decref(why);
 	return CTL_OK;
@@ -139,16 +130,11 @@ command_why(struct ctl *ctl)
 
 /* ---- usage */
 
-static const struct output_column usage_columns[] = {
-    {"CLIENT", "client", 0},
-    {"JOBS TODAY", "today.jobs", 0},
-    {"DEVICE S TODAY", "today.device_s", 0},
-    {"DEVICE S MONTH", "month.device_s", 0},
-    {"JOBS", "ever.jobs", 0},
-    {"PIXELS", "ever.pixels", 0},
-    {"DEVICE S", "ever.device_s", 0},
-    {"REFUSED", "ever.refused", 0},
-};
+static const struct output_table usage_table = {"client", "Nobody has used anything.",
+    (const struct output_column[]){{"CLIENT", "client", 0}, {"JOBS TODAY", "today.jobs", 0},
+	{"DEVICE S TODAY", "today.device_s", 0}, {"DEVICE S MONTH", "month.device_s", 0},
+	{"JOBS", "ever.jobs", 0}, {"PIXELS", "ever.pixels", 0}, {"DEVICE S", "ever.device_s", 0},
+	{"REFUSED", "ever.refused", 0}, {0}}};
 
 int
 command_usage(struct ctl *ctl)
@@ -159,8 +145,7 @@ command_usage(struct ctl *ctl)
 
 	if (result == NULL)
 		return status;
-	output_list(ctl, json_object_get(result, "clients"), usage_columns, COUNT(usage_columns), "client",
-	    "Nobody has used anything.");
+	output_list(ctl, result, "clients", &usage_table);
 	json_decref(result);
 	return CTL_OK;
 }
@@ -187,9 +172,7 @@ pause_or_resume(struct ctl *ctl, const char *method, const char *done)
 
 	if (result == NULL)
 		return status;
-	if (ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
-		output_json(ctl, result);
-	else if (!ctl->quiet)
+	if (!output_for_programs(ctl, result, "runners") && !ctl->quiet)
 		printf("%s: %s\n", done, ctl->args[0]);
 	json_decref(result);
 	return CTL_OK;

@@ -180,6 +180,18 @@ list_commands(void)
 }
 
 static void
+list_ctl_exits(void)
+{
+	puts(".Bl -tag -width 124 -compact");
+#define EXIT(name, number, text) \
+	printf(".It %d\n", number); \
+	put_sentence(text);
+#include "ctl/exits.def"
+#undef EXIT
+	puts(".El");
+}
+
+static void
 list_options(void)
 {
 	begin("Ds");
@@ -270,6 +282,7 @@ static const struct {
     {"@submit-options@", list_submit_options},
     {"@commands@", list_commands},
     {"@options@", list_options},
+    {"@ctl-exits@", list_ctl_exits},
     {"@conf-options@", list_conf_options},
 };
 

@@ -127,7 +127,7 @@ def test_where_values_come_from(zitd):
     plain = [line.split() for line in daemon.ctl("config", "show").stdout.splitlines()]
     assert ["queue.max_size", "12"] in plain and len(plain) == len(options) + 1
     as_json = json.loads(daemon.ctl("config", "show", "-o", "json").stdout)
-    assert as_json == daemon.call("config")
+    assert as_json == {"schema": "zitctl/1", **daemon.call("config")}
 
 
 def test_zitctl_tells_changes_and_what_to_do(zitd):
@@ -182,7 +182,7 @@ def test_config_check(tmp_path):
     assert result.stderr == f"zitctl: {bad}:5: max_size must be an integer from 1 to 100000\n"
     verdict = json.loads(ctl("config", "check", bad, "-o", "json").stdout)
     assert verdict["good"] is False and verdict["file"] == str(bad) and f"{bad}:5" in verdict["error"]
-    assert json.loads(ctl("config", "check", good, "-o", "json").stdout) == {"file": str(good), "good": True, "error": None}
+    assert json.loads(ctl("config", "check", good, "-o", "json").stdout) == {"schema": "zitctl/1", "file": str(good), "good": True, "error": None}
     result = ctl("config", "check", tmp_path / "missing.conf")
     assert result.returncode == 78 and "missing.conf: No such file" in result.stderr
 

@@ -223,13 +223,8 @@ def test_zitctl_exit_codes(zitd):
         result = daemon.ctl(*arguments)
         assert result.returncode == code, (arguments, result.returncode, result.stderr)
         assert (code == 0) == (result.stderr == ""), (arguments, result.stderr)
-    assert daemon.ctl("generate", "slow", "--steps", "100", "--timeout", "0.5").returncode == 124
     timed_out = daemon.ctl("generate", "slow", "--steps", "100", "--exec-timeout", "0.5", "-o", "/dev/null")
     assert timed_out.returncode == 124, timed_out.stderr
-    daemon.stop()
-    assert daemon.ctl("queue").returncode == 69
-    assert daemon.ctl("status").returncode == 3
-    daemon.start()
 
 
 def test_zitctl_interrupted_cancels_its_job(zitd):

@@ -1,0 +1,214 @@
+"""zitctl as operators and their scripts meet it: exit codes row by row, one screen of status, trying again."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from harness import BUILD, ROOT, until
+
+SCHEMA = "zitctl/1"
+
+
+def run(*arguments, **options):
+    return subprocess.run([str(BUILD / "zitctl"), *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def as_json(result):
+    answer = json.loads(result.stdout)
+    assert answer["schema"] == SCHEMA
+    return answer
+
+
+# ---- exit codes: a test for each row of exits.def
+
+EXIT_ROWS = {int(n): name for name, n in re.findall(r"^EXIT\((\w+), (\d+),", (ROOT / "ctl/exits.def").read_text(), re.M)}
+
+
+def test_every_error_ends_with_an_exit_code_that_has_a_row():
+    used = {int(n) for n in re.findall(r"^ERR\(\w+, \d+, \d+, \w+, (\d+),", (ROOT / "ipc/err.def").read_text(), re.M)}
+    assert used and used <= set(EXIT_ROWS), used - set(EXIT_ROWS)
+
+
+def exit_ok(zitd, tmp_path):
+    return zitd("step 0").ctl("queue")
+
+
+def exit_failed(zitd, tmp_path):
+    return zitd("@x; step 1 fail out_of_memory").ctl("generate", "@x", "-o", tmp_path / "x.png")
+
+
+def exit_usage(zitd, tmp_path):
+    return run("generate", "a", "--steps", "many")
+
+
+def exit_not_ready(zitd, tmp_path):
+    daemon = zitd("step 0", runner={"autostart": "false"}, ready=False)
+    until(daemon.socket_path.exists, what="the socket")
+    result = daemon.ctl("generate", "a", "-o", tmp_path / "x.png")
+    assert "'zitctl start 0'" in result.stderr
+    daemon.ctl("start", "0")
+    return result
+
+
+def exit_unknown(zitd, tmp_path):
+    return zitd("step 0").ctl("job", "job_00000000000000000000000000")
+
+
+def exit_no_weights(zitd, tmp_path):
+    daemon = zitd("loading fatal 65", ready=False)
+    until(lambda: daemon.socket_path.exists() and daemon.runner()["state"] == "failed", what="the runner has given up")
+    result = daemon.ctl("generate", "a", "-o", tmp_path / "x.png")
+    assert "model's files" in result.stderr and "'zitctl restart 0'" in result.stderr
+    return result
+
+
+def exit_unreachable(zitd, tmp_path):
+    result = run("-H", tmp_path, "queue")
+    assert str(tmp_path) in result.stderr and "start it with" in result.stderr
+    return result
+
+
+def exit_internal(zitd, tmp_path):
+    """What listens there is no zitd."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "zitd.sock"))
+    listener.listen()
+
+    def answer():
+        peer, _address = listener.accept()
+        peer.recv(1000)
+        peer.sendall(b"220 ready\n")
+        peer.close()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    result = run("-H", tmp_path, "queue")
+    thread.join()
+    listener.close()
+    return result
+
+
+def exit_try_later(zitd, tmp_path):
+    daemon = zitd("step 0", clients={"rate_jobs": 1, "burst_jobs": 1})
+    daemon.submit("a", steps=1)
+    return daemon.ctl("submit", "b")
+
+
+def exit_not_permitted(zitd, tmp_path):
+    return zitd("step 0", **{f"client:uid:{os.getuid()}": {"ceiling": "low"}}).ctl("submit", "a", "--priority", "high")
+
+
+def exit_bad_config(zitd, tmp_path):
+    daemon = zitd("step 0")
+    good = daemon.config.read_text()
+    daemon.config.write_text(good + "[queue]\nmax_sise = 3\n")
+    result = daemon.ctl("reload")
+    assert "max_sise" in result.stderr
+    daemon.config.write_text(good)
+    return result
+
+
+def exit_timed_out(zitd, tmp_path):
+    return zitd("step 0.05").ctl("generate", "slow", "--steps", "100", "--timeout", "0.3")
+
+
+def exit_interrupted(zitd, tmp_path):
+    daemon = zitd("step 0.05")
+    process = subprocess.Popen([str(BUILD / "zitctl"), "-H", str(daemon.socket_path), "generate", "slow", "--steps", "100"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=daemon.env)
+    until(lambda: any(r["state"] == "running" for r in daemon.records()), what="the job runs")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.mark.parametrize("code", EXIT_ROWS, ids=lambda code: f"{code}-{EXIT_ROWS[code].lower()}")
+def test_exit_code(zitd, tmp_path, code):
+    result = globals()["exit_" + EXIT_ROWS[code].lower()](zitd, tmp_path)
+    assert result.returncode == code, result.stderr
+    assert (code == 0) == (result.stderr == ""), result.stderr
+    if code not in (0, 1, 2):
+        assert result.stdout == ""
+
+
+# ---- status
+
+def test_status_of_a_good_service_is_one_screen(zitd):
+    daemon = zitd("step 0")
+    result = daemon.ctl("status")
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 24 and lines[0].startswith("zitd ") and ": ready, up 0:00:0" in lines[0]
+    assert "next: nothing needs to be done" in lines
+    status = as_json(daemon.ctl("status", "-o", "json"))
+    assert status["advice"] == [] and status["paths"]["config"] == str(daemon.config)
+    assert daemon.ctl("status", "-o", "name").stdout == "ready\n"
+
+
+def test_status_says_what_is_wrong_and_what_to_do(zitd):
+    daemon = zitd("try 1 step 1 words Gurgle; try 1 step 1 kill 11; step 0.02", runner={"autorestart": "false"})
+    job = daemon.submit("a", steps=2)
+    until(lambda: daemon.runner()["state"] == "stopped", what="the runner died for good")
+    result = daemon.ctl("status")
+    assert result.returncode == 3
+    assert "last error: runner 0: killed by signal 11" in result.stdout and "Gurgle" in result.stdout
+    assert "next: 'zitctl start 0' starts it" in result.stdout
+    runner = as_json(daemon.ctl("status", "-o", "json"))["runners"][0]
+    assert runner["signal"] == 11 and runner["state_s"] >= 0
+    assert daemon.ctl("pause", "class:low").returncode == 0
+    assert "next: 'zitctl resume class:low' goes on" in daemon.ctl("status").stdout
+    daemon.ctl("resume", "class:low")
+    daemon.ctl("start", "0")
+    assert daemon.wait(job)["state"] == "done"
+    assert daemon.ctl("status").returncode == 0
+
+
+def test_status_of_a_zitd_that_is_not_there_or_does_not_answer(zitd, tmp_path):
+    away = run("-H", tmp_path / "nowhere", "status")
+    assert away.returncode == 3 and "not running" in away.stdout and "next: " in away.stdout
+    assert as_json(run("-H", tmp_path / "nowhere", "status", "-o", "json"))["state"] == "not running"
+    daemon = zitd("step 0")
+    daemon.process.send_signal(signal.SIGSTOP)
+    silent = daemon.ctl("status", "--timeout", "0.3")
+    daemon.process.send_signal(signal.SIGCONT)
+    assert silent.returncode == 4 and "does not answer" in silent.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_status_of_a_socket_that_may_not_be_opened(zitd):
+    daemon = zitd("step 0")
+    for parent in daemon.socket_path.parents:
+        if os.stat(parent).st_mode & 0o001 == 0:
+            os.chmod(parent, os.stat(parent).st_mode | 0o011)
+    as_nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    status = daemon.ctl("status", **as_nobody)
+    assert status.returncode == 4 and "member of" in status.stdout
+    other = daemon.ctl("queue", **as_nobody)
+    assert other.returncode == 77 and other.stderr.startswith("zitctl: not_permitted: "), other.stderr
+
+
+# ---- trying again
+
+def test_what_ended_without_a_picture_is_tried_again(zitd):
+    daemon = zitd("step 0.05;@x; try 1 step 1 fail internal")
+    failed = daemon.generate("@x", steps=1, seed=7)["job"]
+    cancelled = daemon.submit("slow", steps=50, seed=8)
+    daemon.ctl("cancel", cancelled)
+    done = daemon.generate("good", steps=1)["job"]
+    ended = daemon.ctl("queue", "final", "-o", "name").stdout.split()
+    assert ended == [done, cancelled, failed]
+    result = daemon.ctl("retry", failed, done, cancelled, "-o", "json")
+    assert result.returncode == 2 and "without a picture" in result.stderr  # of the one that is done
+    again = as_json(result)["jobs"]
+    daemon.accepted |= {r["job"] for r in again}
+    assert [(r["retry_of"], r["seed"]) for r in again] == [(failed, 7), (cancelled, 8)]
+    daemon.call("cancel", job=again[1]["job"])
+    assert daemon.job(failed)["retried_as"] == again[0]["job"]
+    assert daemon.ctl("retry", daemon.submit("waits", not_before=60)).returncode == 2
+    for record in daemon.records():
+        daemon.call("cancel", job=record["job"])
