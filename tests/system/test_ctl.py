@@ -81,7 +81,7 @@ def exit_internal(zitd, tmp_path):
 
     def answer():
         peer, _address = listener.accept()
-        peer.recv(1000)
+        peer.makefile("rb").readline()
         peer.sendall(b"220 ready\n")
         peer.close()
 
