@@ -50,7 +50,7 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
-	supervisor/store.o supervisor/store_open.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o \
+	supervisor/store.o supervisor/store_open.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o supervisor/json_text.o \
 	supervisor/upgrade.o supervisor/handover.o supervisor/fields.o supervisor/daemon_handover.o supervisor/client_handover.o \
 	supervisor/runner_handover.o supervisor/job_handover.o
 
@@ -182,8 +182,8 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
 
 # The durable store alone: what it keeps, and what it does when bits flip, the power goes, or the disk fails.
-STORE := $(addprefix supervisor/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
-STORE_TESTS := store store_faults
+STORE := $(addprefix supervisor/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o json_text.o)
+STORE_TESTS := json_text store store_faults
 
 $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
 		$(addprefix $(BUILD)/,$(IPC) $(STORE) $(addprefix tests/unit/store_,samples.o history.o files.o vfs.o))

@@ -77,11 +77,10 @@ keep_s(const struct daemon *d, const struct job *job)
 void
 daemon_save_ended(struct daemon *d, struct job *job)
 {
-	struct store_row row = {.number = job->number};
+	struct store_row row;
 
 	job->revision++;
-	row.body = job_to_row(job, job->revision, keep_s(d, job));
-	if (row.body != NULL)
+	if (job_to_row(job, keep_s(d, job), &row))
 		add_loose(d, row);
 }
 
@@ -151,15 +150,13 @@ take_jobs(struct daemon *d, struct commit *c)
 	struct job *job;
 
 	while ((job = TAILQ_FIRST(&d->unsaved)) != NULL) {
-		char *body = job_to_row(job, job->revision, keep_s(d, job));
 		int at = c->batch.row_count;
-		if (body == NULL)
+		if (!job_to_row(job, keep_s(d, job), &c->batch.rows[at]))
 			return; /* no memory: the rest goes with the next one */
 		TAILQ_REMOVE(&d->unsaved, job, unsaved_link);
 		d->unsaved_count--;
 		job->unsaved = false;
 		job->in_batch = true;
-		c->batch.rows[at] = (struct store_row){.number = job->number, .body = body};
 		c->jobs[at] = job;
 		c->revisions[at] = job->revision;
 		c->states[at] = job_state(job);

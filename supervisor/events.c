@@ -15,6 +15,7 @@
 #include "ipc/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/disk.h"
+#include "supervisor/json_text.h"
 #include "supervisor/runner.h"
 
 enum { PAGE = 500 };
@@ -34,18 +35,24 @@ static TAILQ_HEAD(, subscriber) subscribers = TAILQ_HEAD_INITIALIZER(subscribers
 bool
 events_make(struct store_event *event, int64_t seq, const struct job *job, enum job_state state)
 {
-	json_t *o = json_pack("{s:I, s:f, s:s, s:s, s:s, s:s, s:i}", "seq", (json_int_t)seq, "at",
-	    (double)clock_wall_us() * 1e-6, "job", job->id, "state", job_kind.states[state].name, "priority",
-	    job_class_name(job->class), "client", job->client, "attempt", (int)job->attempt);
+	struct json_text t = {0};
 
+	json_text_open(&t, NULL, '{');
+	json_text_integer(&t, "seq", seq);
+	json_text_micros(&t, "at", clock_wall_us());
+	json_text_string(&t, "job", job->id);
+	json_text_string(&t, "state", job_kind.states[state].name);
+	json_text_string(&t, "priority", job_class_name(job->class));
+	json_text_string(&t, "client", job->client);
+	json_text_integer(&t, "attempt", (int64_t)job->attempt);
 	if (job->group[0] != '\0')
-		json_object_set_new(o, "group", json_string(job->group));
+		json_text_string(&t, "group", job->group);
 	if (state == JOB_CLAIMED && job->promised != NULL)
-		json_object_set_new(o, "runner", json_string(runner_conf(job->promised)->section_name));
+		json_text_string(&t, "runner", runner_conf(job->promised)->section_name);
 	if (state >= JOB_FIRST_FINAL && job->error.code != ERR_NONE)
-		json_object_set_new(o, "error", json_string(err_row(job->error.code)->name));
-	*event = (struct store_event){seq, json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(16))};
-	json_decref(o);
+		json_text_string(&t, "error", err_row(job->error.code)->name);
+	json_text_close(&t, '}');
+	*event = (struct store_event){seq, json_text_end(&t)};
 	return event->body != NULL;
 }
 

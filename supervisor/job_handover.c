@@ -57,14 +57,14 @@ hand_over_pictures(const struct job *job, struct handover *h)
 json_t *
 job_hand_over(const struct job *job, struct handover *h)
 {
-	char *row = job_to_row(job, job->revision, 0);
-	json_t *o = row != NULL ? json_pack("{s:s, s:s, s:I, s:o, s:o}", "row", row, "state",
-				      job_state_name(job), "clock_us",
-				      (json_int_t)daemon_clock_end_us(job->daemon, &job->timer), "checkpoint",
-				      handover_fd(h, job->checkpoint), "pictures", hand_over_pictures(job, h))
-				: NULL;
+	struct store_row row;
+	json_t *o = NULL;
 
-	free(row);
+	if (job_to_row(job, 0, &row))
+		o = json_pack("{s:s, s:s, s:I, s:o, s:o}", "row", row.body, "state", job_state_name(job),
+		    "clock_us", (json_int_t)daemon_clock_end_us(job->daemon, &job->timer), "checkpoint",
+		    handover_fd(h, job->checkpoint), "pictures", hand_over_pictures(job, h));
+	store_row_clear(&row);
 	if (o != NULL)
 		fields_put(job, fields, FIELD_COUNT(fields), o);
 	return o;

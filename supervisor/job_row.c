@@ -50,21 +50,21 @@ stamp_shift_us(const json_t *o)
 /* ---- writing */
 
 static void
-put_fields(const struct job *job, json_t *o)
+put_fields(const struct job *job, struct json_text *t)
 {
 #define INTEGER(name, member) \
 	if (job->member != 0) \
-		json_object_set_new(o, #name, json_integer((json_int_t)job->member));
+		json_text_integer(t, #name, (int64_t)job->member);
 #define STAMP INTEGER
 #define NUMBER(name, member) \
 	if (job->member != 0) \
-		json_object_set_new(o, #name, json_real(job->member));
+		json_text_real(t, #name, job->member);
 #define FLAG(name, member) \
 	if (job->member) \
-		json_object_set_new(o, #name, json_true());
+		json_text_true(t, #name);
 #define TEXT(name, member) \
 	if (job->member[0] != '\0') \
-		json_object_set_new(o, #name, json_string(job->member));
+		json_text_string(t, #name, job->member);
 #define OWNED(name, member) \
 	if (job->member != NULL) \
 	TEXT(name, member)
@@ -77,63 +77,101 @@ put_fields(const struct job *job, json_t *o)
 #undef OWNED
 }
 
-static json_t *
-pictures_of(const struct job *job)
-{
-	json_t *pictures = json_array();
-
-	for (int i = 0; i < job->picture_count; i++)
-		json_array_append_new(pictures,
-		    json_pack("{s:s, s:I, s:I}", "name", job->pictures[i].name, "bytes",
-			(json_int_t)job->pictures[i].bytes, "seed", (json_int_t)job->pictures[i].seed));
-	return pictures;
-}
-
-/* What only an ended job has; `bytes` and the like are the store's. */
 static void
-put_end(const struct job *job, double keep_s, json_t *o)
+put_warnings(const struct job *job, struct json_text *t)
 {
-	int64_t ended_us = job->submitted_wall_us + (job->ended_us - job->submitted_us), bytes = 0;
-	bool done = job_state(job) == JOB_DONE;
-
-	for (int i = 0; i < job->picture_count && done; i++)
-		bytes += job->pictures[i].name[0] != '\0' ? (int64_t)job->pictures[i].bytes : 0;
-	json_object_set_new(o, "final", json_true());
-	json_object_set_new(o, "ended_at_us", json_integer(ended_us));
-	if (job_state(job) == JOB_DEAD && job->retried_as[0] == '\0')
-		json_object_set_new(o, "dead", json_true());
-	if (job->error.code != ERR_NONE)
-		json_object_set_new(o, "error",
-		    json_pack("{s:i, s:s}", "code", (int)job->error.code, "text", job->error.text));
-	if (!done)
+	if (job->warnings[0] == NULL)
 		return;
-	json_object_set_new(o, "keep_until_us", json_integer(ended_us + (int64_t)(keep_s * 1e6)));
-	json_object_set_new(o, "bytes", json_integer(bytes));
-	json_object_set_new(o, "pictures", json_integer(job->picture_count));
-	json_object_set_new(o, "files", pictures_of(job));
+	json_text_open(t, "warnings", '[');
+	for (int i = 0; i < JOB_MAX_WARNINGS && job->warnings[i] != NULL; i++)
+		json_text_string(t, NULL, job->warnings[i]);
+	json_text_close(t, ']');
 }
 
-char *
-job_to_row(const struct job *job, int64_t revision, double keep_s)
+static void
+put_files(const struct job *job, struct json_text *t)
+{
+	json_text_open(t, "files", '[');
+	for (int i = 0; i < job->picture_count; i++) {
+		json_text_open(t, NULL, '{');
+		json_text_string(t, "name", job->pictures[i].name);
+		json_text_integer(t, "bytes", (int64_t)job->pictures[i].bytes);
+		json_text_integer(t, "seed", (int64_t)job->pictures[i].seed);
+		json_text_close(t, '}');
+	}
+	json_text_close(t, ']');
+}
+
+/* What the store looks for in the row of an ended job. */
+static void
+take_end(const struct job *job, double keep_s, struct store_row *row)
+{
+	row->final = true;
+	row->ended_us = job->submitted_wall_us + (job->ended_us - job->submitted_us);
+	row->dead = job_state(job) == JOB_DEAD && job->retried_as[0] == '\0';
+	if (job_state(job) != JOB_DONE)
+		return;
+	row->keep_until_us = row->ended_us + (int64_t)(keep_s * 1e6);
+	row->pictures = job->picture_count;
+	for (int i = 0; i < job->picture_count; i++)
+		row->bytes += job->pictures[i].name[0] != '\0' ? (int64_t)job->pictures[i].bytes : 0;
+}
+
+/* What only an ended job has. */
+static void
+put_end(const struct job *job, const struct store_row *row, struct json_text *t)
+{
+	json_text_true(t, "final");
+	json_text_integer(t, "ended_at_us", row->ended_us);
+	if (row->dead)
+		json_text_true(t, "dead");
+	if (job->error.code != ERR_NONE) {
+		json_text_open(t, "error", '{');
+		json_text_integer(t, "code", (int64_t)job->error.code);
+		json_text_string(t, "text", job->error.text);
+		json_text_close(t, '}');
+	}
+	if (job_state(job) != JOB_DONE)
+		return;
+	json_text_integer(t, "keep_until_us", row->keep_until_us);
+	json_text_integer(t, "bytes", row->bytes);
+	json_text_integer(t, "pictures", row->pictures);
+	put_files(job, t);
+}
+
+static char *
+write_row(const struct job *job, const struct store_row *row)
 {
 	int64_t now_us = clock_now_us();
-	json_t *o = json_pack("{s:I, s:I, s:s, s:s, s:I, s:I}", "number", (json_int_t)job->number, "revision",
-	    (json_int_t)revision, "state", job_state_name(job), "boot", boot_id(), "written_us",
-	    (json_int_t)now_us, "wall_offset_us", (json_int_t)(clock_wall_us() - now_us));
+	struct json_text t;
 
-	if (o == NULL)
-		return NULL;
-	put_fields(job, o);
-	for (int i = 0; i < JOB_MAX_WARNINGS && job->warnings[i] != NULL; i++) {
-		if (i == 0)
-			json_object_set_new(o, "warnings", json_array());
-		json_array_append_new(json_object_get(o, "warnings"), json_string(job->warnings[i]));
-	}
+	seal_begin(&t, "job");
+	json_text_integer(&t, "number", (int64_t)row->number);
+	json_text_integer(&t, "revision", row->revision);
+	json_text_string(&t, "state", job_state_name(job));
+	json_text_string(&t, "boot", boot_id());
+	json_text_integer(&t, "written_us", now_us);
+	json_text_integer(&t, "wall_offset_us", clock_wall_us() - now_us);
+	put_fields(job, &t);
+	put_warnings(job, &t);
 	if (job->exit_status >= 0)
-		json_object_set_new(o, "exit_status", json_integer(job->exit_status));
+		json_text_integer(&t, "exit_status", job->exit_status);
+	if (row->final)
+		put_end(job, row, &t);
+	return seal_end(&t);
+}
+
+bool
+job_to_row(const struct job *job, double keep_s, struct store_row *row)
+{
+	*row = (struct store_row){.number = job->number, .revision = job->revision};
+	memcpy(row->id, job->id, sizeof(row->id));
+	memcpy(row->key, job->key, sizeof(row->key));
+	memcpy(row->group, job->group, sizeof(row->group));
 	if (job_is_final(job))
-		put_end(job, keep_s, o);
-	return seal("job", o);
+		take_end(job, keep_s, row);
+	row->body = write_row(job, row);
+	return row->body != NULL;
 }
 
 /* ---- reading */

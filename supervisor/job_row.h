@@ -5,10 +5,11 @@
 #define SUPERVISOR_JOB_ROW_H
 
 #include "supervisor/job.h"
+#include "supervisor/store.h"
 
-/* The row's text, of revision `revision`; the caller frees it. NULL: no memory. `keep_s`: how long its
+/* The row as the job is now, its text the caller's: store_row_clear. false: no memory. `keep_s`: how long its
  * pictures are kept, from its end. */
-char *job_to_row(const struct job *job, int64_t revision, double keep_s);
+bool job_to_row(const struct job *job, double keep_s, struct store_row *row);
 
 /* The job of a row: in its final state, or QUEUED with its clock running. NULL: damaged, or no memory. The
  * caller frees it, and puts it where it belongs. Its clocks go on as if nobody had been away, by the wall

@@ -20,26 +20,37 @@ write_sum(char out[SUM_BYTES + 1], const char *text, size_t bytes)
 	    (unsigned long long)hash_bytes(HASH_START, text, bytes));
 }
 
+void
+seal_begin(struct json_text *t, const char *kind)
+{
+	*t = (struct json_text){0};
+	json_text_open(t, NULL, '{');
+	json_text_string(t, "zit", kind);
+}
+
+char *
+seal_end(struct json_text *t)
+{
+	char sum[SUM_BYTES + 1];
+
+	if (!t->failed)
+		write_sum(sum, t->text, t->used);
+	json_text_raw(t, sum, SUM_BYTES);
+	return json_text_end(t);
+}
+
 char *
 seal(const char *kind, json_t *members)
 {
-	json_t *whole = json_pack("{s:s}", "zit", kind);
-	char *text = NULL, *sealed = NULL;
-	size_t bytes;
+	struct json_text t;
+	const char *key;
+	json_t *value;
 
-	if (whole != NULL && members != NULL && json_object_update(whole, members) == 0)
-		text = json_dumps(whole, JSON_COMPACT | JSON_REAL_PRECISION(17));
-	if (text != NULL) {
-		bytes = strlen(text) - 1; /* the seal takes the bracket's place */
-		sealed = realloc(text, bytes + SUM_BYTES + 1);
-		if (sealed != NULL)
-			write_sum(sealed + bytes, sealed, bytes);
-		else
-			free(text);
-	}
-	json_decref(whole);
+	seal_begin(&t, kind);
+	t.failed |= members == NULL;
+	json_object_foreach(members, key, value) json_text_value(&t, key, value);
 	json_decref(members);
-	return sealed;
+	return seal_end(&t);
 }
 
 /* Whether the seal at `at` is that of the bytes before it. */

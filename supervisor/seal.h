@@ -9,10 +9,16 @@
 #include <jansson.h>
 #include <stddef.h>
 
+#include "supervisor/json_text.h"
+
 #define SEAL_HEAD "{\"zit\":\"" /* what a sealed text begins with; the kind and a quote follow */
 #define SEAL_TAIL ",\"sum\":\"" /* what the seal itself begins with */
 
-/* {"zit":KIND, members..., "sum":...}; `members` is stolen. The caller frees the text; NULL: no memory. */
+/* {"zit":KIND, ...: its members are written next, and then seal_end gives the text with its sum, which the
+ * caller frees; NULL: no memory. */
+void seal_begin(struct json_text *t, const char *kind);
+char *seal_end(struct json_text *t);
+/* The same of an object, which is stolen. */
 char *seal(const char *kind, json_t *members);
 /* The object of an undamaged text of that kind (new reference), else NULL. */
 json_t *unseal(const char *kind, const char *text, size_t bytes);

@@ -150,23 +150,22 @@ store_read_row(struct store_row *row, const char *body, size_t bytes)
 
 /* ---- writing */
 
+/* A job's first text is most likely new, a later one is not: the other way is tried next. */
 static int
-put_open(struct store *s, uint64_t number, const char *body)
+put_open(struct store *s, const struct store_row *row)
 {
-	enum statement which = S_SET_OPEN;
-	int error;
+	enum statement ways[] = {S_SET_OPEN, S_NEW_OPEN};
+	const int first = row->revision == 1;
+	int error = 0, done = 0;
 
-	for (;;) {
-		sqlite3_bind_int64(s->statements[which], 1, (sqlite3_int64)number);
-		sqlite3_bind_text(s->statements[which], 2, body, -1, SQLITE_STATIC);
+	for (int i = 0; i < 2 && error == 0 && done == 0; i++) {
+		enum statement which = ways[first ^ i];
+		sqlite3_bind_int64(s->statements[which], 1, (sqlite3_int64)row->number);
+		sqlite3_bind_text(s->statements[which], 2, row->body, -1, SQLITE_STATIC);
 		error = store_run(s, which);
-		if (error != 0 || which == S_NEW_OPEN)
-			break;
-		if (sqlite3_changes(s->db) > 0)
-			return 0;
-		which = S_NEW_OPEN;
+		done = error == 0 ? sqlite3_changes(s->db) : 0;
+		s->open_count += which == S_NEW_OPEN && done > 0;
 	}
-	s->open_count += error == 0;
 	return error;
 }
 
@@ -183,7 +182,7 @@ drop(struct store *s, enum statement which, uint64_t number, int64_t *count)
 }
 
 static int
-put_final(struct store *s, const struct store_row *row, const char *body)
+put_final(struct store *s, const struct store_row *row)
 {
 	sqlite3_stmt *statement = s->statements[S_PUT_FINAL];
 
@@ -196,35 +195,29 @@ put_final(struct store *s, const struct store_row *row, const char *body)
 	sqlite3_bind_int64(statement, 7, row->bytes);
 	sqlite3_bind_int(statement, 8, row->pictures);
 	sqlite3_bind_int(statement, 9, row->dead);
-	sqlite3_bind_text(statement, 10, body, -1, SQLITE_STATIC);
+	sqlite3_bind_text(statement, 10, row->body, -1, SQLITE_STATIC);
 	return store_run(s, S_PUT_FINAL);
 }
 
 /* The counts of what the disk holds are wrong by what is replaced: they are made anew when they are wanted.
  */
 int
-store_put_row(struct store *s, const struct store_row *given)
+store_put_row(struct store *s, const struct store_row *row)
 {
-	struct store_row row;
 	int error;
 
-	if (given->body == NULL) {
-		error = drop(s, S_DROP_OPEN, given->number, &s->open_count);
-		return error != 0 ? error : drop(s, S_DROP_FINAL, given->number, &s->final_count);
-	}
-	if (!store_read_row(&row, given->body, strlen(given->body)))
-		return EINVAL;
-	if (!row.final)
-		return put_open(s, row.number, given->body);
-	error = drop(s, S_DROP_OPEN, row.number, &s->open_count);
+	if (row->body != NULL && !row->final)
+		return put_open(s, row);
+	error = drop(s, S_DROP_OPEN, row->number, &s->open_count);
 	if (error == 0)
-		error = drop(s, S_DROP_FINAL, row.number, &s->final_count);
-	if (error == 0)
-		error = put_final(s, &row, given->body);
+		error = drop(s, S_DROP_FINAL, row->number, &s->final_count);
+	if (error != 0 || row->body == NULL)
+		return error;
+	error = put_final(s, row);
 	if (error == 0 && s->final_count >= 0)
 		s->final_count++;
 	if (error == 0 && s->all_bytes >= 0)
-		s->all_bytes += row.bytes;
+		s->all_bytes += row->bytes;
 	return error;
 }
 
@@ -298,14 +291,6 @@ put_events(struct store *s, const struct store_batch *b)
 	return error;
 }
 
-static bool
-is_final_text(const struct store_row *row)
-{
-	struct store_row read;
-
-	return row->body == NULL || (store_read_row(&read, row->body, strlen(row->body)) && read.final);
-}
-
 /* All of it, or of its rows the final ones alone. 0 or errno, and then nothing is written. */
 static int
 try_commit(struct store *s, const struct store_batch *b, bool finals_only)
@@ -314,7 +299,7 @@ try_commit(struct store *s, const struct store_batch *b, bool finals_only)
 	int error = store_run(s, S_BEGIN);
 
 	for (int i = 0; i < b->row_count && error == 0; i++) {
-		if (!finals_only || is_final_text(&b->rows[i]))
+		if (!finals_only || b->rows[i].final || b->rows[i].body == NULL)
 			error = store_put_row(s, &b->rows[i]);
 	}
 	if (error == 0 && s->open_count != open_before)

@@ -23,8 +23,9 @@ enum {
 struct store;
 
 /*
- * A job's row. It is its text: a sealed object (seal.h) of kind "job", of which the store reads the members
- * that are named as here. The text is the row's own: store_row_clear frees it.
+ * A job's row. It is its text: a sealed object (seal.h) of kind "job". The other members say what the text's
+ * members of these names do; read back, they are taken from there. The text is the row's own: store_row_clear
+ * frees it.
  */
 struct store_row {
 	uint64_t number;  /* in the order of acceptance, never used again */
@@ -52,8 +53,7 @@ struct store_note {
 	char *body; /* sealed */
 };
 
-/* What one turn of the loop wants written, all or nothing. Of rows only number and text are looked at. The
- * lists and their texts are the batch's. */
+/* What one turn of the loop wants written, all or nothing. The lists and their texts are the batch's. */
 struct store_batch {
 	struct store_row *rows;
 	struct store_event *events;

@@ -242,7 +242,11 @@ settle(struct salvage *s)
 		error =
 		    store_errno(s->db, sqlite3_prepare_v2(s->db, "SELECT body FROM found", -1, &all, NULL));
 	while (error == 0 && sqlite3_step(all) == SQLITE_ROW) {
-		struct store_row row = {.body = (char *)sqlite3_column_text(all, 0)};
+		const char *body = (const char *)sqlite3_column_text(all, 0);
+		struct store_row row;
+		if (!store_read_row(&row, body, strlen(body)))
+			continue;
+		row.body = (char *)body;
 		error = store_put_row(&new, &row);
 		s->report->saved += error == 0;
 	}

@@ -6,6 +6,7 @@
 #include "tests/unit/store_samples.h"
 
 #include "supervisor/seal.h"
+#include "supervisor/store_inside.h"
 
 void
 sample_id(uint64_t number, char id[ID_SIZE])
@@ -50,8 +51,10 @@ void
 batch_add_text(struct store_batch *b, uint64_t number, const char *text)
 {
 	b->rows = realloc(b->rows, (size_t)(b->row_count + 1) * sizeof(*b->rows));
-	b->rows[b->row_count++] =
-	    (struct store_row){.number = number, .body = text != NULL ? strdup(text) : NULL};
+	b->rows[b->row_count] = (struct store_row){.number = number};
+	if (text != NULL)
+		assert_true(store_read_row(&b->rows[b->row_count], text, strlen(text)));
+	b->rows[b->row_count++].body = text != NULL ? strdup(text) : NULL;
 }
 
 void
@@ -67,7 +70,7 @@ void
 batch_add_event(struct store_batch *b, int64_t seq, const char *text)
 {
 	b->events = realloc(b->events, (size_t)(b->event_count + 1) * sizeof(*b->events));
-	b->events[b->event_count++] = (struct store_event){seq, strdup(text)};
+	b->events[b->event_count++] = (struct store_event){seq, text != NULL ? strdup(text) : NULL};
 }
 
 void

@@ -311,8 +311,8 @@ test_a_batch_is_all_or_nothing(void **state)
 
 	(void)state;
 	batch_add(&b, &job);
-	batch_add_text(&b, 2, "{\"no\":\"seal\"}");
-	assert_int_equal(store_commit(s, &b), EINVAL);
+	batch_add_event(&b, 1, NULL); /* the table's constraint refuses it, after the row */
+	assert_int_not_equal(store_commit(s, &b), 0);
 	store_batch_clear(&b);
 	assert_int_equal(store_load(s, &start), 0);
 	assert_int_equal(start.row_count, 0);
