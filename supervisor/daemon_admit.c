@@ -204,23 +204,31 @@ patience_s(const struct job *job)
 	return job->queue_timeout_s + (early_s > 0 ? early_s : 0);
 }
 
+static enum forecast_verdict
+judge(struct daemon *d, struct job *job)
+{
+	job->promise = daemon_promise(d, job);
+	return forecast_judge(&job->promise, job->deadline_s, patience_s(job));
+}
+
 /* Whether it will almost surely be late or not run at all; it has its place. What jobs cost must have been
- * seen before anybody is refused for it. */
+ * seen before anybody is refused for it, and nobody is for a guess. */
 static bool
 is_hopeless(struct daemon *d, struct job *job, struct err *e, json_t **data)
 {
-	struct forecast_promise p;
 	enum forecast_verdict verdict;
 
 	if (!daemon_knows_costs(d))
 		return false;
-	p = daemon_promise(d, job);
-	job->promise = p;
-	verdict = forecast_judge(&p, job->deadline_s, patience_s(job));
+	verdict = judge(d, job);
+	if (verdict != FORECAST_GOOD && queue_guesses(&d->queue, job)) {
+		queue_look(&d->queue);
+		verdict = judge(d, job);
+	}
 	if (verdict == FORECAST_LATE)
-		complain_of_late(job, &p, e, data);
+		complain_of_late(job, &job->promise, e, data);
 	else if (verdict == FORECAST_EXPIRES)
-		complain_of_wait(d, job, &p, e, data);
+		complain_of_wait(d, job, &job->promise, e, data);
 	return verdict != FORECAST_GOOD;
 }
 

@@ -12,6 +12,9 @@
 
 /* Looks are good for so long when nothing happens: the time that is left of running jobs goes by. */
 #define LOOK_US (20 * INT64_C(1000))
+/* A look that takes longer than this, for thousands are waiting, may take one part of the time in so many. */
+#define DEAR_LOOK_US INT64_C(1000)
+#define DEAR_LOOK_SHARE 10
 
 static struct job *
 job_of(const struct fair_item *item)
@@ -49,10 +52,18 @@ queue_class_length(const struct queue *q, enum job_class class)
 
 /* ---- in and out */
 
+/* Whether the order as it was looked at last has it. */
+static bool
+is_in_order(const struct queue *q, const struct job *job)
+{
+	return job->place < q->order_count && q->order[job->place] == job;
+}
+
 static bool
 entered(struct queue *q, struct job *job, bool good)
 {
 	job->in_queue = good;
+	job->spot = (struct plan_spot){0};
 	q->loners += good && job->alone;
 	q->order_stale = true;
 	return good;
@@ -61,6 +72,8 @@ entered(struct queue *q, struct job *job, bool good)
 static void
 left(struct queue *q, struct job *job)
 {
+	if (is_in_order(q, job))
+		q->order[job->place] = NULL;
 	job->in_queue = false;
 	q->loners -= job->alone;
 	q->order_stale = true;
@@ -246,6 +259,62 @@ look(struct queue *q)
 	if (make_room(q))
 		q->order_stale =
 		    !plan_play(&q->fair, lines, count, q->world != NULL ? &rules : NULL, note_spot, q);
+	q->look_us = clock_now_us() - q->looked_us;
+}
+
+static bool
+look_is_too_dear(const struct queue *q)
+{
+	return q->look_us > DEAR_LOOK_US && clock_now_us() - q->looked_us < DEAR_LOOK_SHARE * q->look_us;
+}
+
+static const struct plan_spot *
+spot_before(const struct fair_item *item, const struct fair_item **before)
+{
+	*before = TAILQ_PREV(item, fair_line, link);
+	return *before != NULL && job_of(*before)->spot.runs ? &job_of(*before)->spot : NULL;
+}
+
+/* One that came since the last look is as far behind the one before it in its client's line as that is behind
+ * its own. false: there are no two such. */
+static bool
+guess_spot(const struct queue *q, struct job *job)
+{
+	const struct fair_item *item;
+	const struct plan_spot *last = spot_before(&job->turn, &item);
+	const struct plan_spot *but_one = last != NULL ? spot_before(item, &item) : NULL;
+	int places;
+
+	if (but_one == NULL)
+		return false;
+	places = last->place > but_one->place ? last->place - but_one->place : 1;
+	job->spot = *last;
+	job->spot.place = last->place + places < q->fair.count ? last->place + places : q->fair.count;
+	job->spot.start_s += fmax(0, last->start_s - but_one->start_s);
+	job->spot.done_s += fmax(0, last->done_s - but_one->done_s);
+	job->spot.start_variance += fmax(0, last->start_variance - but_one->start_variance);
+	job->spot.done_variance += fmax(0, last->done_variance - but_one->done_variance);
+	return true;
+}
+
+/* It may be a guess, or an old look. */
+static bool
+is_known_roughly(const struct queue *q, struct job *job)
+{
+	return is_in_order(q, job) || job->spot.place > 0 || guess_spot(q, job);
+}
+
+void
+queue_look(struct queue *q)
+{
+	q->order_stale = true;
+	look(q);
+}
+
+bool
+queue_guesses(const struct queue *q, const struct job *job)
+{
+	return job->in_queue && !is_in_order(q, job);
 }
 
 struct job *
@@ -268,19 +337,22 @@ int
 queue_position(struct queue *q, const struct job *job)
 {
 	look(q);
-	return job->in_queue && job->place < q->order_count ? job->place + 1 : 0;
+	return job->in_queue && is_in_order(q, job) ? job->place + 1 : 0;
 }
 
 struct plan_spot
-queue_spot(struct queue *q, const struct job *job)
+queue_spot(struct queue *q, const struct job *of)
 {
+	struct job *job = job_of(&of->turn); /* the look is remembered there */
 	struct plan_spot spot = {0};
 	double passed_s;
 
 	if (!job->in_queue)
 		return spot;
 	q->order_stale |= clock_now_us() - q->looked_us > LOOK_US;
-	if (queue_position(q, job) == 0)
+	if (!look_is_too_dear(q) || !is_known_roughly(q, job))
+		look(q);
+	if (job->spot.place == 0)
 		return spot;
 	spot = job->spot;
 	passed_s = (double)(clock_now_us() - q->looked_us) * 1e-6;

@@ -3,6 +3,9 @@
  */
 #include "tests/unit/test.h"
 
+#include <math.h>
+#include <unistd.h>
+
 #include "ipc/clock.h"
 #include "supervisor/queue.h"
 
@@ -96,12 +99,91 @@ test_ids_sort_by_time(void **state)
 	clock_replace(NULL);
 }
 
+/* ---- looks that take their time */
+
+static int looks;
+
+static int
+slow_lines(void *arg, struct plan_line lines[PLAN_LINES])
+{
+	(void)arg;
+	looks++;
+	usleep(50000); /* as if very many were waiting: none is due again for half a second */
+	lines[0] = (struct plan_line){0};
+	return 1;
+}
+
+static double
+cost_of_one(void *arg, const struct job *job, int line, double *variance)
+{
+	(void)arg;
+	(void)job;
+	(void)line;
+	*variance = 0.25;
+	return 1;
+}
+
+static bool
+always(void *arg, const struct job *job, double at_s, double *again_s)
+{
+	(void)arg;
+	(void)job;
+	(void)at_s;
+	(void)again_s;
+	return true;
+}
+
+static const struct queue_world slow_world = {NULL, slow_lines, cost_of_one, always};
+
+/* Behind others of its client a newcomer is placed as they follow one another, and a look finds it there. */
+static void
+test_a_dear_look_is_put_off(void **state)
+{
+	struct job jobs[7], lone;
+	struct plan_spot guess, spot;
+	struct queue q;
+
+	(void)state;
+	looks = 0;
+	queue_init(&q);
+	q.world = &slow_world;
+	for (int i = 0; i < 6; i++)
+		push(&q, &jobs[i], CLASS_NORMAL, i % 2 == 0 ? "a" : "b");
+	assert_int_equal(queue_spot(&q, &jobs[4]).place, 5);
+	assert_int_equal(looks, 1);
+	push(&q, &jobs[6], CLASS_NORMAL, "a");
+	assert_true(queue_guesses(&q, &jobs[6]));
+	guess = queue_spot(&q, &jobs[6]);
+	assert_int_equal(looks, 1);
+	queue_look(&q);
+	assert_false(queue_guesses(&q, &jobs[6]));
+	spot = queue_spot(&q, &jobs[6]);
+	assert_int_equal(looks, 2);
+	assert_int_equal(guess.place, spot.place);
+	assert_true(fabs(guess.start_s - spot.start_s) < 0.2 && fabs(guess.done_s - spot.done_s) < 0.2);
+	assert_true(fabs(guess.done_variance - spot.done_variance) < 1e-9);
+
+	/* who has nothing waiting is looked for */
+	push(&q, &lone, CLASS_NORMAL, "c");
+	assert_true(queue_spot(&q, &lone).place > 0);
+	assert_int_equal(looks, 3);
+
+	/* what has left is not in anybody's way */
+	queue_remove(&q, &jobs[0]);
+	assert_int_equal(queue_spot(&q, &jobs[0]).place, 0);
+	assert_true(queue_spot(&q, &jobs[2]).place > 0);
+	assert_int_equal(looks, 3);
+	assert_ptr_not_equal(queue_first(&q), &jobs[0]);
+	assert_int_equal(looks, 4);
+	queue_clear(&q);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_order_is_that_of_picking),
 	    cmocka_unit_test(test_interrupted_goes_to_the_front_of_its_line),
-	    cmocka_unit_test(test_ids_sort_by_time)};
+	    cmocka_unit_test(test_a_dear_look_is_put_off), cmocka_unit_test(test_ids_sort_by_time)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
