@@ -24,7 +24,7 @@ ALL_LDFLAGS = $(SANFLAGS) $(LDFLAGS)
 
 # ---- what each program is made of
 
-IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/hash.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/api.o ipc/group.o
+IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/hash.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/json_text.o ipc/api.o ipc/group.o
 
 KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/ref/backend.o kernels/ref/memory.o kernels/ref/linear.o kernels/ref/norm.o kernels/ref/attention.o \
@@ -50,7 +50,7 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
-	supervisor/store.o supervisor/store_open.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o supervisor/json_text.o \
+	supervisor/store.o supervisor/store_open.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o \
 	supervisor/upgrade.o supervisor/handover.o supervisor/fields.o supervisor/daemon_handover.o supervisor/client_handover.o \
 	supervisor/runner_handover.o supervisor/job_handover.o
 
@@ -163,7 +163,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
 	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; $$t; done
 
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
-IPC_TESTS := err buf fsm proto channel api shm fuzz
+IPC_TESTS := err buf fsm proto channel json_text api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
 SUPERVISOR_TESTS := conf queue fair fairness cost limits tables quarantine
 
@@ -182,8 +182,8 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
 
 # The durable store alone: what it keeps, and what it does when bits flip, the power goes, or the disk fails.
-STORE := $(addprefix supervisor/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o json_text.o)
-STORE_TESTS := json_text store store_faults
+STORE := $(addprefix supervisor/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
+STORE_TESTS := store store_faults
 
 $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
 		$(addprefix $(BUILD)/,$(IPC) $(STORE) $(addprefix tests/unit/store_,samples.o history.o files.o vfs.o))
@@ -191,7 +191,7 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lsqlite3 -lm
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
-WORLD_OWN := $(addprefix supervisor/,main.o client.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
+WORLD_OWN := $(addprefix supervisor/,main.o job_record.o client.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
 	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_open.o store_find.o store_salvage.o store_log.o upgrade.o client_handover.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 

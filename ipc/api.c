@@ -5,8 +5,10 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "ipc/json_text.h"
 #include "ipc/nearest.h"
 #include "ipc/utf8.h"
 
@@ -500,32 +502,73 @@ api_request_clear(struct api_request *r)
 
 /* ---- replies */
 
-static json_t *
-id_or_null(json_t *id)
+/* {"jsonrpc":"2.0","id":...: the rest follows. */
+static void
+begin_reply(struct json_text *t, json_t *id)
 {
-	return id != NULL ? json_incref(id) : json_null();
+	*t = (struct json_text){0};
+	json_text_open(t, NULL, '{');
+	json_text_string(t, "jsonrpc", "2.0");
+	if (json_is_integer(id))
+		json_text_integer(t, "id", json_integer_value(id));
+	else if (json_is_string(id))
+		json_text_value(t, "id", id);
+	else
+		json_text_member(t, "id", "null");
 }
 
-json_t *
-api_reply(json_t *id, json_t *result)
+char *
+api_reply(json_t *id, char *result)
 {
-	return json_pack("{s:s, s:o, s:o}", "jsonrpc", "2.0", "id", id_or_null(id), "result", result);
+	struct json_text t;
+
+	begin_reply(&t, id);
+	json_text_member(&t, "result", result);
+	json_text_close(&t, '}');
+	free(result);
+	return json_text_end(&t);
 }
 
-json_t *
+char *
 api_error(json_t *id, const struct err *e, const char *param, json_t *data)
 {
+	struct json_text t;
+
 	if (data == NULL)
 		data = json_object();
 	json_object_set_new(data, "name", json_string(err_row(e->code)->name));
 	if (param != NULL && *param != '\0')
 		json_object_set_new(data, "param", json_string(param));
-	return json_pack("{s:s, s:o, s:{s:i, s:s, s:o}}", "jsonrpc", "2.0", "id", id_or_null(id), "error",
-	    "code", -(int)e->code, "message", e->text, "data", data);
+	begin_reply(&t, id);
+	json_text_open(&t, "error", '{');
+	json_text_integer(&t, "code", -(int64_t)e->code);
+	json_text_string(&t, "message", e->text);
+	json_text_value(&t, "data", data);
+	json_text_close(&t, '}');
+	json_text_close(&t, '}');
+	json_decref(data);
+	return json_text_end(&t);
 }
 
-json_t *
-api_event(json_t *params)
+char *
+api_event(const char *params)
 {
-	return json_pack("{s:s, s:s, s:o}", "jsonrpc", "2.0", "method", "event", "params", params);
+	struct json_text t = {0};
+
+	json_text_open(&t, NULL, '{');
+	json_text_string(&t, "jsonrpc", "2.0");
+	json_text_string(&t, "method", "event");
+	json_text_member(&t, "params", params);
+	json_text_close(&t, '}');
+	return json_text_end(&t);
+}
+
+char *
+api_text(json_t *value)
+{
+	struct json_text t = {0};
+
+	json_text_value(&t, NULL, value);
+	json_decref(value);
+	return json_text_end(&t);
 }

@@ -88,10 +88,15 @@ bool api_has_field(enum api_method method, const char *field);
  * thread's next call. */
 const char *api_choice_word(enum api_method method, const char *field, int index);
 
-/* Reply objects; new references. `result` and `data` are stolen; id may be NULL (null is sent). */
-json_t *api_reply(json_t *id, json_t *result);
-/* data gets name, and param when it is not NULL or empty; data may be NULL. */
-json_t *api_error(json_t *id, const struct err *e, const char *param, json_t *data);
-json_t *api_event(json_t *params); /* {"method":"event","params":…} */
+/*
+ * Replies and events as lines without their newline, which the caller frees; NULL: no memory. The id may be
+ * NULL (null is sent). Results and parameters are JSON texts; that of a json_t, which is stolen, is
+ * api_text's.
+ */
+char *api_reply(json_t *id, char *result); /* `result` is stolen, and may be NULL: no memory */
+/* data is stolen and gets name, and param when it is not NULL or empty; it may be NULL. */
+char *api_error(json_t *id, const struct err *e, const char *param, json_t *data);
+char *api_event(const char *params); /* {"method":"event","params":…}; NULL: no memory */
+char *api_text(json_t *value);
 
 #endif

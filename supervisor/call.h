@@ -1,8 +1,9 @@
 /*
  * A request being handled: what methods.c, lookup.c and waiters.c share.
  *
- * A handler returns the result, or NULL after filling `e`, or NULL with `e` left empty when the answer comes
- * later: then it has left a waiter at a job, or a lookup at the store.
+ * A handler returns the result, or NULL after writing it to `text`, which is how records are told, or NULL
+ * after filling `e`, or NULL with all left empty when the answer comes later: then it has left a waiter at a
+ * job, or a lookup at the store.
  */
 #ifndef SUPERVISOR_CALL_H
 #define SUPERVISOR_CALL_H
@@ -10,6 +11,7 @@
 #include <jansson.h>
 
 #include "ipc/api.h"
+#include "ipc/json_text.h"
 #include "supervisor/client.h"
 
 struct job;
@@ -23,15 +25,16 @@ struct call {
 	struct err e;
 	json_t *data; /* details of the error, or NULL */
 	struct attachment attachment;
+	struct json_text text;
 };
 
-/* The record with position and outlook; new reference. */
-json_t *call_record(struct daemon *d, const struct job *job);
-/* The final one, with its pictures as they were asked for; *a is filled. */
-json_t *call_final_record(
-    const struct daemon *d, const struct job *job, enum deliver deliver, struct attachment *a);
-/* Opens what `deliver` wants of pictures first .. last into the attachment, and says so in their objects. */
-void call_attach_pictures(const struct daemon *d, const struct job *job, json_t *pictures, int first,
-    int last, enum deliver deliver, struct attachment *a);
+/* A job's record, as the next value of the text: with position and outlook, or a final one with its pictures
+ * as they are wanted, for which *a is filled. */
+void call_put_record(struct json_text *t, struct daemon *d, const struct job *job);
+void call_put_final_record(struct json_text *t, const struct daemon *d, const struct job *job,
+    enum deliver deliver, struct attachment *a);
+/* Opens what `deliver` wants of pictures first .. last into the attachment. */
+void call_attach_pictures(const struct daemon *d, const struct job *job, int first, int last,
+    enum deliver deliver, struct attachment *a);
 
 #endif

@@ -257,7 +257,7 @@ queue_inline(struct client *c, const char *text, struct attachment *a)
 		else
 			close(a->fds[i]);
 	}
-	return good && outbox_text(&c->out, text, strlen(text), NULL, 0) == 0;
+	return good && outbox_line(&c->out, text, NULL, 0) == 0;
 }
 
 /* Queues a line and its attachment, which is taken either way. false: no memory. */
@@ -268,34 +268,15 @@ queue_message(struct client *c, const char *text, struct attachment *a)
 
 	if (a != NULL && a->inline_base64)
 		return queue_inline(c, text, a);
-	good = outbox_text(
-		   &c->out, text, strlen(text), a != NULL ? a->fds : NULL, a != NULL ? a->count : 0) == 0;
+	good = outbox_line(&c->out, text, a != NULL ? a->fds : NULL, a != NULL ? a->count : 0) == 0;
 	for (int i = 0; a != NULL && !good && i < a->count; i++)
 		close(a->fds[i]);
 	return good;
 }
 
-/* The message as a line, or NULL: no memory. The caller frees it. */
-static char *
-line_of(const json_t *message)
-{
-	char *text = json_dumps(message, JSON_COMPACT | JSON_REAL_PRECISION(16));
-	size_t length = text != NULL ? strlen(text) : 0;
-	char *line = text != NULL ? realloc(text, length + 2) : NULL;
-
-	if (line == NULL)
-		free(text);
-	else
-		memcpy(line + length, "\n", 2);
-	return line;
-}
-
 void
-client_send(struct client *c, json_t *message, struct attachment *a)
+client_send(struct client *c, char *line, struct attachment *a)
 {
-	char *line = line_of(message);
-
-	json_decref(message);
 	enter(c);
 	if (line == NULL || !queue_message(c, line, a))
 		condemn(c); /* half an answer is worse than none */
@@ -426,13 +407,13 @@ client_hold(struct client *c, int fds)
 }
 
 void
-client_answer(struct client *c, int fds, json_t *message, struct attachment *a)
+client_answer(struct client *c, int fds, char *line, struct attachment *a)
 {
 	enter(c);
 	c->pending--;
 	c->pending_fds -= fds;
-	if (message != NULL)
-		client_send(c, message, a);
+	if (line != NULL)
+		client_send(c, line, a);
 	if (!c->dead)
 		end_if_finished(c);
 	leave(c);
@@ -446,11 +427,11 @@ client_hold_lookup(struct client *c)
 }
 
 void
-client_answer_lookup(struct client *c, json_t *message, struct attachment *a)
+client_answer_lookup(struct client *c, char *line, struct attachment *a)
 {
 	enter(c);
 	c->looked_up = false;
-	client_answer(c, 0, message, a);
+	client_answer(c, 0, line, a);
 	if (!c->dead)
 		client_watch(c);
 	leave(c);

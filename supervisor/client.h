@@ -18,7 +18,8 @@ enum { CLIENT_MAX_FDS = 16 };
 
 /* What comes with an answer besides its text. */
 struct attachment {
-	int fds[CLIENT_MAX_FDS]; /* taken over */
+	int fds[CLIENT_MAX_FDS];      /* taken over */
+	int pictures[CLIENT_MAX_FDS]; /* which of its job each one is */
 	int count;
 	bool inline_base64; /* each fd's bytes stand in the text where client_placeholder(i) is; else they are
 			       passed */
@@ -53,8 +54,9 @@ gid_t client_gid(const struct client *c);
 pid_t client_pid(const struct client *c);
 struct daemon *client_daemon(const struct client *c);
 
-/* Sends one line; `message` is stolen. `attachment` may be NULL. */
-void client_send(struct client *c, json_t *message, struct attachment *attachment);
+/* Sends a line, given without its newline; it is stolen, and NULL, for there was no memory, ends the client.
+ * `attachment` may be NULL. */
+void client_send(struct client *c, char *line, struct attachment *attachment);
 /* It has not taken its answers: what it can do without is better not sent. */
 bool client_is_behind(const struct client *c);
 /* Whether fd is one of the last, which are not for clients. */
@@ -65,9 +67,9 @@ void client_placeholder(int i, char out[48]);
 /* An answer to it is pending, with so many descriptors: it is not idle, and half-closing does not end it.
  * client_answer sends that answer; NULL: nobody wants one. */
 void client_hold(struct client *c, int fds);
-void client_answer(struct client *c, int fds, json_t *message, struct attachment *attachment);
+void client_answer(struct client *c, int fds, char *line, struct attachment *attachment);
 /* Likewise of an answer that the store is asked for: until it is given, no further request is taken. */
 void client_hold_lookup(struct client *c);
-void client_answer_lookup(struct client *c, json_t *message, struct attachment *attachment);
+void client_answer_lookup(struct client *c, char *line, struct attachment *attachment);
 
 #endif

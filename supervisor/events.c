@@ -15,7 +15,7 @@
 #include "ipc/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/disk.h"
-#include "supervisor/json_text.h"
+#include "ipc/json_text.h"
 #include "supervisor/runner.h"
 
 enum { PAGE = 500 };
@@ -66,18 +66,24 @@ free_subscriber(struct subscriber *s)
 	free(s);
 }
 
+static bool
+is_about(const struct store_event *event, const char *job)
+{
+	json_t *params = json_loads(event->body, 0, NULL);
+	const char *its = json_string_value(json_object_get(params, "job"));
+	bool same = its != NULL && strcmp(its, job) == 0;
+
+	json_decref(params);
+	return same;
+}
+
 /* May end the client, and the subscriber with it unless it reads. */
 static void
 send_event(struct subscriber *s, const struct store_event *event)
 {
-	json_t *params = json_loads(event->body, 0, NULL);
-	const char *job = json_string_value(json_object_get(params, "job"));
-
 	s->after = event->seq;
-	if (params != NULL && (s->job[0] == '\0' || (job != NULL && strcmp(job, s->job) == 0)))
-		client_send(s->client, api_event(params), NULL);
-	else
-		json_decref(params);
+	if (s->job[0] == '\0' || is_about(event, s->job))
+		client_send(s->client, api_event(event->body), NULL);
 }
 
 /* Events that nobody has any more. */
@@ -85,12 +91,13 @@ static void
 send_gap(struct subscriber *s, int64_t first_kept)
 {
 	int64_t from = s->after + 1;
+	char *gap;
 
 	s->after = first_kept - 1;
-	client_send(s->client,
-	    api_event(json_pack(
-		"{s:{s:I, s:I}}", "gap", "from", (json_int_t)from, "to", (json_int_t)first_kept - 1)),
-	    NULL);
+	gap = api_text(
+	    json_pack("{s:{s:I, s:I}}", "gap", "from", (json_int_t)from, "to", (json_int_t)first_kept - 1));
+	client_send(s->client, api_event(gap), NULL);
+	free(gap);
 }
 
 /* ---- from the store */

@@ -26,7 +26,9 @@
 #include "supervisor/id.h"
 #include "supervisor/store.h"
 
+struct attachment;
 struct daemon;
+struct json_text;
 struct runner;
 
 enum job_class { CLASS_HIGH, CLASS_NORMAL, CLASS_LOW, CLASS_COUNT };
@@ -221,8 +223,13 @@ struct outlook {
 	char held_back[64];	 /* by what it may not start now, or "" */
 };
 
-/* The record as clients see it (job_record.c); a new reference. `outlook` may be NULL. */
-json_t *job_record(const struct job *job, const struct outlook *outlook);
+/* ---- job_record.c: as clients see it, as the next value of the text. `outlook` and `a`, the pictures that
+ * go with it, may be NULL. */
+void job_record(
+    const struct job *job, const struct outlook *outlook, const struct attachment *a, struct json_text *t);
+bool job_has_pictures(const struct job *job); /* to give, or to tell of */
+void job_picture_record(const struct job *job, int index, const struct attachment *a, struct json_text *t);
+void outlook_record(const struct outlook *o, struct json_text *t); /* as members */
 
 extern const struct fsm_kind job_kind; /* for its test */
 

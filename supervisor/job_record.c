@@ -1,142 +1,209 @@
 /*
  * A job's record, as clients see it.
  */
+#include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <sys/wait.h>
 
 #include "ipc/clock.h"
+#include "ipc/json_text.h"
+#include "supervisor/client.h"
 #include "supervisor/daemon.h"
 #include "supervisor/job.h"
 #include "supervisor/runner.h"
 
-/* Seconds to the microsecond, so that they print as short as they are. */
-static json_t *
-seconds(double s)
+static void
+put_seconds(struct json_text *t, const char *key, double s)
 {
-	return json_real(round(s * 1e6) / 1e6);
-}
-
-static json_t *
-seconds_between(int64_t from_us, int64_t to_us)
-{
-	return seconds((double)(to_us - from_us) * 1e-6);
+	json_text_micros(t, key, llround(s * 1e6));
 }
 
 static void
-put_times(const struct job *job, json_t *record)
+put_times(const struct job *job, struct json_text *t)
 {
 	int64_t end_us = job->ended_us != 0 ? job->ended_us : clock_now_us();
 	int64_t queue_end_us = job->started_us != 0 ? job->started_us : end_us;
 
-	json_object_set_new(record, "submitted_at", seconds((double)job->submitted_wall_us * 1e-6));
-	json_object_set_new(record, "queued_s", seconds_between(job->submitted_us, queue_end_us));
+	json_text_micros(t, "submitted_at", job->submitted_wall_us);
+	json_text_micros(t, "queued_s", queue_end_us - job->submitted_us);
 	if (job->started_us != 0)
-		json_object_set_new(record, "run_s", seconds(job_attempt_s(job)));
+		put_seconds(t, "run_s", job_attempt_s(job));
 	if (job->suspensions > 0)
-		json_object_set_new(record, "suspended_s", seconds(job_suspended_s(job)));
-	json_object_set_new(record, "total_s", seconds_between(job->submitted_us, end_us));
+		put_seconds(t, "suspended_s", job_suspended_s(job));
+	json_text_micros(t, "total_s", end_us - job->submitted_us);
 	if (job_state(job) != JOB_DONE)
 		return;
-	json_object_set_new(record, "text_s", seconds(job->sums.text_s));
-	json_object_set_new(record, "denoise_s", seconds(job->sums.denoise_s));
-	json_object_set_new(record, "decode_s", seconds(job->sums.decode_s));
-	json_object_set_new(record, "png_s", seconds(job->sums.png_s));
-	json_object_set_new(record, "tokens", json_integer(job->sums.tokens));
-	json_object_set_new(record, "truncated", json_boolean(job->sums.truncated));
+	put_seconds(t, "text_s", job->sums.text_s);
+	put_seconds(t, "denoise_s", job->sums.denoise_s);
+	put_seconds(t, "decode_s", job->sums.decode_s);
+	put_seconds(t, "png_s", job->sums.png_s);
+	json_text_integer(t, "tokens", job->sums.tokens);
+	json_text_boolean(t, "truncated", job->sums.truncated);
 }
 
 static void
-put_error(const struct job *job, json_t *record)
+put_error(const struct job *job, struct json_text *t)
 {
 	if (job->error.code == ERR_NONE)
 		return;
-	json_object_set_new(record, "error",
-	    json_pack("{s:s, s:i, s:s}", "name", err_row(job->error.code)->name, "code",
-		-(int)job->error.code, "message", job->error.text));
+	json_text_open(t, "error", '{');
+	json_text_string(t, "name", err_row(job->error.code)->name);
+	json_text_integer(t, "code", -(int64_t)job->error.code);
+	json_text_string(t, "message", job->error.text);
+	json_text_close(t, '}');
 	if (job->exit_status < 0)
 		return;
-	json_object_set_new(record, "last_words", json_string(job->last_words));
+	json_text_string(t, "last_words", job->last_words);
 	if (job->log_tail != NULL && job->log_tail[0] != '\0')
-		json_object_set_new(record, "log_tail", json_string(job->log_tail));
+		json_text_string(t, "log_tail", job->log_tail);
 	if (WIFSIGNALED(job->exit_status))
-		json_object_set_new(record, "signal", json_integer(WTERMSIG(job->exit_status)));
+		json_text_integer(t, "signal", WTERMSIG(job->exit_status));
 	else
-		json_object_set_new(record, "exit_status", json_integer(WEXITSTATUS(job->exit_status)));
+		json_text_integer(t, "exit_status", WEXITSTATUS(job->exit_status));
 }
 
-static void
-put_result(const struct job *job, json_t *record)
-{
-	json_t *pictures = json_array(), *result;
-	const char *dir = daemon_results_dir(job->daemon);
+/* ---- pictures */
 
-	for (int i = 0; i < job->picture_count; i++) {
-		const struct picture *p = &job->pictures[i];
-		json_t *picture =
-		    json_pack("{s:I, s:I}", "bytes", (json_int_t)p->bytes, "seed", (json_int_t)p->seed);
-		if (p->name[0] != '\0')
-			json_object_set_new(picture, "path", json_sprintf("%s/%s", dir, p->name));
-		json_array_append_new(pictures, picture);
+static void
+put_path(const struct job *job, int index, struct json_text *t)
+{
+	char path[PATH_MAX];
+
+	if (job->pictures[index].name[0] == '\0')
+		return;
+	snprintf(path, sizeof(path), "%s/%s", daemon_results_dir(job->daemon), job->pictures[index].name);
+	json_text_string(t, "path", path);
+}
+
+/* Where its bytes are, when they go with the record. */
+static void
+put_bytes(int index, const struct attachment *a, struct json_text *t)
+{
+	char mark[48];
+
+	for (int i = 0; a != NULL && i < a->count; i++) {
+		if (a->pictures[i] != index)
+			continue;
+		client_placeholder(i, mark);
+		if (a->inline_base64)
+			json_text_string(t, "base64", mark);
+		else
+			json_text_integer(t, "fd", i);
 	}
-	result = json_pack("{s:I, s:o}", "bytes", (json_int_t)job->pictures[0].bytes, "pictures", pictures);
-	if (job->pictures[0].name[0] != '\0')
-		json_object_set_new(result, "path", json_sprintf("%s/%s", dir, job->pictures[0].name));
-	json_object_set_new(record, "result", result);
 }
 
-static void
-put_progress(const struct job *job, json_t *record)
+void
+job_picture_record(const struct job *job, int index, const struct attachment *a, struct json_text *t)
 {
-	json_object_set_new(record, "progress",
-	    json_pack("{s:s, s:i, s:i, s:i}", "stage", stage_name(job->stage), "picture", (int)job->picture,
-		"step", (int)job->step, "steps", job->steps));
+	json_text_open(t, NULL, '{');
+	json_text_integer(t, "bytes", (int64_t)job->pictures[index].bytes);
+	json_text_integer(t, "seed", (int64_t)job->pictures[index].seed);
+	put_path(job, index, t);
+	put_bytes(index, a, t);
+	json_text_close(t, '}');
+}
+
+bool
+job_has_pictures(const struct job *job)
+{
+	return job_state(job) == JOB_DONE && !job->expired;
 }
 
 static void
-put_outlook(const struct outlook *o, json_t *record)
+put_result(const struct job *job, const struct attachment *a, struct json_text *t)
+{
+	json_text_open(t, "result", '{');
+	json_text_integer(t, "bytes", (int64_t)job->pictures[0].bytes);
+	put_path(job, 0, t);
+	json_text_open(t, "pictures", '[');
+	for (int i = 0; i < job->picture_count; i++)
+		job_picture_record(job, i, a, t);
+	json_text_close(t, ']');
+	json_text_close(t, '}');
+}
+
+/* ---- all of it */
+
+static void
+put_progress(const struct job *job, struct json_text *t)
+{
+	json_text_string(t, "runner", runner_conf(job->runner)->section_name);
+	json_text_open(t, "progress", '{');
+	json_text_string(t, "stage", stage_name(job->stage));
+	json_text_integer(t, "picture", (int64_t)job->picture);
+	json_text_integer(t, "step", (int64_t)job->step);
+	json_text_integer(t, "steps", job->steps);
+	json_text_close(t, '}');
+}
+
+void
+outlook_record(const struct outlook *o, struct json_text *t)
 {
 	if (o->position > 0)
-		json_object_set_new(record, "position", json_integer(o->position));
+		json_text_integer(t, "position", o->position);
 	if (o->held_back[0] != '\0')
-		json_object_set_new(record, "held_back", json_string(o->held_back));
+		json_text_string(t, "held_back", o->held_back);
 	if (o->eta_s < 0)
 		return;
-	json_object_set_new(record, "eta_s", seconds(o->eta_s));
-	json_object_set_new(record, "eta_p95_s", seconds(o->eta_p95_s));
+	put_seconds(t, "eta_s", o->eta_s);
+	put_seconds(t, "eta_p95_s", o->eta_p95_s);
 }
 
-json_t *
-job_record(const struct job *job, const struct outlook *outlook)
+/* What was asked for, and by whom. */
+static void
+put_request(const struct job *job, struct json_text *t)
 {
-	json_t *record = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:{s:s, s:i, s:i}}",
-	    "job", job->id, "state", job_state_name(job), "priority", job_class_name(job->class), "prompt",
-	    job->prompt, "width", job->width, "height", job->height, "steps", job->steps, "seed",
-	    (json_int_t)job->seed, "n", job->count, "attempts", (int)job->attempt, "client", "name",
-	    job->client, "uid", (int)job->uid, "pid", (int)job->pid);
-	json_t *warnings = json_array();
+	json_text_string(t, "job", job->id);
+	json_text_string(t, "state", job_state_name(job));
+	json_text_string(t, "priority", job_class_name(job->class));
+	json_text_string(t, "prompt", job->prompt);
+	json_text_integer(t, "width", job->width);
+	json_text_integer(t, "height", job->height);
+	json_text_integer(t, "steps", job->steps);
+	json_text_integer(t, "seed", (int64_t)job->seed);
+	json_text_integer(t, "n", job->count);
+	json_text_integer(t, "attempts", (int64_t)job->attempt);
+	json_text_open(t, "client", '{');
+	json_text_string(t, "name", job->client);
+	json_text_integer(t, "uid", (int64_t)job->uid);
+	json_text_integer(t, "pid", (int64_t)job->pid);
+	json_text_close(t, '}');
+}
 
+static void
+put_history(const struct job *job, struct json_text *t)
+{
+	json_text_open(t, "warnings", '[');
 	for (int i = 0; i < JOB_MAX_WARNINGS && job->warnings[i] != NULL; i++)
-		json_array_append_new(warnings, json_string(job->warnings[i]));
-	json_object_set_new(record, "warnings", warnings);
+		json_text_string(t, NULL, job->warnings[i]);
+	json_text_close(t, ']');
 	if (job->group[0] != '\0')
-		json_object_set_new(record, "group", json_string(job->group));
+		json_text_string(t, "group", job->group);
 	if (job->resumed > 0) {
-		json_object_set_new(record, "resumed", json_integer(job->resumed));
-		json_object_set_new(record, "steps_saved", json_integer(job->steps_saved));
+		json_text_integer(t, "resumed", job->resumed);
+		json_text_integer(t, "steps_saved", job->steps_saved);
 	}
 	if (job->retry_of[0] != '\0')
-		json_object_set_new(record, "retry_of", json_string(job->retry_of));
+		json_text_string(t, "retry_of", job->retry_of);
 	if (job->retried_as[0] != '\0')
-		json_object_set_new(record, "retried_as", json_string(job->retried_as));
+		json_text_string(t, "retried_as", job->retried_as);
+}
+
+void
+job_record(
+    const struct job *job, const struct outlook *outlook, const struct attachment *a, struct json_text *t)
+{
+	json_text_open(t, NULL, '{');
+	put_request(job, t);
+	put_history(job, t);
 	if (outlook != NULL)
-		put_outlook(outlook, record);
-	put_times(job, record);
-	put_error(job, record);
-	if (job->runner != NULL) {
-		json_object_set_new(record, "runner", json_string(runner_conf(job->runner)->section_name));
-		put_progress(job, record);
-	}
-	if (job_state(job) == JOB_DONE && !job->expired)
-		put_result(job, record);
-	return record;
+		outlook_record(outlook, t);
+	put_times(job, t);
+	put_error(job, t);
+	if (job->runner != NULL)
+		put_progress(job, t);
+	if (job_has_pictures(job))
+		put_result(job, a, t);
+	json_text_close(t, '}');
 }

@@ -61,7 +61,7 @@ put_fields(const struct job *job, struct json_text *t)
 		json_text_real(t, #name, job->member);
 #define FLAG(name, member) \
 	if (job->member) \
-		json_text_true(t, #name);
+		json_text_boolean(t, #name, true);
 #define TEXT(name, member) \
 	if (job->member[0] != '\0') \
 		json_text_string(t, #name, job->member);
@@ -121,10 +121,10 @@ take_end(const struct job *job, double keep_s, struct store_row *row)
 static void
 put_end(const struct job *job, const struct store_row *row, struct json_text *t)
 {
-	json_text_true(t, "final");
+	json_text_boolean(t, "final", true);
 	json_text_integer(t, "ended_at_us", row->ended_us);
 	if (row->dead)
-		json_text_true(t, "dead");
+		json_text_boolean(t, "dead", true);
 	if (job->error.code != ERR_NONE) {
 		json_text_open(t, "error", '{');
 		json_text_integer(t, "code", (int64_t)job->error.code);

@@ -25,22 +25,21 @@ methods_client_gone(struct client *c)
 
 /* ---- records */
 
-json_t *
-call_record(struct daemon *d, const struct job *job)
+void
+call_put_record(struct json_text *t, struct daemon *d, const struct job *job)
 {
-	struct outlook outlook = daemon_outlook(d, job);
+	const struct outlook outlook = daemon_outlook(d, job);
 
-	return job_record(job, &outlook);
+	job_record(job, &outlook, NULL, t);
 }
 
 void
-call_attach_pictures(const struct daemon *d, const struct job *job, json_t *pictures, int first, int last,
-    enum deliver deliver, struct attachment *a)
+call_attach_pictures(const struct daemon *d, const struct job *job, int first, int last, enum deliver deliver,
+    struct attachment *a)
 {
+	*a = (struct attachment){.inline_base64 = deliver == DELIVER_BASE64};
 	for (int i = first; i <= last && deliver != DELIVER_PATH; i++) {
-		json_t *picture = json_array_get(pictures, (size_t)(i - first));
 		int fd = daemon_open_picture(d, job, i);
-		char mark[48];
 
 		if (fd >= 0 && client_fd_is_reserved(fd)) {
 			close(fd);
@@ -48,45 +47,64 @@ call_attach_pictures(const struct daemon *d, const struct job *job, json_t *pict
 		}
 		if (fd < 0)
 			continue; /* removed meanwhile, or no descriptors: the client finds neither */
-		client_placeholder(a->count, mark);
-		if (deliver == DELIVER_BASE64)
-			json_object_set_new(picture, "base64", json_string(mark));
-		else
-			json_object_set_new(picture, "fd", json_integer(a->count));
+		a->pictures[a->count] = i;
 		a->fds[a->count++] = fd;
 	}
-	a->inline_base64 = deliver == DELIVER_BASE64;
 }
 
-json_t *
-call_final_record(const struct daemon *d, const struct job *job, enum deliver deliver, struct attachment *a)
+void
+call_put_final_record(struct json_text *t, const struct daemon *d, const struct job *job,
+    enum deliver deliver, struct attachment *a)
 {
-	json_t *record = job_record(job, NULL);
-	json_t *pictures = json_object_get(json_object_get(record, "result"), "pictures");
-
 	*a = (struct attachment){0};
-	if (pictures != NULL)
-		call_attach_pictures(d, job, pictures, 0, job->picture_count - 1, deliver, a);
-	return record;
+	if (job_has_pictures(job))
+		call_attach_pictures(d, job, 0, job->picture_count - 1, deliver, a);
+	job_record(job, NULL, a, t);
 }
 
 /* The attachment's descriptors are closed, the result is dropped. */
 static void
-drop_result(json_t *result, struct attachment *a)
+drop_result(struct call *call, json_t *result)
 {
 	json_decref(result);
-	for (int i = 0; i < a->count; i++)
-		close(a->fds[i]);
+	free(json_text_end(&call->text));
+	for (int i = 0; i < call->attachment.count; i++)
+		close(call->attachment.fds[i]);
+	call->attachment = (struct attachment){0};
+}
+
+/* ---- lists of records */
+
+void
+call_begin_list(struct listing *l, struct call *call, int64_t limit)
+{
+	*l = (struct listing){call, limit};
+	json_text_open(&call->text, NULL, '{');
+	json_text_open(&call->text, "jobs", '[');
+}
+
+void
+call_list_job(struct listing *l, const struct job *job)
+{
+	if (l->left-- > 0)
+		call_put_record(&l->call->text, l->call->daemon, job);
 }
 
 json_t *
-call_records(const struct found *found, int count, json_t *list, int64_t limit)
+call_end_list(struct listing *l)
 {
-	for (int i = 0; i < count && (int64_t)json_array_size(list) < limit; i++) {
-		if (found[i].job != NULL)
-			json_array_append_new(list, job_record(found[i].job, NULL));
+	json_text_close(&l->call->text, ']');
+	json_text_close(&l->call->text, '}');
+	return NULL;
+}
+
+void
+call_list_found(struct listing *l, const struct found *found, int count)
+{
+	for (int i = 0; i < count; i++) {
+		if (found[i].job != NULL && l->left-- > 0)
+			job_record(found[i].job, NULL, NULL, &l->call->text);
 	}
-	return list;
 }
 
 /* ---- jobs that were asked for */
@@ -129,7 +147,7 @@ json_t *
 call_treat(struct call *call, const struct found *found, int count,
     bool (*may)(struct call *call, const struct job *job), void (*treat)(struct call *call, struct job *job))
 {
-	json_t *records;
+	struct listing list;
 
 	for (int i = 0; i < count; i++) {
 		const struct job *job = call_the_job(call, &found[i]);
@@ -138,10 +156,10 @@ call_treat(struct call *call, const struct found *found, int count,
 	}
 	for (int i = 0; i < count; i++)
 		treat(call, found[i].job);
-	records = json_array(); /* when all is done, for each changes the positions of others */
+	call_begin_list(&list, call, count); /* when all is done, for each changes the positions of others */
 	for (int i = 0; i < count; i++)
-		json_array_append_new(records, call_record(call->daemon, found[i].job));
-	return json_pack("{s:o}", "jobs", records);
+		call_list_job(&list, found[i].job);
+	return call_end_list(&list);
 }
 
 static json_t *(*const handlers[API_METHOD_COUNT])(struct call *) = {
@@ -158,19 +176,29 @@ answer_error(struct client *c, json_t *id, const struct err *e, const char *para
 	client_send(c, api_error(id, e, param, data), NULL);
 }
 
+/* What a handler left, as a line; NULL: nothing yet, or nobody wants it. */
+static char *
+line_of(struct call *call, json_t *result)
+{
+	json_t *id = call->request->id;
+
+	if (call->e.code != ERR_NONE)
+		return api_error(id, &call->e, NULL, call->data);
+	if (id == NULL)
+		drop_result(call, result);
+	else if (result != NULL)
+		return api_reply(id, api_text(result));
+	else if (call->text.used > 0)
+		return api_reply(id, json_text_end(&call->text));
+	return NULL;
+}
+
 void
 methods_answer_later(struct call *call, json_t *result)
 {
-	json_t *id = call->request->id, *message = NULL;
+	char *line = line_of(call, result);
 
-	if (result != NULL && id == NULL) {
-		drop_result(result, &call->attachment);
-		call->attachment = (struct attachment){0};
-	} else if (result != NULL)
-		message = api_reply(id, result);
-	else if (call->e.code != ERR_NONE)
-		message = api_error(id, &call->e, NULL, call->data);
-	client_answer_lookup(call->client, message, &call->attachment);
+	client_answer_lookup(call->client, line, &call->attachment);
 }
 
 /* A notification, a request without id, is done and not answered. */
@@ -179,6 +207,7 @@ handle(struct client *c, struct api_request *r)
 {
 	struct call call = {.daemon = client_daemon(c), .client = c, .request = r};
 	json_t *result = NULL;
+	char *line;
 
 	if (api_role(r->method) == API_ADMIN && !daemon_is_admin(call.daemon, client_uid(c), client_gid(c)))
 		err_set(&call.e, ERR_NOT_PERMITTED,
@@ -186,12 +215,9 @@ handle(struct client *c, struct api_request *r)
 		    api_method_name(r->method));
 	else
 		result = handlers[r->method](&call);
-	if (result != NULL && r->id == NULL)
-		drop_result(result, &call.attachment);
-	else if (result != NULL)
-		client_send(c, api_reply(r->id, result), &call.attachment);
-	else if (call.e.code != ERR_NONE)
-		answer_error(c, r->id, &call.e, NULL, call.data);
+	line = line_of(&call, result);
+	if (line != NULL)
+		client_send(c, line, &call.attachment);
 }
 
 void

@@ -20,8 +20,19 @@ bool call_is_admin(const struct call *call);
 struct job *call_the_job(struct call *call, const struct found *found);
 bool call_may_touch(const struct call *call, const struct job *job);
 bool call_may_touch_or_complain(struct call *call, const struct job *job);
-/* Appends their records to the list until it has `limit`; the list. */
-json_t *call_records(const struct found *found, int count, json_t *list, int64_t limit);
+
+/* {"jobs":[...]}, written to the call's text; what is more than the limit is left out. */
+struct listing {
+	struct call *call;
+	int64_t left;
+};
+
+void call_begin_list(struct listing *l, struct call *call, int64_t limit);
+void call_list_job(struct listing *l, const struct job *job); /* with its outlook */
+void call_list_found(
+    struct listing *l, const struct found *found, int count); /* what the store knows of them */
+json_t *call_end_list(struct listing *l);		      /* NULL, as a handler then returns */
+
 /* Does `treat` to each job that was found, open or ended, and answers with their records. All are looked at
  * before any is touched, by `may` too when it is not NULL, so that a wrong one changes nothing. */
 json_t *call_treat(struct call *call, const struct found *found, int count,

@@ -1,6 +1,7 @@
 /*
  * The methods that end jobs or begin them again: cancel, retry, drop.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "supervisor/methods_inside.h"
@@ -28,9 +29,10 @@ static json_t *
 group_found(struct call *call, const struct found *found, int count)
 {
 	const char *group = call->request->cancel.group;
-	json_t *records = json_array();
 	int known = count, touched = count > 0 && found[0].job != NULL && call_may_touch(call, found[0].job);
+	struct listing list;
 
+	call_begin_list(&list, call, INT64_MAX);
 	for (struct job *job = daemon_next_job(call->daemon, NULL); job != NULL;
 	     job = daemon_next_job(call->daemon, job)) {
 		if (strcmp(job->group, group) != 0)
@@ -42,11 +44,11 @@ group_found(struct call *call, const struct found *found, int count)
 		if (job_is_final(job))
 			continue;
 		job_event(job, JOB_EVENT_CANCEL);
-		json_array_append_new(records, call_record(call->daemon, job));
+		call_list_job(&list, job);
 	}
 	if (touched > 0)
-		return json_pack("{s:o}", "jobs", records);
-	json_decref(records);
+		return call_end_list(&list);
+	free(json_text_end(&call->text));
 	if (known > 0)
 		err_set(&call->e, ERR_NOT_PERMITTED, "the jobs of group %s are another user's", group);
 	else
@@ -124,14 +126,13 @@ static json_t *
 drop_found(struct call *call, const struct found *found, int count)
 {
 	struct job *dead = own_dead_letter(call, found);
-	json_t *record;
 
 	(void)count;
 	if (dead == NULL)
 		return NULL;
-	record = job_record(dead, NULL);
+	job_record(dead, NULL, NULL, &call->text);
 	daemon_drop_dead(call->daemon, dead);
-	return record;
+	return NULL;
 }
 
 json_t *

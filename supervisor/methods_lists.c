@@ -1,6 +1,7 @@
 /*
  * The methods that show jobs: list, queue, subscribe, result, dead.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "ipc/log.h"
@@ -25,44 +26,42 @@ is_of_group(const struct job *job, const char *group)
 }
 
 static void
-append(struct call *call, json_t *list, const struct job *job, const char *group, int64_t limit)
+append(struct listing *l, const struct job *job, const char *group)
 {
-	if (is_of_group(job, group) && (int64_t)json_array_size(list) < limit)
-		json_array_append_new(list, call_record(call->daemon, job));
+	if (is_of_group(job, group))
+		call_list_job(l, job);
 }
 
 /* Running ones, then those that wait, in their order, then held ones; of one group, or of all for NULL. */
-static json_t *
-list_open(struct call *call, enum list_state state, const char *group, int64_t limit)
+static void
+list_open(struct listing *l, enum list_state state, const char *group)
 {
-	struct daemon *d = call->daemon;
-	json_t *list = json_array();
+	struct daemon *d = l->call->daemon;
 	struct job *job = NULL;
 
 	while (state != LIST_WAITING && (job = daemon_next_job(d, job)) != NULL) {
 		if (!job_is_final(job) && !waits(job))
-			append(call, list, job, group, limit);
+			append(l, job, group);
 	}
 	while (state != LIST_RUNNING && (job = daemon_next_queued(d, job)) != NULL)
-		append(call, list, job, group, limit);
+		append(l, job, group);
 	while (state != LIST_RUNNING && (job = daemon_next_job(d, job)) != NULL) {
 		if (job_state(job) == JOB_HELD)
-			append(call, list, job, group, limit);
+			append(l, job, group);
 	}
-	return list;
 }
 
 /* Ended jobs whose end cannot get to the disk. */
-static json_t *
-list_unsaved(struct call *call, const char *group, json_t *list, int64_t limit)
+static void
+list_unsaved(struct listing *l, const char *group)
 {
+	struct daemon *d = l->call->daemon;
 	struct job *job = NULL;
 
-	while ((job = daemon_next_job(call->daemon, job)) != NULL) {
-		if (job_is_final(job) && !job->refused && daemon_store_error(call->daemon) != 0)
-			append(call, list, job, group, limit);
+	while ((job = daemon_next_job(d, job)) != NULL) {
+		if (job_is_final(job) && !job->refused && daemon_store_error(d) != 0)
+			append(l, job, group);
 	}
-	return list;
 }
 
 static int64_t
@@ -76,12 +75,15 @@ static json_t *
 list_found(struct call *call, const struct found *found, int count)
 {
 	const struct api_list *p = &call->request->list;
-	bool with_open = !p->has_before && p->state != LIST_FINAL;
-	json_t *list = with_open ? list_open(call, LIST_ALL, p->group, list_limit(call)) : json_array();
+	struct listing list;
 
+	call_begin_list(&list, call, list_limit(call));
+	if (!p->has_before && p->state != LIST_FINAL)
+		list_open(&list, LIST_ALL, p->group);
 	if (!p->has_before)
-		list_unsaved(call, p->group, list, list_limit(call));
-	return json_pack("{s:o}", "jobs", call_records(found, count, list, list_limit(call)));
+		list_unsaved(&list, p->group);
+	call_list_found(&list, found, count);
+	return call_end_list(&list);
 }
 
 static json_t *
@@ -103,21 +105,30 @@ list_before(struct call *call, const struct found *found, int count)
 	return job != NULL ? list_ended(call, job->number) : NULL;
 }
 
+static json_t *
+list_open_only(struct call *call, enum list_state state, const char *group, int64_t limit)
+{
+	struct listing list;
+
+	call_begin_list(&list, call, limit);
+	list_open(&list, state, group);
+	return call_end_list(&list);
+}
+
 json_t *
 method_list(struct call *call)
 {
 	const struct api_list *p = &call->request->list;
 
 	if (p->state == LIST_WAITING || p->state == LIST_RUNNING)
-		return json_pack(
-		    "{s:o}", "jobs", list_open(call, (enum list_state)p->state, p->group, list_limit(call)));
+		return list_open_only(call, (enum list_state)p->state, p->group, list_limit(call));
 	return p->has_before ? lookup_id(call, p->before, list_before) : list_ended(call, 0);
 }
 
 json_t *
 method_queue(struct call *call)
 {
-	return json_pack("{s:o}", "jobs", list_open(call, LIST_ALL, NULL, INT64_MAX));
+	return list_open_only(call, LIST_ALL, NULL, INT64_MAX);
 }
 
 json_t *
@@ -139,17 +150,27 @@ method_subscribe(struct call *call)
 /* ---- one job */
 
 static json_t *
-picture_of(struct call *call, const struct job *job, int index)
+tell_picture(struct call *call, const struct job *job, int index)
 {
-	json_t *record = job_record(job, NULL);
-	json_t *all = json_object_get(json_object_get(record, "result"), "pictures");
-	json_t *picture = json_incref(json_array_get(all, (size_t)index)), *alone = json_pack("[O]", picture);
+	call_attach_pictures(
+	    call->daemon, job, index, index, (enum deliver)call->request->result.deliver, &call->attachment);
+	job_picture_record(job, index, &call->attachment, &call->text);
+	return NULL;
+}
 
-	call_attach_pictures(call->daemon, job, alone, index, index,
-	    (enum deliver)call->request->result.deliver, &call->attachment);
-	json_decref(alone);
-	json_decref(record);
-	return picture;
+/* As the tree that an error's details are. */
+static json_t *
+record_tree(const struct job *job)
+{
+	struct json_text t = {0};
+	json_t *tree;
+	char *text;
+
+	job_record(job, NULL, NULL, &t);
+	text = json_text_end(&t);
+	tree = text != NULL ? json_loads(text, 0, NULL) : NULL;
+	free(text);
+	return tree;
 }
 
 /* What is known of a job whose pictures are gone goes with the error. */
@@ -164,9 +185,9 @@ result_found(struct call *call, const struct found *found, int count)
 	if (job == NULL)
 		return NULL;
 	if (job_state(job) == JOB_DONE && !job->expired && index < job->picture_count)
-		return picture_of(call, job, index);
+		return tell_picture(call, job, index);
 	if (job->expired)
-		call->data = json_pack("{s:o}", "record", job_record(job, NULL));
+		call->data = json_pack("{s:o*}", "record", record_tree(job));
 	err_set(&call->e,
 	    job->expired	 ? ERR_EXPIRED_JOB
 	    : !job_is_final(job) ? ERR_NOT_READY
@@ -189,8 +210,11 @@ enum { MAX_DEAD_LISTED = 1000 };
 static json_t *
 dead_found(struct call *call, const struct found *found, int count)
 {
-	(void)call;
-	return json_pack("{s:o}", "jobs", call_records(found, count, json_array(), MAX_DEAD_LISTED));
+	struct listing list;
+
+	call_begin_list(&list, call, MAX_DEAD_LISTED);
+	call_list_found(&list, found, count);
+	return call_end_list(&list);
 }
 
 json_t *

@@ -55,10 +55,10 @@ answer_submit(struct call *call, struct job *job, bool owner)
 	bool told = job_is_final(job) && !daemon_end_is_pending(call->daemon, job);
 
 	if (told && p->wait)
-		return call_final_record(call->daemon, job, wishes.deliver, &call->attachment);
-	if (told)
-		return call_record(call->daemon, job);
-	if (!waiters_add(call, job, &wishes) && owner)
+		call_put_final_record(&call->text, call->daemon, job, wishes.deliver, &call->attachment);
+	else if (told)
+		call_put_record(&call->text, call->daemon, job);
+	else if (!waiters_add(call, job, &wishes) && owner)
 		job_event(job, JOB_EVENT_CANCEL);
 	return NULL;
 }
@@ -133,8 +133,8 @@ wait_found(struct call *call, const struct found *found, int count)
 
 	(void)count;
 	if (job != NULL && job_is_final(job))
-		return call_final_record(call->daemon, job, wishes.deliver, &call->attachment);
-	if (job != NULL)
+		call_put_final_record(&call->text, call->daemon, job, wishes.deliver, &call->attachment);
+	else if (job != NULL)
 		waiters_add(call, job, &wishes);
 	return NULL;
 }
@@ -151,7 +151,9 @@ get_found(struct call *call, const struct found *found, int count)
 	struct job *job = call_the_job(call, found);
 
 	(void)count;
-	return job != NULL ? call_record(call->daemon, job) : NULL;
+	if (job != NULL)
+		call_put_record(&call->text, call->daemon, job);
+	return NULL;
 }
 
 json_t *

@@ -92,20 +92,34 @@ add_piece(struct outbox *o, size_t bytes, int fd_count)
 	return p;
 }
 
-int
-outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, int fd_count)
+static int
+add_text(struct outbox *o, const char *text, size_t bytes, const char *end, const int *fds, int fd_count)
 {
-	struct piece *p = add_piece(o, bytes, fd_count);
+	size_t end_bytes = strlen(end);
+	struct piece *p = add_piece(o, bytes + end_bytes, fd_count);
 
 	if (p == NULL)
 		return -ERR_SYSTEM;
 	p->data = p->text;
 	memcpy(p->text, text, bytes);
-	p->end = bytes;
+	memcpy(p->text + bytes, end, end_bytes);
+	p->end = bytes + end_bytes;
 	if (fd_count > 0)
 		memcpy(p->fds, fds, (size_t)fd_count * sizeof(int));
 	p->fd_count = fd_count;
 	return 0;
+}
+
+int
+outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, int fd_count)
+{
+	return add_text(o, text, bytes, "", fds, fd_count);
+}
+
+int
+outbox_line(struct outbox *o, const char *text, const int *fds, int fd_count)
+{
+	return add_text(o, text, strlen(text), "\n", fds, fd_count);
 }
 
 static int

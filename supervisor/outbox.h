@@ -29,6 +29,8 @@ bool outbox_is_empty(const struct outbox *o);
 /* `text` is copied; fds, if any, are sent with its first byte and closed then. 0 or -ERR_SYSTEM (nothing
  * taken). */
 int outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, int fd_count);
+/* Likewise with a newline behind it. */
+int outbox_line(struct outbox *o, const char *text, const int *fds, int fd_count);
 /* All of the file, as base64; fd is taken. 0 or -ERR_SYSTEM (nothing taken). */
 int outbox_base64(struct outbox *o, int fd);
 

@@ -45,10 +45,16 @@ seal(const char *kind, json_t *members)
 	struct json_text t;
 	const char *key;
 	json_t *value;
+	char *text;
 
 	seal_begin(&t, kind);
 	t.failed |= members == NULL;
-	json_object_foreach(members, key, value) json_text_value(&t, key, value);
+	json_object_foreach(members, key, value)
+	{
+		text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+		json_text_member(&t, key, text);
+		free(text);
+	}
 	json_decref(members);
 	return seal_end(&t);
 }

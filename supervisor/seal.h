@@ -9,7 +9,7 @@
 #include <jansson.h>
 #include <stddef.h>
 
-#include "supervisor/json_text.h"
+#include "ipc/json_text.h"
 
 #define SEAL_HEAD "{\"zit\":\"" /* what a sealed text begins with; the kind and a quote follow */
 #define SEAL_TAIL ",\"sum\":\"" /* what the seal itself begins with */

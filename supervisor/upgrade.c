@@ -36,19 +36,19 @@ enum { MAX_ARGUMENTS = 16, MAX_REASON = 400 };
 /* ---- ending it */
 
 static void
-answer(struct upgrade *u, json_t *message)
+answer(struct upgrade *u, char *line)
 {
 	struct client *client = u->client;
 
 	if (u->id == NULL || client == NULL) {
-		json_decref(message);
-		message = NULL;
+		free(line);
+		line = NULL;
 	}
 	json_decref(u->id);
 	u->id = NULL;
 	u->client = NULL;
 	if (client != NULL)
-		client_answer(client, 0, message, NULL);
+		client_answer(client, 0, line, NULL);
 }
 
 static void
@@ -462,6 +462,6 @@ upgrade_finish(struct daemon *d, const struct handover *h)
 		return;
 	u->id = json_incref(json_object_get(own, "id"));
 	client_hold(u->client, 0);
-	answer(u, api_reply(u->id, json_pack("{s:s, s:s, s:i, s:f}", "version", ZIT_VERSION, "build",
-				       ZIT_BUILD, "pid", (int)getpid(), "pause_ms", pause_ms)));
+	answer(u, api_reply(u->id, api_text(json_pack("{s:s, s:s, s:i, s:f}", "version", ZIT_VERSION, "build",
+				       ZIT_BUILD, "pid", (int)getpid(), "pause_ms", pause_ms))));
 }

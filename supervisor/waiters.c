@@ -66,31 +66,25 @@ remove_waiter(struct waiter *w)
 
 /* ---- progress */
 
-/* Where it stands in the queue, and when it will be done. */
-static void
-put_outlook(const struct job *job, json_t *params)
-{
-	const struct outlook o = daemon_outlook(job->daemon, job);
-
-	if (o.position > 0)
-		json_object_set_new(params, "position", json_integer(o.position));
-	if (o.held_back[0] != '\0')
-		json_object_set_new(params, "held_back", json_string(o.held_back));
-	if (o.eta_s >= 0) {
-		json_object_set_new(params, "eta_s", json_real(o.eta_s));
-		json_object_set_new(params, "eta_p95_s", json_real(o.eta_p95_s));
-	}
-}
-
 static void
 send_event(const struct waiter *w, const struct job *job)
 {
-	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i}", "job", job->id, "state",
-	    job_state_name(job), "stage", stage_name(job->stage), "step", (int)job->step, "steps", job->steps,
-	    "picture", (int)job->picture);
+	const struct outlook o = daemon_outlook(job->daemon, job);
+	struct json_text t = {0};
+	char *params;
 
-	put_outlook(job, params);
+	json_text_open(&t, NULL, '{');
+	json_text_string(&t, "job", job->id);
+	json_text_string(&t, "state", job_state_name(job));
+	json_text_string(&t, "stage", stage_name(job->stage));
+	json_text_integer(&t, "step", (int64_t)job->step);
+	json_text_integer(&t, "steps", job->steps);
+	json_text_integer(&t, "picture", (int64_t)job->picture);
+	outlook_record(&o, &t);
+	json_text_close(&t, '}');
+	params = json_text_end(&t);
 	client_send(w->client, api_event(params), NULL);
+	free(params);
 }
 
 static struct waiter *
@@ -124,13 +118,27 @@ waiters_job_advanced(struct job *job)
 
 /* The waiter is gone afterwards. */
 static void
-answer(struct waiter *w, json_t *reply, struct attachment *a)
+answer(struct waiter *w, char *line, struct attachment *a)
 {
 	struct client *client = w->client;
 	int fds = fds_of(w);
 
 	remove_waiter(w);
-	client_answer(client, fds, reply, a);
+	client_answer(client, fds, line, a);
+}
+
+/* As it was wanted: the final one, with its pictures, or as it is. */
+static void
+answer_record(struct waiter *w, struct job *job)
+{
+	struct attachment a = {0};
+	struct json_text t = {0};
+
+	if (w->wishes.until == UNTIL_ENDED)
+		call_put_final_record(&t, job->daemon, job, w->wishes.deliver, &a);
+	else
+		call_put_record(&t, job->daemon, job);
+	answer(w, api_reply(w->id, json_text_end(&t)), &a);
 }
 
 static struct waiter *
@@ -155,7 +163,7 @@ waiters_job_saved(struct job *job)
 	while ((w = next_unaware(job)) != NULL) {
 		w->introduced = true;
 		if (w->wishes.until == UNTIL_SAVED)
-			answer(w, api_reply(w->id, call_record(job->daemon, job)), NULL);
+			answer_record(w, job);
 		else if (w->wishes.events)
 			send_event(w, job);
 	}
@@ -180,17 +188,10 @@ waiters_job_ended(struct job *job)
 	struct waiter *w;
 
 	while ((w = next_of_job(job)) != NULL) {
-		struct attachment a = {0};
-		json_t *record;
-
-		if (job->refused) {
+		if (job->refused)
 			answer(w, api_error(w->id, &job->error, NULL, NULL), NULL);
-			continue;
-		}
-		record = w->wishes.until == UNTIL_ENDED
-			     ? call_final_record(job->daemon, job, w->wishes.deliver, &a)
-			     : call_record(job->daemon, job);
-		answer(w, api_reply(w->id, record), &a);
+		else
+			answer_record(w, job);
 	}
 }
 

@@ -144,16 +144,43 @@ test_error_object(void **state)
 {
 	struct err e;
 	json_t *error, *data;
+	char *line;
 
 	(void)state;
 	err_set(&e, ERR_QUEUE_FULL, "full");
-	error = api_error(NULL, &e, NULL, json_pack("{s:f}", "retry_after_s", 2.0));
+	line = api_error(NULL, &e, NULL, json_pack("{s:f}", "retry_after_s", 2.0));
+	error = json_loads(line, 0, NULL);
+	free(line);
 	data = json_object_get(json_object_get(error, "error"), "data");
 	assert_true(json_is_null(json_object_get(error, "id")));
 	assert_int_equal(
 	    json_integer_value(json_object_get(json_object_get(error, "error"), "code")), -ERR_QUEUE_FULL);
 	assert_string_equal(json_string_value(json_object_get(data, "name")), "queue_full");
 	json_decref(error);
+}
+
+/* The id comes back as it came, whatever kind it has. */
+static void
+test_reply_and_event(void **state)
+{
+	static const char *const ids[] = {"7", "-9223372036854775808", "\"a\\u0001\\\"\"", "null"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		json_t *id = json_loads(ids[i], JSON_DECODE_ANY, NULL);
+		json_t *expected =
+		    json_pack("{s:s, s:O, s:{s:b}}", "jsonrpc", "2.0", "id", id, "result", "good", 1);
+		char *line = api_reply(id, strdup("{\"good\":true}"));
+		json_t *reply = json_loads(line, 0, NULL);
+
+		assert_true(json_equal(reply, expected));
+		free(line);
+		json_decref(reply);
+		json_decref(expected);
+		json_decref(id);
+	}
+	assert_null(api_reply(NULL, NULL));
+	assert_null(api_event(NULL));
 }
 
 static void
@@ -195,6 +222,7 @@ main(void)
 	    cmocka_unit_test(test_values_arrive),
 	    cmocka_unit_test(test_deep_nesting),
 	    cmocka_unit_test(test_error_object),
+	    cmocka_unit_test(test_reply_and_event),
 	    cmocka_unit_test(test_fields_are_known),
 	    cmocka_unit_test(test_group_names),
 	};

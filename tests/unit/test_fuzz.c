@@ -155,15 +155,15 @@ is_one_line(const char *text)
 static void
 check_refusal(int status, const struct err *e, const char *param, json_t *id)
 {
-	json_t *reply = api_error(id, e, param, NULL);
-	char *text = json_dumps(reply, 0);
+	char *text = api_error(id, e, param, NULL);
+	json_t *reply = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
 
 	assert_true(status == -ERR_PARSE_ERROR || status == -ERR_INVALID_REQUEST ||
 		    status == -ERR_UNKNOWN_METHOD || status == -ERR_INVALID_PARAM);
 	assert_int_equal(e->code, -status);
 	assert_true(e->text[0] != '\0' && is_one_line(e->text));
 	assert_true(is_one_line(param));
-	assert_non_null(text);
+	assert_non_null(json_string_value(json_object_get(json_object_get(reply, "error"), "message")));
 	free(text);
 	json_decref(reply);
 }

@@ -1,12 +1,12 @@
 /*
- * supervisor/json_text: what is written is what a parser reads.
+ * ipc/json_text: what is written is what a parser reads.
  */
 #include "tests/unit/test.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "supervisor/json_text.h"
+#include "ipc/json_text.h"
 
 /* The text's value; the test ends when it is no JSON. */
 static json_t *
@@ -40,7 +40,7 @@ test_structure(void **state)
 	json_text_open(&t, NULL, '[');
 	json_text_close(&t, ']');
 	json_text_open(&t, NULL, '{');
-	json_text_true(&t, "yes");
+	json_text_boolean(&t, "yes", true);
 	json_text_close(&t, '}');
 	json_text_close(&t, ']');
 	json_text_string(&t, "last", "x");
@@ -127,7 +127,7 @@ test_micros(void **state)
 	static const struct {
 		int64_t us;
 		const char *text;
-	} rows[] = {{0, "0.000000"}, {1, "0.000001"}, {1500000, "1.500000"}, {-2000001, "-2.000001"},
+	} rows[] = {{0, "0.0"}, {1, "0.000001"}, {1500000, "1.5"}, {-2000001, "-2.000001"},
 	    {INT64_C(1790000000123456), "1790000000.123456"}};
 
 	(void)state;

@@ -1,7 +1,7 @@
 /*
  * JSON as text.
  */
-#include "supervisor/json_text.h"
+#include "ipc/json_text.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -155,6 +155,8 @@ json_text_micros(struct json_text *t, const char *key, int64_t us)
 	uint64_t value = us < 0 ? -(uint64_t)us : (uint64_t)us;
 	char *at = put_digits(end, value % 1000000, 6);
 
+	while (end - at > 1 && end[-1] == '0')
+		end--;
 	*--at = '.';
 	at = put_digits(at, value / 1000000, 1);
 	if (us < 0)
@@ -183,23 +185,28 @@ json_text_real(struct json_text *t, const char *key, double value)
 }
 
 void
-json_text_true(struct json_text *t, const char *key)
+json_text_boolean(struct json_text *t, const char *key, bool value)
 {
 	begin_value(t, key);
-	json_text_raw(t, "true", 4);
+	json_text_raw(t, value ? "true" : "false", value ? 4 : 5);
+}
+
+void
+json_text_member(struct json_text *t, const char *key, const char *text)
+{
+	begin_value(t, key);
+	if (text != NULL)
+		json_text_raw(t, text, strlen(text));
+	else
+		t->failed = true;
 }
 
 void
 json_text_value(struct json_text *t, const char *key, const json_t *value)
 {
-	char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+	char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(16));
 
-	if (text == NULL) {
-		t->failed = true;
-		return;
-	}
-	begin_value(t, key);
-	json_text_raw(t, text, strlen(text));
+	json_text_member(t, key, text);
 	free(text);
 }
 

@@ -2,8 +2,8 @@
  * JSON as text, written member by member: for what is made by the thousand and looked at by nobody here,
  * which a tree of json_t would make five times as dear. Everything else is json_t.
  */
-#ifndef SUPERVISOR_JSON_TEXT_H
-#define SUPERVISOR_JSON_TEXT_H
+#ifndef IPC_JSON_TEXT_H
+#define IPC_JSON_TEXT_H
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -25,9 +25,11 @@ void json_text_close(struct json_text *t, char bracket);		 /* '}' or ']' */
 void json_text_string(struct json_text *t, const char *key, const char *value);
 void json_text_integer(struct json_text *t, const char *key, int64_t value);
 void json_text_real(struct json_text *t, const char *key, double value); /* reads back as the same */
-void json_text_micros(struct json_text *t, const char *key, int64_t us); /* as seconds with six digits */
-void json_text_true(struct json_text *t, const char *key);
-void json_text_value(struct json_text *t, const char *key, const json_t *value);
+void json_text_micros(struct json_text *t, const char *key, int64_t us); /* as seconds, exactly */
+void json_text_boolean(struct json_text *t, const char *key, bool value);
+void json_text_value(struct json_text *t, const char *key, const json_t *value); /* reals to 16 digits */
+/* A value that is a text already; NULL: there was no memory for it. */
+void json_text_member(struct json_text *t, const char *key, const char *text);
 /* Bytes as they are, with no comma before them. */
 void json_text_raw(struct json_text *t, const char *bytes, size_t count);
 /* The text, which the caller frees; NULL: no memory. */
