@@ -43,6 +43,7 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runne
 SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_turns.o \
 	supervisor/daemon_memory.o supervisor/daemon_clients.o supervisor/daemon_jobs.o supervisor/daemon_store.o supervisor/daemon_replay.o \
 	supervisor/daemon_orders.o supervisor/daemon_conf.o supervisor/conf.o supervisor/conf_rows.o supervisor/conf_compare.o supervisor/paths.o supervisor/client.o supervisor/outbox.o supervisor/methods.o \
+	supervisor/daemon_health.o \
 	supervisor/methods_submit.o supervisor/methods_lists.o supervisor/methods_jobs.o supervisor/methods_queue.o supervisor/methods_service.o supervisor/waiters.o supervisor/lookup.o supervisor/events.o supervisor/job.o supervisor/id.o \
 	supervisor/queue.o supervisor/fair.o supervisor/fair_admit.o supervisor/fair_dump.o supervisor/cost.o supervisor/plan.o \
 	supervisor/forecast.o supervisor/gate.o supervisor/limits.o supervisor/load.o supervisor/sched.o \
@@ -165,7 +166,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
 IPC_TESTS := err buf fsm proto channel json_text api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
-SUPERVISOR_TESTS := conf queue fair fairness cost limits tables quarantine
+SUPERVISOR_TESTS := conf queue fair fairness cost limits tables quarantine health
 
 $(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
 	@echo "  LD    $@"

@@ -27,8 +27,6 @@
 
 enum { HOUSEKEEPING_S = 10, FLUSH_S = 2, LAST_WAIT_S = 75 /* more than a result may take to be written */ };
 
-#define MAX_LAG_US INT64_C(1000000)
-
 /* ---- small answers */
 
 struct ev_loop *
@@ -115,9 +113,7 @@ daemon_changed(struct daemon *d)
 void
 daemon_runner_ready(struct daemon *d)
 {
-	d->was_ready = true;
-	d->changed = true;
-	notify_ready();
+	d->changed = true; /* systemd hears of it with the turn's STATUS */
 }
 
 void
@@ -168,12 +164,25 @@ put_off_queue(struct daemon *d)
 	}
 }
 
+/* What stopping may take: each runner's own clocks, then the disk thread's. */
+static int64_t
+longest_stop_us(const struct daemon *d)
+{
+	double longest_s = 0;
+
+	for (int i = 0; i < d->runner_count; i++) {
+		double wait_s = runner_conf(d->runners[i])->stopwaitsecs;
+		longest_s = wait_s > longest_s ? wait_s : longest_s;
+	}
+	return (int64_t)(longest_s * 1e6) + LAST_WAIT_S * INT64_C(1000000);
+}
+
 static void
 begin_drain(struct daemon *d)
 {
 	log_notice("stopping: running jobs are finished first, for at most %g s", d->conf.zitd.drain_timeout);
 	upgrade_abandon(d, "zitd is stopping");
-	notify_stopping();
+	notify_stopping((int64_t)(d->conf.zitd.drain_timeout * 1e6) + longest_stop_us(d));
 	d->phase = DRAINING;
 	clients_close_listener(d->clients);
 	put_off_queue(d);
@@ -188,19 +197,6 @@ stop_runners(struct daemon *d, bool finish)
 		if (runner_state(d->runners[i]) != RUNNER_STOPPED)
 			runner_stop(d->runners[i], finish);
 	}
-}
-
-/* What stopping may take: each runner's own clocks, then the disk thread's. */
-static int64_t
-longest_stop_us(const struct daemon *d)
-{
-	double longest_s = 0;
-
-	for (int i = 0; i < d->runner_count; i++) {
-		double wait_s = runner_conf(d->runners[i])->stopwaitsecs;
-		longest_s = wait_s > longest_s ? wait_s : longest_s;
-	}
-	return (int64_t)(longest_s * 1e6) + LAST_WAIT_S * INT64_C(1000000);
 }
 
 static void
@@ -357,46 +353,6 @@ on_housekeeping(struct ev_loop *loop, struct ev_timer *w, int events)
 	daemon_changed(w->data); /* a window of the day may have opened */
 }
 
-/* Every job that came is somewhere: what the watchdog is told is true. */
-static bool
-is_conserved(const struct daemon *d)
-{
-	long long open = 0;
-	const struct job *job;
-
-	TAILQ_FOREACH(job, &d->jobs, all_link)
-	open += !job_is_final(job);
-	return d->admitted == d->ended + open;
-}
-
-static bool
-is_healthy(const struct daemon *d)
-{
-	for (int i = 0; i < d->runner_count; i++) {
-		if (!runner_is_sound(d->runners[i]))
-			return false;
-	}
-	return is_conserved(d) && disk_is_alive(d->disk);
-}
-
-/* A sick runner is a legal state; a loop that lags, a stuck disk or a count that is wrong is not. A ping that
- * comes late by a second shows the lag by itself. */
-static void
-on_watchdog(struct ev_loop *loop, struct ev_timer *w, int events)
-{
-	struct daemon *d = w->data;
-	int64_t lag_us = clock_now_us() - d->turn_us;
-
-	(void)loop;
-	(void)events;
-	if (lag_us < MAX_LAG_US && is_healthy(d))
-		notify_watchdog();
-	else
-		log_err("watchdog: not told that all is well: the loop lags %.3f s, the disk is stuck, or a "
-			"count is wrong",
-		    (double)lag_us * 1e-6);
-}
-
 static void
 on_signal(struct ev_loop *loop, struct ev_signal *w, int events)
 {
@@ -419,7 +375,6 @@ static void
 start_watchers(struct daemon *d)
 {
 	static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
-	double period_s = (double)notify_watchdog_period_us() * 1e-6;
 	sigset_t ours;
 
 	sigemptyset(&ours);
@@ -427,20 +382,17 @@ start_watchers(struct daemon *d)
 	ev_check_init(&d->after_sleep, after_sleep);
 	ev_timer_init(&d->housekeeping, on_housekeeping, HOUSEKEEPING_S, HOUSEKEEPING_S);
 	ev_init(&d->drain_clock, on_drain_clock);
-	ev_timer_init(&d->watchdog, on_watchdog, period_s, period_s);
 	ev_init(&d->sched_again, on_sched_again);
 	ev_init(&d->sweep, on_sweep);
 	ev_init(&d->store_retry, daemon_on_store_retry);
 	ev_init(&d->load_clock, on_load_clock);
 	upgrade_init(d);
 	d->before_sleep.data = d->after_sleep.data = d->housekeeping.data = d->drain_clock.data =
-	    d->watchdog.data = d->sched_again.data = d->sweep.data = d->store_retry.data =
-		d->load_clock.data = d;
+	    d->sched_again.data = d->sweep.data = d->store_retry.data = d->load_clock.data = d;
 	ev_prepare_start(d->loop, &d->before_sleep);
 	ev_check_start(d->loop, &d->after_sleep);
 	ev_timer_start(d->loop, &d->housekeeping);
-	if (period_s > 0)
-		ev_timer_start(d->loop, &d->watchdog);
+	daemon_start_watchdog(d);
 	for (int i = 0; i < SIGNALS; i++) {
 		ev_signal_init(&d->signals[i], on_signal, numbers[i]);
 		d->signals[i].data = d;
@@ -505,7 +457,7 @@ daemon_start(
     struct daemon **out, const struct daemon_options *options, const struct conf *conf, struct err *e)
 {
 	struct daemon *d = calloc(1, sizeof(*d));
-	int status;
+	int status, error;
 
 	if (d == NULL)
 		return err_set(e, ERR_SYSTEM, "out of memory");
@@ -529,15 +481,18 @@ daemon_start(
 		free(d);
 		return err_set(e, ERR_SYSTEM, "no event loop: %s", strerror(errno));
 	}
+	notify_open(d->loop);
 	strays_open();
 	cgroup_open();
 	start_watchers(d);
 	status = open_parts(d, e);
+	error = errno;
 	d->options.handover = NULL;
 	if (status != 0)
 		daemon_free(&d);
 	else
 		*out = d;
+	errno = error;
 	return status;
 }
 
@@ -548,6 +503,7 @@ daemon_run(struct daemon *d)
 	daemon_tell_status(d);
 	ev_run(d->loop, 0);
 	log_notice("stopped");
+	notify_end();
 	return d->exit_status;
 }
 
@@ -558,7 +514,7 @@ stop_watchers(struct daemon *d)
 	ev_check_stop(d->loop, &d->after_sleep);
 	ev_timer_stop(d->loop, &d->housekeeping);
 	ev_timer_stop(d->loop, &d->drain_clock);
-	ev_timer_stop(d->loop, &d->watchdog);
+	daemon_stop_watchdog(d);
 	ev_timer_stop(d->loop, &d->sched_again);
 	ev_timer_stop(d->loop, &d->sweep);
 	ev_timer_stop(d->loop, &d->store_retry);

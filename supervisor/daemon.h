@@ -25,7 +25,7 @@ struct daemon_options {
 	const struct handover *handover;     /* of the zitd before, until daemon_start is done; NULL: none */
 };
 
-/* Starts everything; the configuration is taken over. 0, or a negative code with its reason. */
+/* Starts everything; the configuration is taken over. 0, or a negative code with its reason, and errno. */
 int daemon_start(
     struct daemon **d, const struct daemon_options *options, const struct conf *conf, struct err *e);
 int daemon_run(struct daemon *d); /* until it has stopped; the exit status */

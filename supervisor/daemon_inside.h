@@ -2,9 +2,9 @@
  * What the files of the daemon share: daemon.c (the loop, start and end), daemon_admit.c (admission),
  * daemon_clients.c (what clients may have, and had), daemon_jobs.c (jobs in memory, results), daemon_store.c
  * (what is written down), daemon_replay.c (what the last life left), daemon_dead.c (dead letters,
- * quarantine), daemon_orders.c (status, restart), daemon_conf.c (what is configured), daemon_outlook.c (when jobs will be done),
- * daemon_turns.c (hold, move, pause, why), daemon_memory.c (scheduling over a restart), daemon_handover.c
- * (all of it over an upgrade). Nobody else includes this.
+ * quarantine), daemon_orders.c (status, restart), daemon_conf.c (what is configured), daemon_outlook.c (when
+ * jobs will be done), daemon_turns.c (hold, move, pause, why), daemon_memory.c (scheduling over a restart),
+ * daemon_handover.c (all of it over an upgrade). Nobody else includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -29,6 +29,14 @@ enum { SIGNALS = 3 };
 
 #define FIRST_SWEEP_US (20 * INT64_C(1000))
 #define LAST_SWEEP_US (10 * INT64_C(1000000))
+
+/* What the watchdog is told, and why it was not the last time. */
+struct health {
+	struct ev_timer watchdog;
+	double period_s; /* between pings; 0: systemd does not watch */
+	int64_t due_us;	 /* the next look */
+	const char *fault;
+};
 
 enum phase { SERVING, DRAINING, STOPPING, FLUSHING };
 
@@ -75,8 +83,9 @@ struct daemon {
 	struct ev_prepare before_sleep;
 	struct ev_check after_sleep;
 	struct ev_signal signals[SIGNALS];
-	struct ev_timer housekeeping, drain_clock, watchdog, sched_again, sweep, load_clock;
+	struct ev_timer housekeeping, drain_clock, sched_again, sweep, load_clock;
 	int64_t sweep_us; /* until the next look for strays */
+	struct health health;
 };
 
 /* Runners that serve, or are on their way to. */
@@ -84,11 +93,19 @@ int daemon_serving_runners(const struct daemon *d);
 void daemon_set_log_level(const struct daemon *d);
 /* Of classes and clients, windows, costs before there are any: from the configuration. */
 void daemon_set_shares(struct daemon *d);
-void daemon_tell_status(const struct daemon *d);
 /* Has pictures past their time and records over the limit removed. */
 void daemon_retain(struct daemon *d);
 /* zitd ends before the job does: it stays for the next life, or fails. */
 void daemon_put_off(struct daemon *d, struct job *job);
+
+/* ---- daemon_health.c */
+const char *daemon_phase_name(
+    const struct daemon *d); /* "ready", "degraded", "starting", "failed", "draining" */
+/* Systemd hears how we are: in STATUS, and once that we are ready, which is when a runner is, or when none is
+ * on its way to be. */
+void daemon_tell_status(struct daemon *d);
+void daemon_start_watchdog(struct daemon *d);
+void daemon_stop_watchdog(struct daemon *d);
 
 /* ---- daemon_store.c */
 

@@ -14,40 +14,6 @@
 
 /* ---- status */
 
-static const char *
-phase_name(const struct daemon *d)
-{
-	int ready = 0;
-
-	if (d->phase != SERVING)
-		return "draining";
-	for (int i = 0; i < d->runner_count; i++) {
-		enum runner_state state = runner_state(d->runners[i]);
-		ready += state == RUNNER_IDLE || state == RUNNER_TESTING || state == RUNNER_BUSY ||
-			 state == RUNNER_CANCELLING;
-	}
-	if (ready == d->runner_count)
-		return "ready";
-	return ready > 0 ? "degraded" : daemon_serving_runners(d) > 0 ? "starting" : "failed";
-}
-
-void
-daemon_tell_status(const struct daemon *d)
-{
-	char text[240];
-	int used;
-
-	used = snprintf(text, sizeof(text),
-	    "%s, %d of %d runners may serve, %d queued (high %d, normal %d, low %d)", phase_name(d),
-	    daemon_serving_runners(d), d->runner_count, queue_length(&d->queue),
-	    queue_class_length(&d->queue, CLASS_HIGH), queue_class_length(&d->queue, CLASS_NORMAL),
-	    queue_class_length(&d->queue, CLASS_LOW));
-	if (d->store_error != 0 && used > 0 && (size_t)used < sizeof(text))
-		snprintf(text + used, sizeof(text) - (size_t)used,
-		    "; no new jobs: the state directory takes no writes: %s", strerror(d->store_error));
-	notify_status(text);
-}
-
 static long long
 resident_bytes(void)
 {
@@ -90,7 +56,7 @@ daemon_status(struct daemon *d)
 	    (json_int_t)d->ended, "done", (json_int_t)d->done);
 
 	status = json_pack("{s:s, s:s, s:s, s:i, s:f, s:o, s:o, s:o, s:i, s:I}", "version", ZIT_VERSION,
-	    "build", ZIT_BUILD, "state", phase_name(d), "pid", (int)getpid(), "uptime_s",
+	    "build", ZIT_BUILD, "state", daemon_phase_name(d), "pid", (int)getpid(), "uptime_s",
 	    (double)(clock_now_us() - d->started_us) * 1e-6, "runners", daemon_runners(d), "queue", queue,
 	    "counters", counters, "clients", clients_count(d->clients), "rss_bytes",
 	    (json_int_t)resident_bytes());

@@ -13,6 +13,7 @@ load_update(struct load *l, double now_s, double wait_s)
 {
 	bool should_turn = l->on ? wait_s < OFF_S : wait_s > ON_S;
 
+	l->wait_s = wait_s;
 	if (!should_turn)
 		l->since_s = 0;
 	else if (l->since_s == 0)

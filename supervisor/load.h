@@ -14,6 +14,7 @@
 struct load {
 	bool on;
 	double since_s; /* since when it should be the other way; 0: it should not */
+	double wait_s;	/* what it was told last */
 };
 
 /* wait_s: what 95 % of normal jobs will not wait longer than. Returns whether it is on. */

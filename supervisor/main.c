@@ -1,6 +1,7 @@
 /*
  * zitd: the command line.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "ipc/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/handover.h"
+#include "supervisor/notify.h"
 #include "supervisor/upgrade.h"
 
 enum { EXIT_BAD_USAGE = 64, EXIT_BAD_CONFIG = 78 };
@@ -127,6 +129,15 @@ descriptor(const char *text)
 	return (int)strtol(text, NULL, 10);
 }
 
+/* Both the log and systemctl status tell why there is no zitd. */
+static void
+fail(const struct err *e, int error)
+{
+	log_err("%s", e->text);
+	notify_failed(e->text, e->code == ERR_BAD_CONFIG ? EINVAL : error);
+	notify_end();
+}
+
 static int
 serve(struct command_line *line, const struct conf *conf)
 {
@@ -143,7 +154,7 @@ serve(struct command_line *line, const struct conf *conf)
 		status = daemon_start(&d, &line->options, conf, &e);
 	handover_clear(&before);
 	if (status != 0) {
-		log_err("%s", e.text);
+		fail(&e, errno);
 		return e.code == ERR_BAD_CONFIG ? EXIT_BAD_CONFIG
 						: EXIT_FAILURE; /* a restart would not help */
 	}
@@ -169,6 +180,7 @@ main(int argc, char **argv)
 	umask(0027);
 	if (daemon_read_conf(&conf, &line.options, &e) != 0) {
 		fprintf(stderr, "zitd: %s\n", e.text);
+		notify_failed(e.text, EINVAL);
 		return EXIT_BAD_CONFIG;
 	}
 	if (line.check_handover != NULL)

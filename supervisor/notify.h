@@ -1,5 +1,8 @@
 /*
- * What systemd hears of us (sd_notify). Does nothing when nobody listens.
+ * What systemd hears of us (sd_notify), each message in its place. Does nothing when nobody listens.
+ *
+ * Descriptors for systemd to keep are those of listening sockets; a CPU's weights are a mapping of the
+ * model's file, of which there is none.
  */
 #ifndef SUPERVISOR_NOTIFY_H
 #define SUPERVISOR_NOTIFY_H
@@ -7,15 +10,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-void notify_ready(void);		/* once: later calls do nothing */
-void notify_status(const char *status); /* sent when it differs from the last one */
+struct ev_loop;
+
+enum { NOTIFY_STATUS = 400 }; /* bytes of a status */
+
+void notify_open(struct ev_loop *loop); /* before the others */
+void notify_ready(const char *status);	/* once; later it is notify_status */
+/* Sent when it differs from the last one, and a second after that at the earliest. */
+void notify_status(const char *status);
 void notify_extend(int64_t timeout_us); /* before notify_ready: starting takes that much longer */
-void notify_reloading(void);
+void notify_reloading(void);		/* these two only once we are ready */
 void notify_reloaded(void);
-void notify_upgraded(bool was_ready); /* the new program's notify_reloaded */
-void notify_stopping(void);
+void notify_upgraded(bool was_ready);	  /* the new program's notify_reloaded */
+void notify_stopping(int64_t timeout_us); /* and may take so long; again when it takes longer */
+/* The start has failed: why, in a line, and an errno. */
+void notify_failed(const char *why, int error);
+void notify_end(void); /* returns when systemd has read all, or after a second */
+
 void notify_watchdog(void);
-int64_t notify_watchdog_period_us(
-    void); /* how often to ping: half of what systemd allows; 0: it does not watch */
+void notify_trigger(void); /* what must hold does not: we are to be ended at once */
+/* How often to ping: half of what systemd allows; 0: it does not watch. */
+int64_t notify_watchdog_period_us(void);
 
 #endif

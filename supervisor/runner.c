@@ -524,7 +524,20 @@ runner_is_sound(const struct runner *r)
 {
 	bool needs_clock = states[r->fsm.state].clock_event >= 0 && states[r->fsm.state].clock_us(r) > 0;
 
-	return !needs_clock || ev_is_active(&r->timer);
+	/* one that has ended in this very turn may not have been told yet */
+	return !needs_clock || ev_is_active(&r->timer) || ev_is_pending(&r->timer);
+}
+
+const struct ev_timer *
+runner_clock(const struct runner *r)
+{
+	return &r->timer;
+}
+
+const char *
+runner_last_error(const struct runner *r)
+{
+	return r->last_error;
 }
 
 const struct runner_limits *

@@ -13,6 +13,7 @@
 #include "supervisor/conf.h"
 
 struct daemon;
+struct ev_timer;
 struct handover;
 struct job;
 struct runner;
@@ -91,6 +92,8 @@ const struct job *runner_next_job(const struct runner *r, int *at);
 bool runner_may_serve(const struct runner *r);	 /* ready, or on its way there, and not drained */
 bool runner_is_starting(const struct runner *r); /* on its way to ready, or about to be replaced */
 bool runner_is_sound(const struct runner *r);	 /* in a legal state, its clock armed */
+const struct ev_timer *runner_clock(const struct runner *r); /* its state's */
+const char *runner_last_error(const struct runner *r);	     /* "": there was none */
 
 /* Sizes it can draw, in pixels. */
 struct runner_limits {

@@ -2,9 +2,7 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
 
 import pytest
 
@@ -259,33 +257,6 @@ def test_check_config(tmp_path):
                             text=True, timeout=10, check=False)
     assert result.returncode == 78
     assert "bad.conf:2" in result.stderr and "max_size" in result.stderr
-
-
-def test_notifications_to_systemd(zitd, tmp_path):
-    """READY after the first runner is ready, STATUS with it, watchdog pings in time, STOPPING at the end."""
-    path = tmp_path / "notify"
-    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    receiver.bind(str(path))
-    receiver.settimeout(30)
-    daemon = zitd("step 0", audited=False, runner={"stopwaitsecs": 1}, notify={"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "1000000"})
-    seen, pings = "", 0
-    end = time.monotonic() + 3.0
-    while time.monotonic() < end:
-        message = receiver.recv(4096).decode()
-        pings += message.count("WATCHDOG=1")
-        seen += message + "\n"
-    assert "READY=1" in seen and "STATUS=" in seen
-    assert pings >= 4
-    os.kill(daemon.runner()["pid"], signal.SIGSTOP)  # a sick runner is a legal state: the pings go on
-    end, pings = time.monotonic() + 2.0, 0
-    while time.monotonic() < end:
-        pings += receiver.recv(4096).decode().count("WATCHDOG=1")
-    assert pings >= 2
-    daemon.process.send_signal(signal.SIGTERM)
-    rest = ""
-    while "STOPPING=1" not in rest:
-        rest += receiver.recv(4096).decode()
-    assert daemon.process.wait(30) == 0
 
 
 def test_resident_size(zitd):

@@ -5,15 +5,14 @@ The scenario numbers are those of the list of faults that the design answers to.
 import ctypes
 import os
 import signal
-import socket
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from harness import BUILD, SANITIZED, SLACK_S, RpcError, result_pixels, until
+from systemd import Systemd
 
 
 def two_runners(**options):
@@ -311,7 +310,7 @@ class Tracer:
 
 def test_wedged_process_gives_up_its_device_and_nothing_else(zitd, tmp_path):
     """7: killed, but it does not go: WEDGED after 10 s; the other runner works on; back when it goes at last."""
-    systemd = Systemd(tmp_path / "notify")
+    systemd = Systemd(tmp_path)
     daemon = zitd("real", notify=systemd.environment, **two_runners())
     job = daemon.submit(steps=100)
     daemon.wait_running(job)
@@ -328,22 +327,6 @@ def test_wedged_process_gives_up_its_device_and_nothing_else(zitd, tmp_path):
     until(lambda: systemd.pings >= before + 3, 5.0, "pings: a wedged runner is a legal state")
     tracer.let_go()
     until(lambda: all(r["state"] == "idle" for r in daemon.status()["runners"]), 20.0, "both back")
-
-
-class Systemd(threading.Thread):
-    """Reads what zitd notifies, as PID 1 does, and counts the watchdog's pings."""
-
-    def __init__(self, path):
-        super().__init__(daemon=True)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(path))
-        self.pings = 0
-        self.environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "1000000"}
-        self.start()
-
-    def run(self):
-        while True:
-            self.pings += b"WATCHDOG=1" in self.socket.recv(4096)
 
 
 def cpu_seconds(daemon):

@@ -9,12 +9,12 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
 import time
 
 import pytest
 
 from harness import BUILD, FINAL, SLACK_S, RpcError, pixels, until
+from systemd import Systemd
 
 PICTURE_HEAD = b"\x89PNG\r\n\x1a\n"
 
@@ -435,37 +435,16 @@ def test_fifty(upgradable):
     assert not daemon.zombies() and len(daemon.processes()) == 2
 
 
-class Notified(threading.Thread):
-    """What zitd tells systemd, in order."""
-
-    def __init__(self, path):
-        super().__init__(daemon=True)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(path))
-        self.said = []
-        self.environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "1000000"}
-        self.start()
-
-    def run(self):
-        while True:
-            self.said.append(self.socket.recv(4096).decode())
-
-    def states(self):
-        return [w.split("\n")[0] for w in self.said if w.startswith(("RELOADING", "READY", "STOPPING"))]
-
-
 def test_systemd(upgradable, tmp_path):
     """RELOADING and READY around it, and the watchdog's pings go on."""
-    systemd = Notified(tmp_path / "notify")
+    systemd = Systemd(tmp_path)
     daemon = upgradable("", notify=systemd.environment)
-    until(lambda: "READY=1" in systemd.said, what="READY")
+    systemd.wait_for("READY=1")
     for upgrades in (1, 2):
         daemon.call("upgrade")
-        wanted = ["READY=1"] + ["RELOADING=1", "READY=1"] * upgrades
-        until(lambda n=len(wanted): len(systemd.states()) >= n, 5.0, f"{wanted} told")
-        assert systemd.states() == wanted, systemd.said
-    pings = systemd.said.count("WATCHDOG=1")
-    until(lambda: systemd.said.count("WATCHDOG=1") >= pings + 2, 2 + SLACK_S, "pings")
+        systemd.wait_for("READY=1", 1 + upgrades)
+        assert systemd.order() == ["READY"] + ["RELOADING", "READY"] * upgrades
+    systemd.wait_for("WATCHDOG=1", systemd.pings + 2)
 
 
 def test_zitctl(upgradable):

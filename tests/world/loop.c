@@ -50,6 +50,14 @@ ev_timer_stop(struct ev_loop *loop, struct ev_timer *w)
 	w->active = 0;
 }
 
+void
+ev_timer_again(struct ev_loop *loop, struct ev_timer *w)
+{
+	ev_timer_stop(loop, w);
+	w->at = w->repeat;
+	ev_timer_start(loop, w);
+}
+
 ev_tstamp
 ev_timer_remaining(struct ev_loop *loop, struct ev_timer *w)
 {

@@ -160,12 +160,14 @@ NOTHING(clients_close_listener, (struct clients *))
 NOTHING(cgroup_kill, (const char *))
 NOTHING(cgroup_remove, (const char *))
 NOTHING(strays_open, (void))
-NOTHING(notify_ready, (void))
+NOTHING(notify_open, (struct ev_loop *))
+NOTHING(notify_ready, (const char *))
 NOTHING(notify_status, (const char *))
 NOTHING(notify_extend, (int64_t))
 NOTHING(notify_reloading, (void))
 NOTHING(notify_reloaded, (void))
-NOTHING(notify_stopping, (void))
+NOTHING(notify_stopping, (int64_t))
+NOTHING(notify_end, (void))
 NOTHING(lookups_send, (struct daemon *))
 NOTHING(lookups_clear, (void))
 NOTHING(upgrade_init, (struct daemon *))
@@ -222,6 +224,12 @@ void
 notify_watchdog(void)
 {
 	run.pinged = true;
+}
+
+void
+notify_trigger(void)
+{
+	violated("what must hold does not");
 }
 
 int

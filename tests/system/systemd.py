@@ -1,0 +1,61 @@
+"""What PID 1 is to a service: it reads NOTIFY_SOCKET."""
+import array
+import os
+import socket
+import threading
+import time
+
+from harness import until
+
+
+class Systemd(threading.Thread):
+    """Reads what zitd notifies, in order. zitd("…", notify=systemd.environment)."""
+
+    def __init__(self, directory, watchdog_s=1.0):
+        super().__init__(daemon=True)
+        self.path = directory / "notify"
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(self.path))
+        self.messages = []  # each a list of lines
+        self.environment = {"NOTIFY_SOCKET": str(self.path)}
+        if watchdog_s:
+            self.environment["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
+        self.start()
+
+    def run(self):
+        while True:
+            data, ancillary, _flags, _address = self.socket.recvmsg(4096, socket.CMSG_SPACE(16 * 4))
+            fds = array.array("i")
+            for _level, _kind, content in ancillary:
+                fds.frombytes(content)
+            self.take(data.decode().strip().split("\n"), list(fds))
+
+    def take(self, lines, fds):
+        self.messages.append(lines)
+        for fd in fds:  # a barrier's: it is over when this is closed
+            os.close(fd)
+
+    def count(self, line):
+        return sum(line in message for message in list(self.messages))
+
+    @property
+    def pings(self):
+        return self.count("WATCHDOG=1")
+
+    def wait_for(self, line, times=1, timeout=20.0):
+        until(lambda: self.count(line) >= times, timeout, f"{line}, {times} times, in {self.messages}")
+
+    def order(self):
+        """The first word of each message, without the watchdog's and what may come at any time."""
+        kinds = [message[0].split("=")[0] for message in self.messages]
+        return [kind for kind in kinds if kind not in ("WATCHDOG", "STATUS", "EXTEND_TIMEOUT_USEC")]
+
+    def statuses(self):
+        return [line.split("=", 1)[1] for message in list(self.messages) for line in message if line.startswith("STATUS=")]
+
+
+def stopped_for(process, seconds):
+    """SIGSTOP, then SIGCONT."""
+    process.send_signal(19)
+    time.sleep(seconds)
+    process.send_signal(18)

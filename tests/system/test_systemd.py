@@ -1,0 +1,122 @@
+"""
+What zitd tells systemd, and in which order. PID 1 is played by the test.
+"""
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import SLACK_S, Zitd, until
+from systemd import Systemd, stopped_for
+
+
+@pytest.fixture
+def systemd(tmp_path):
+    return Systemd(tmp_path)
+
+
+# ---- the order of messages
+
+def test_a_life(zitd, systemd):
+    """Start, reload, a reload that fails, stop."""
+    daemon = zitd("step 0.01", audited=False, notify=systemd.environment)
+    systemd.wait_for("READY=1")
+    assert systemd.messages[0] == ["STATUS=starting: 0/1 runners ready, 0 queued (h0 n0 l0)"]
+    ready = next(m for m in systemd.messages if "READY=1" in m)
+    assert ready == ["READY=1", "STATUS=ready: 1/1 runners ready, 0 queued (h0 n0 l0)"]
+    daemon.process.send_signal(signal.SIGHUP)
+    systemd.wait_for("READY=1", 2)
+    daemon.config.write_text("[queue]\nmax_size = many\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    systemd.wait_for("READY=1", 3)
+    for message in systemd.messages:
+        if message[0] == "RELOADING=1":  # what a later systemd compares with its own clock
+            assert abs(int(message[1].removeprefix("MONOTONIC_USEC=")) * 1e-6 - time.monotonic()) < 60
+    assert daemon.stop() == 0
+    assert systemd.order() == ["READY", "RELOADING", "READY", "RELOADING", "READY", "STOPPING", "BARRIER"]
+
+
+def test_loading_takes_its_time(zitd, systemd):
+    """EXTEND_TIMEOUT_USEC while a model is loaded, and not after that."""
+    daemon = zitd("real", notify=systemd.environment)
+    systemd.wait_for("READY=1")
+    kinds = [m[0].split("=")[0] for m in systemd.messages]
+    extensions = [i for i, kind in enumerate(kinds) if kind == "EXTEND_TIMEOUT_USEC"]
+    assert extensions and max(extensions) < kinds.index("READY")
+    daemon.call("restart")
+    until(lambda: daemon.runner()["generation"] == 2 and daemon.runner()["state"] == "idle", 30.0, "second runner")
+    assert sum(m[0].startswith("EXTEND_TIMEOUT_USEC") for m in systemd.messages) == len(extensions)
+
+
+def test_stopping_says_how_long(zitd, systemd):
+    daemon = zitd("step 0.01", audited=False, notify=systemd.environment, zitd={"drain_timeout": 1000})
+    systemd.wait_for("READY=1")
+    assert daemon.stop() == 0
+    stopping = next(m for m in systemd.messages if m[0] == "STOPPING=1")
+    assert int(stopping[1].removeprefix("EXTEND_TIMEOUT_USEC=")) > 1000 * 1000000
+
+
+def fails_to_start(daemon, systemd, error):
+    daemon.start(ready=False)
+    assert daemon.process.wait(30) != 0
+    systemd.wait_for(f"ERRNO={error}")
+    assert [m[0] for m in systemd.messages if m[0] in ("READY=1", "STOPPING=1")] == []
+    return systemd.statuses()[-1]
+
+
+def test_a_start_that_fails(tmp_path, systemd):
+    """ERRNO and the reason; no READY."""
+    daemon = Zitd(tmp_path / "d", "", notify=systemd.environment)
+    daemon.state.rmdir()
+    daemon.state.write_text("not a directory")
+    assert "cannot start" in fails_to_start(daemon, systemd, 13) and systemd.order()[-1] == "BARRIER"
+
+
+def test_a_configuration_that_is_wrong(tmp_path, systemd):
+    daemon = Zitd(tmp_path / "d", "", notify=systemd.environment)
+    daemon.config.write_text("[queue]\nmax_size = many\n")
+    assert "max_size" in fails_to_start(daemon, systemd, 22)
+
+
+def test_no_runner_is_coming(zitd, systemd):
+    """Without a model nothing will ever be ready; systemctl start does not wait for it, and the STATUS tells why."""
+    daemon = zitd("loading exit 65", ready=False, notify=systemd.environment)
+    systemd.wait_for("READY=1")
+    assert systemd.statuses()[-1].startswith("failed: 0/1 runners ready") and "weights" in systemd.statuses()[-1]
+    assert daemon.status()["state"] == "failed"
+
+
+def test_status_at_most_once_a_second(zitd, systemd):
+    """And the last one is true."""
+    begin = time.monotonic()
+    daemon = zitd("step 0.05", audited=False, notify=systemd.environment)
+    daemon.wait_running(daemon.submit("first", steps=100))
+    for n in range(10):
+        daemon.submit(f"a {n}", steps=100, priority="low" if n % 2 else "normal")
+        time.sleep(0.1)
+    until(lambda: "10 queued (h0 n5 l5)" in systemd.statuses()[-1], 5.0 + SLACK_S, "the last status")
+    assert 2 < len(systemd.statuses()) <= 2 + time.monotonic() - begin
+    for record in daemon.records():
+        daemon.call("cancel", job=record["job"])
+    assert daemon.stop() == 0
+
+
+# ---- the watchdog
+
+def test_pings_go_on_with_a_sick_runner(zitd, systemd):
+    daemon = zitd("step 0", audited=False, notify=systemd.environment, runner={"stopwaitsecs": 1})
+    systemd.wait_for("WATCHDOG=1", 3)
+    daemon.call("restart")
+    subprocess.run(["kill", "-STOP", str(daemon.runner()["pid"])], check=False)
+    systemd.wait_for("WATCHDOG=1", systemd.pings + 3)
+    assert systemd.count("WATCHDOG=trigger") == 0
+
+
+def test_a_loop_that_lags_is_told_by_silence(zitd, systemd):
+    """Two seconds in which it did not run: the ping that was due is left out, and they go on when all is well again."""
+    daemon = zitd("step 0", audited=False, notify=systemd.environment)
+    systemd.wait_for("WATCHDOG=1")
+    stopped_for(daemon.process, 2.5)
+    until(lambda: "the loop lags" in daemon.log(), 10.0, "the lag in the log")
+    systemd.wait_for("WATCHDOG=1", systemd.pings + 3)
