@@ -43,7 +43,7 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runne
 SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_turns.o \
 	supervisor/daemon_memory.o supervisor/daemon_clients.o supervisor/daemon_jobs.o supervisor/daemon_store.o supervisor/daemon_replay.o \
 	supervisor/daemon_orders.o supervisor/daemon_conf.o supervisor/conf.o supervisor/conf_rows.o supervisor/conf_compare.o supervisor/paths.o supervisor/client.o supervisor/outbox.o supervisor/methods.o \
-	supervisor/daemon_health.o \
+	supervisor/daemon_health.o supervisor/listener.o \
 	supervisor/methods_submit.o supervisor/methods_lists.o supervisor/methods_jobs.o supervisor/methods_queue.o supervisor/methods_service.o supervisor/waiters.o supervisor/lookup.o supervisor/events.o supervisor/job.o supervisor/id.o \
 	supervisor/queue.o supervisor/fair.o supervisor/fair_admit.o supervisor/fair_dump.o supervisor/cost.o supervisor/plan.o \
 	supervisor/forecast.o supervisor/gate.o supervisor/limits.o supervisor/load.o supervisor/sched.o \
@@ -193,7 +193,7 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
 WORLD_OWN := $(addprefix supervisor/,main.o job_record.o client.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
-	disk.o notify.o paths.o waiters.o lookup.o events.o store.o store_open.o store_find.o store_salvage.o store_log.o upgrade.o client_handover.o) ipc/log.o ipc/channel.o
+	disk.o notify.o listener.o paths.o waiters.o lookup.o events.o store.o store_open.o store_find.o store_salvage.o store_log.o upgrade.o client_handover.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))

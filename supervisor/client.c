@@ -29,7 +29,6 @@
 
 enum {
 	READ_CHUNK = 16 * 1024,
-	BACKLOG = 512,
 	ACCEPTS = 64,		     /* in one turn of the loop */
 	RESERVED_FDS = 64,	     /* that clients leave to runners and results */
 	TURN_US = 1000,		     /* that one's requests may take in one turn of the loop */
@@ -588,50 +587,17 @@ on_connection(struct ev_loop *loop, struct ev_io *w, int events)
 		;
 }
 
-/* ---- the socket. The state directory's lock is ours, so a socket that stands at the path is a dead one's.
- */
-
-static int
-bind_socket(struct clients *all, const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	mode_t mask;
-	int status;
-
-	if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >=
-	    sizeof(address.sun_path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	all->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (all->fd < 0)
-		return -1;
-	unlink(path);
-	mask = umask(0117); /* 0660 from the first moment on */
-	status = bind(all->fd, (struct sockaddr *)&address, sizeof(address));
-	umask(mask);
-	if (status != 0 || listen(all->fd, BACKLOG) != 0) {
-		close(all->fd);
-		return -1;
-	}
-	strcpy(all->path, address.sun_path);
-	return 0;
-}
-
 struct clients *
-clients_new(struct daemon *d, const char *path, int inherited)
+clients_new(struct daemon *d, int listener, const char *path)
 {
 	struct clients *all = calloc(1, sizeof(*all));
 
 	if (all == NULL)
 		return NULL;
 	all->daemon = d;
-	all->fd = inherited;
+	all->fd = listener;
+	snprintf(all->path, sizeof(all->path), "%s", path != NULL ? path : "");
 	TAILQ_INIT(&all->list);
-	if (inherited < 0 && bind_socket(all, path) != 0) {
-		free(all);
-		return NULL;
-	}
 	ev_io_init(&all->accept_io, on_connection, all->fd, EV_READ);
 	ev_init(&all->pause, on_pause_over);
 	all->accept_io.data = all->pause.data = all;

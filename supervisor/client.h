@@ -25,9 +25,10 @@ struct attachment {
 			       passed */
 };
 
-/* Listens at `path`, or on `inherited` when that is not -1. NULL with errno. */
-struct clients *clients_new(struct daemon *d, const char *path, int inherited);
-void clients_free(struct clients **c); /* drops all; removes the socket's path if it made it */
+/* Takes those who come to `listener`, which is taken over, and whose `path` goes with it (NULL: stays). NULL:
+ * no memory. */
+struct clients *clients_new(struct daemon *d, int listener, const char *path);
+void clients_free(struct clients **c); /* drops all */
 int clients_count(const struct clients *c);
 /* No new ones from here on. */
 void clients_close_listener(struct clients *c);

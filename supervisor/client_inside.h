@@ -41,7 +41,7 @@ struct clients {
 	int fd;
 	struct ev_io accept_io;
 	struct ev_timer pause;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" when the socket was inherited */
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* that goes with the socket; "": none */
 	TAILQ_HEAD(, client) list;
 	int count;
 	bool full;   /* somebody waits who cannot be accepted, and it has been said why */

@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "build_id.h"
@@ -20,6 +19,7 @@
 #include "supervisor/cgroup.h"
 #include "supervisor/daemon_handover.h"
 #include "supervisor/events.h"
+#include "supervisor/listener.h"
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
 #include "supervisor/sched.h"
@@ -403,11 +403,17 @@ start_watchers(struct daemon *d)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-/* One inherited stream socket is the public one; anything else was not meant for us. */
 static int
-inherited_socket(void)
+open_clients(struct daemon *d, struct err *e)
 {
-	return sd_listen_fds(1) == 1 ? SD_LISTEN_FDS_START : -1;
+	const struct handover *h = d->options.handover;
+	struct listener l = {h != NULL ? daemon_handed_listener(h) : -1, false};
+
+	if (l.fd < 0 && listener_open(&l, d->paths.socket) != 0)
+		return err_set(
+		    e, ERR_SYSTEM, "%.150s cannot be listened on: %s", d->paths.socket, strerror(errno));
+	d->clients = clients_new(d, l.fd, l.ours ? d->paths.socket : NULL);
+	return d->clients != NULL ? 0 : err_set(e, ERR_SYSTEM, "out of memory");
 }
 
 static int
@@ -441,13 +447,10 @@ open_parts(struct daemon *d, struct err *e)
 	status = make_runners(d, e);
 	if (status == 0)
 		status = h != NULL ? daemon_follow_store(d, e) : daemon_open_store(d, e);
+	if (status == 0)
+		status = open_clients(d, e);
 	if (status != 0)
 		return status;
-	d->clients =
-	    clients_new(d, d->paths.socket, h != NULL ? daemon_handed_listener(h) : inherited_socket());
-	if (d->clients == NULL)
-		return err_set(
-		    e, ERR_SYSTEM, "%.150s cannot be listened on: %s", d->paths.socket, strerror(errno));
 	daemon_set_shares(d);
 	return h != NULL ? daemon_take_over(d, h, e) : 0;
 }

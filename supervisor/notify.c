@@ -136,3 +136,18 @@ notify_watchdog_period_us(void)
 
 	return sd_watchdog_enabled(0, &timeout_us) > 0 ? (int64_t)(timeout_us / 2) : 0;
 }
+
+bool
+notify_store(int fd, const char *name)
+{
+	char text[80];
+
+	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", name);
+	return sd_pid_notify_with_fds(0, 0, text, &fd, 1) > 0;
+}
+
+void
+notify_forget(const char *name)
+{
+	sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+}

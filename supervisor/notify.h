@@ -32,4 +32,9 @@ void notify_trigger(void); /* what must hold does not: we are to be ended at onc
 /* How often to ping: half of what systemd allows; 0: it does not watch. */
 int64_t notify_watchdog_period_us(void);
 
+/* systemd keeps the descriptor under that name, and passes it to the next zitd, however this one ends.
+ * Whether there is somebody to do so. */
+bool notify_store(int fd, const char *name);
+void notify_forget(const char *name);
+
 #endif

@@ -1,4 +1,4 @@
-"""What PID 1 is to a service: it reads NOTIFY_SOCKET."""
+"""What PID 1 is to a service: it reads NOTIFY_SOCKET, keeps descriptors, and passes sockets to the next process."""
 import array
 import os
 import socket
@@ -17,6 +17,7 @@ class Systemd(threading.Thread):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.path))
         self.messages = []  # each a list of lines
+        self.store = {}  # descriptors by name
         self.environment = {"NOTIFY_SOCKET": str(self.path)}
         if watchdog_s:
             self.environment["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
@@ -31,6 +32,11 @@ class Systemd(threading.Thread):
             self.take(data.decode().strip().split("\n"), list(fds))
 
     def take(self, lines, fds):
+        fields = dict(line.split("=", 1) for line in lines)
+        if "FDSTORE" in fields:
+            self.store[fields["FDNAME"]] = fds.pop()
+        if "FDSTOREREMOVE" in fields:
+            os.close(self.store.pop(fields["FDNAME"]))
         self.messages.append(lines)
         for fd in fds:  # a barrier's: it is over when this is closed
             os.close(fd)
@@ -52,6 +58,20 @@ class Systemd(threading.Thread):
 
     def statuses(self):
         return [line.split("=", 1)[1] for message in list(self.messages) for line in message if line.startswith("STATUS=")]
+
+
+def listening(path):
+    """A socket as zitd.socket makes it."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def pass_socket(daemon, fd, name):
+    """The daemon's next life gets the descriptor as systemd passes it."""
+    daemon.pass_fds = (fd,)
+    daemon.prefix = ["bash", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name} exec "$@" 3<&{fd} {fd}<&-', "bash"]
 
 
 def stopped_for(process, seconds):

@@ -1,14 +1,16 @@
 """
-What zitd tells systemd, and in which order. PID 1 is played by the test.
+What zitd tells systemd, and in which order; sockets that systemd holds while zitd is away. PID 1 is played by the test;
+scripts/test-systemd has the real one.
 """
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 
-from harness import SLACK_S, Zitd, until
-from systemd import Systemd, stopped_for
+from harness import SLACK_S, Connection, Zitd, until
+from systemd import Systemd, listening, pass_socket, stopped_for
 
 
 @pytest.fixture
@@ -22,7 +24,8 @@ def test_a_life(zitd, systemd):
     """Start, reload, a reload that fails, stop."""
     daemon = zitd("step 0.01", audited=False, notify=systemd.environment)
     systemd.wait_for("READY=1")
-    assert systemd.messages[0] == ["STATUS=starting: 0/1 runners ready, 0 queued (h0 n0 l0)"]
+    assert systemd.messages[0][0] == "FDSTORE=1"
+    assert systemd.messages[1] == ["STATUS=starting: 0/1 runners ready, 0 queued (h0 n0 l0)"]
     ready = next(m for m in systemd.messages if "READY=1" in m)
     assert ready == ["READY=1", "STATUS=ready: 1/1 runners ready, 0 queued (h0 n0 l0)"]
     daemon.process.send_signal(signal.SIGHUP)
@@ -34,7 +37,7 @@ def test_a_life(zitd, systemd):
         if message[0] == "RELOADING=1":  # what a later systemd compares with its own clock
             assert abs(int(message[1].removeprefix("MONOTONIC_USEC=")) * 1e-6 - time.monotonic()) < 60
     assert daemon.stop() == 0
-    assert systemd.order() == ["READY", "RELOADING", "READY", "RELOADING", "READY", "STOPPING", "BARRIER"]
+    assert systemd.order() == ["FDSTORE", "READY", "RELOADING", "READY", "RELOADING", "READY", "STOPPING", "BARRIER"]
 
 
 def test_loading_takes_its_time(zitd, systemd):
@@ -120,3 +123,97 @@ def test_a_loop_that_lags_is_told_by_silence(zitd, systemd):
     stopped_for(daemon.process, 2.5)
     until(lambda: "the loop lags" in daemon.log(), 10.0, "the lag in the log")
     systemd.wait_for("WATCHDOG=1", systemd.pings + 3)
+
+
+# ---- sockets that outlive zitd
+
+def test_socket_activation(zitd, systemd, tmp_path):
+    """Who connects before zitd is there waits in the backlog, before the first start and between two."""
+    path = tmp_path / "zit.sock"
+    listener = listening(path)
+    daemon = Zitd(tmp_path / "d", "step 0", notify=systemd.environment)
+    pass_socket(daemon, listener.fileno(), "zitd.socket")
+    try:
+        for _ in range(2):
+            early = Connection(path)
+            asked = early.send("status")
+            daemon.start(ready=False)
+            assert early.reply(asked)["pid"] == daemon.process.pid
+            early.close()
+            assert daemon.stop() == 0
+            assert path.exists() and not daemon.socket_path.exists()
+        assert not systemd.store  # its owner keeps it
+    finally:
+        daemon.clean_up()
+
+
+def test_systemd_socket_activate(tmp_path):
+    """The tool that comes with systemd: it starts zitd when the first client has come."""
+    tool = shutil.which("systemd-socket-activate")
+    if tool is None:
+        pytest.skip("there is no systemd-socket-activate here")
+    path = tmp_path / "zit.sock"
+    daemon = Zitd(tmp_path / "d", "step 0", prefix=[tool, "-l", str(path), "--fdname=zitd.socket", "-E", "ZIT_FAKE"])
+    daemon.prefix += [f"-E{name}" for name in (daemon.marker.split("=")[0], "ASAN_OPTIONS")]
+    daemon.start(ready=False)
+    try:
+        until(path.exists, 10.0, "the tool's socket")
+        connection = Connection(path)
+        assert connection.call("submit", prompt="a cat", wait=True)["state"] == "done"
+        connection.close()
+        assert daemon.stop() == 0
+    finally:
+        daemon.clean_up()
+
+
+def test_a_listener_of_its_own_is_kept(tmp_path, systemd):
+    """Without zitd.socket systemd is given zitd's own; it comes back after a stop and after SIGKILL."""
+    daemon = Zitd(tmp_path / "d", "step 0", notify=systemd.environment).start()
+    try:
+        for end in (daemon.kill, daemon.stop):
+            pid = daemon.process.pid
+            end()
+            early = Connection(daemon.socket_path)
+            asked = early.send("status")
+            pass_socket(daemon, systemd.store["listener"], "listener")
+            daemon.start(ready=False)
+            assert early.reply(asked)["pid"] == daemon.process.pid != pid
+            early.close()
+        assert systemd.order().count("FDSTORE") == 1
+    finally:
+        daemon.clean_up()
+
+
+def test_a_kept_listener_that_nobody_can_reach(tmp_path, systemd):
+    """Its path is gone: a new one is made, and systemd forgets the old."""
+    daemon = Zitd(tmp_path / "d", "step 0", notify=systemd.environment).start()
+    try:
+        daemon.stop()
+        daemon.socket_path.unlink()
+        pass_socket(daemon, systemd.store["listener"], "listener")
+        daemon.start()
+        assert daemon.generate()["state"] == "done"
+        assert systemd.order().count("FDSTOREREMOVE") == 1 and list(systemd.store) == ["listener"]
+    finally:
+        daemon.clean_up()
+
+
+def test_what_is_no_socket_is_not_used(tmp_path):
+    """A file where the socket should be: said, and a socket of its own serves."""
+    daemon = Zitd(tmp_path / "d", "step 0")
+    with open("/dev/null", "rb") as null:
+        pass_socket(daemon, null.fileno(), "zitd.socket")
+        daemon.start()
+    try:
+        assert daemon.generate()["state"] == "done"
+        assert "(zitd.socket) that systemd passed is not used" in daemon.log()
+    finally:
+        daemon.clean_up()
+
+
+def test_socket_may_be_used_by_its_group(tmp_path):
+    daemon = Zitd(tmp_path / "d", "step 0").start()
+    try:
+        assert daemon.socket_path.stat().st_mode & 0o777 == 0o660
+    finally:
+        daemon.clean_up()

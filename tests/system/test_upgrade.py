@@ -443,7 +443,7 @@ def test_systemd(upgradable, tmp_path):
     for upgrades in (1, 2):
         daemon.call("upgrade")
         systemd.wait_for("READY=1", 1 + upgrades)
-        assert systemd.order() == ["READY"] + ["RELOADING", "READY"] * upgrades
+        assert systemd.order() == ["FDSTORE", "READY"] + ["RELOADING", "READY"] * upgrades
     systemd.wait_for("WATCHDOG=1", systemd.pings + 2)
 
 

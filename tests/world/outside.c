@@ -2,6 +2,7 @@
  * Shared memory, the lock, and the rest of the world, as far as it is asked.
  */
 #include "supervisor/daemon_handover.h"
+#include "supervisor/listener.h"
 #include "supervisor/upgrade.h"
 #include "tests/world/world.h"
 
@@ -191,7 +192,8 @@ ANSWER(bool, cgroup_open, (void), false)
 ANSWER(int, cgroup_enter_fd, (const char *), -1)
 ANSWER(int, clients_count, (const struct clients *), 0)
 ANSWER(bool, clients_are_flushed, (const struct clients *), odds(800)) /* somebody may not read his answer */
-ANSWER(struct clients *, clients_new, (struct daemon *, const char *, int), (struct clients *)&run)
+ANSWER(int, listener_open, (struct listener *, const char *), 0)
+ANSWER(struct clients *, clients_new, (struct daemon *, int, const char *), (struct clients *)&run)
 ANSWER(const char *, disk_dir, (const struct disk *), "results")
 ANSWER(bool, disk_is_alive, (struct disk *), true)
 /* clang-format on */
