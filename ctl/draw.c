@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "ctl/call.h"
+#include "ctl/draw.h"
 #include "ctl/output.h"
 #include "ctl/picture.h"
 #include "ctl/progress.h"
@@ -94,35 +95,44 @@ cancel_quietly(const struct ctl *ctl, const char *job)
 	client_close(&client);
 }
 
-/* Calls a method that answers with a final record, showing progress. `own`: the job dies with the command. */
-static int
-call_and_finish(const struct ctl *ctl, const char *method, json_t *params, bool own, bool save)
+json_t *
+draw_call(
+    const struct ctl *ctl, struct client *client, const char *method, json_t *params, int flags, int *status)
 {
-	struct client *client;
+	bool own = (flags & DRAW_OWN) != 0;
 	struct progress progress;
 	json_t *record = NULL;
 	struct err e;
 	enum client_end end;
-	int status = CTL_INTERNAL;
 
-	client = call_open(ctl, &status);
+	progress_init(&progress, ctl);
+	if (progress.mode != PROGRESS_NONE || own) /* the first event tells the id, which ^C needs */
+		json_object_set_new(params, "events", json_true());
+	if ((flags & DRAW_PICTURES) != 0)
+		json_object_set_new(params, "deliver", json_string("fd"));
+	end = client_call(client, method, params, progress_event, &progress, &record, &e);
+	progress_end(&progress);
+	if (end != CLIENT_OK)
+		*status = call_refused(ctl, end, &e);
+	if (own && (end == CLIENT_INTERRUPTED || end == CLIENT_TIMED_OUT))
+		cancel_quietly(ctl, progress.job);
+	return record;
+}
+
+static int
+call_and_finish(const struct ctl *ctl, const char *method, json_t *params, int flags)
+{
+	int status = CTL_INTERNAL;
+	struct client *client = call_open(ctl, &status);
+	json_t *record;
+
 	if (client == NULL) {
 		json_decref(params);
 		return status;
 	}
-	progress_init(&progress, ctl);
-	if (progress.mode != PROGRESS_NONE || own) /* the first event tells the id, which ^C needs */
-		json_object_set_new(params, "events", json_true());
-	if (save)
-		json_object_set_new(params, "deliver", json_string("fd"));
-	end = client_call(client, method, params, progress_event, &progress, &record, &e);
-	progress_end(&progress);
-	if (end == CLIENT_OK)
-		status = finish(ctl, client, record, save);
-	else
-		status = call_refused(ctl, end, &e);
-	if (own && (end == CLIENT_INTERRUPTED || end == CLIENT_TIMED_OUT))
-		cancel_quietly(ctl, progress.job);
+	record = draw_call(ctl, client, method, params, flags, &status);
+	if (record != NULL)
+		status = finish(ctl, client, record, (flags & DRAW_PICTURES) != 0);
 	json_decref(record);
 	client_close(&client);
 	return status;
@@ -151,7 +161,7 @@ command_generate(struct ctl *ctl)
 	if (params == NULL)
 		return CTL_USAGE;
 	json_object_set_new(params, "wait", json_true());
-	return call_and_finish(ctl, "submit", params, true, true);
+	return call_and_finish(ctl, "submit", params, DRAW_OWN | DRAW_PICTURES);
 }
 
 int
@@ -176,5 +186,5 @@ int
 command_wait(struct ctl *ctl)
 {
 	return call_and_finish(
-	    ctl, "wait", json_pack("{s:s}", "job", ctl->args[0]), false, ctl->save != NULL);
+	    ctl, "wait", json_pack("{s:s}", "job", ctl->args[0]), ctl->save != NULL ? DRAW_PICTURES : 0);
 }

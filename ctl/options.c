@@ -340,7 +340,7 @@ set_help(struct ctl *ctl, const char *text)
 	printf("\noptions:\n");
 	for (size_t i = 0; i < GLOBAL_COUNT; i++)
 		print_option(globals[i].letter, globals[i].name, globals[i].arg, globals[i].help);
-	printf("\noptions of generate, submit and batch:\n");
+	printf("\noptions of the commands that draw (generate, submit, batch, replay):\n");
 	for (int i = 0; i < param_count; i++)
 		print_option(0, param_names[i],
 		    params[i]->words != NULL ? params[i]->words : type_words[params[i]->type],
@@ -398,7 +398,8 @@ check_command(const struct ctl *ctl)
 			return usage_error("%s does not take --%s", c->name, globals[i].name);
 	}
 	if (json_object_size(ctl->params) > 0 && !c->takes_params)
-		return usage_error("--%s is an option of generate, submit and batch only%s",
+		return usage_error(
+		    "--%s is an option of the commands that draw only: generate, submit, batch, replay%s",
 		    json_object_iter_key(json_object_iter(ctl->params)), "");
 	if (ctl->save != NULL && !c->saves)
 		return usage_error("%s has no picture to save%s", c->name, "");

@@ -190,6 +190,15 @@ output_for_programs(const struct ctl *ctl, const json_t *answer, const char *pat
 	return true;
 }
 
+/* A text of any length, on one line. */
+static void
+print_whole(const char *text)
+{
+	for (; *text != '\0'; text++)
+		putchar((unsigned char)*text < ' ' || *text == 0x7f ? ' ' : *text);
+	putchar('\n');
+}
+
 void
 output_record(const struct ctl *ctl, const json_t *record, const struct output_table *table)
 {
@@ -198,8 +207,15 @@ output_record(const struct ctl *ctl, const json_t *record, const struct output_t
 	if (output_for_programs(ctl, record, table->name))
 		return;
 	for (const struct output_column *c = table->columns; c->title != NULL; c++) {
-		cell_text(output_at(record, c->path), text);
-		if (text[0] != '\0' && is_shown(ctl, c))
-			printf("%-12s  %s\n", c->title, text);
+		const json_t *value = output_at(record, c->path);
+		if (!is_shown(ctl, c))
+			continue;
+		cell_text(value, text);
+		if (text[0] != '\0')
+			printf("%-12s  ", c->title);
+		if (text[0] != '\0' && json_is_string(value))
+			print_whole(json_string_value(value));
+		else if (text[0] != '\0')
+			puts(text);
 	}
 }

@@ -1,0 +1,23 @@
+/*
+ * Waiting for a picture, with progress.
+ */
+#ifndef CTL_DRAW_H
+#define CTL_DRAW_H
+
+#include <jansson.h>
+
+#include "ctl/client.h"
+#include "ctl/ctl.h"
+
+enum {
+	DRAW_OWN = 1,	  /* the job dies with the command */
+	DRAW_PICTURES = 2 /* its pictures come as descriptors (client_take_fd) */
+};
+
+/* Calls a method that answers with a final record, showing progress; `params` is stolen. The record (new
+ * reference) of a job that ended in whatever way, or NULL after printing why, with the exit code in *status.
+ */
+json_t *draw_call(
+    const struct ctl *ctl, struct client *client, const char *method, json_t *params, int flags, int *status);
+
+#endif
