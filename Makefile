@@ -24,7 +24,7 @@ ALL_LDFLAGS = $(SANFLAGS) $(LDFLAGS)
 
 # ---- what each program is made of
 
-IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/hash.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/json_text.o ipc/api.o ipc/group.o
+IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/hash.o ipc/sha256.o ipc/clock.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/channel.o ipc/shm.o ipc/json_text.o ipc/api.o ipc/group.o
 
 KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/ref/backend.o kernels/ref/memory.o kernels/ref/linear.o kernels/ref/norm.o kernels/ref/attention.o \
@@ -33,7 +33,7 @@ KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/cpu/elementwise.o kernels/cpu/conv.o
 
 RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/sampler.o runner/noise.o runner/dit.o \
-	runner/dit_time.o runner/text_encoder.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o runner/sha256.o \
+	runner/dit_time.o runner/text_encoder.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
 	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
@@ -140,7 +140,7 @@ bench-checkpoint: $(BUILD)/tests/bench/bench_checkpoint $(GOLDEN)/.done
 RUNNER_TESTS := png metadata resume session fake_runner
 
 $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
-		$(addprefix $(BUILD)/,$(IPC) runner/png_writer.o runner/metadata.o runner/result.o runner/resume.o runner/sha256.o)
+		$(addprefix $(BUILD)/,$(IPC) runner/png_writer.o runner/metadata.o runner/result.o runner/resume.o)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lpng -lz -lpthread
 

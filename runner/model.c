@@ -12,7 +12,7 @@
 #include "runner/checkpoint.h"
 #include "runner/fault.h"
 #include "runner/model_inside.h"
-#include "runner/sha256.h"
+#include "ipc/sha256.h"
 
 /* ---- loading */
 

@@ -11,7 +11,7 @@
 #include <zlib.h>
 
 #include "ipc/shm.h"
-#include "runner/sha256.h"
+#include "ipc/sha256.h"
 
 enum { MAGIC = 0x31434b5a, VERSION = 1, ALIGN = 4096 };
 

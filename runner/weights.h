@@ -12,7 +12,7 @@
 #include "ipc/err.h"
 #include "kernels/ops.h"
 #include "runner/checkpoint.h"
-#include "runner/sha256.h"
+#include "ipc/sha256.h"
 
 enum { WEIGHT_NAME = 160, WEIGHT_MAX_CHUNKS = 64 };
 

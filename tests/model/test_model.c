@@ -16,7 +16,7 @@
 #include "runner/generation.h"
 #include "runner/sampler.h"
 #include "runner/schedule.h"
-#include "runner/sha256.h"
+#include "ipc/sha256.h"
 #include "tests/model/golden.h"
 
 enum { SIDE = 32, MAX_LATENT = 16 * SIDE / 2 * SIDE / 2, MAX_RGB = SIDE * SIDE * 3, TESTS = 64 };

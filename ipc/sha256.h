@@ -1,8 +1,9 @@
 /*
- * SHA-256 (FIPS 180-4), for the identity of models. Not for secrets: nothing here is constant-time.
+ * SHA-256 (FIPS 180-4), for the identity of models and prompts. Not for secrets: nothing here is
+ * constant-time.
  */
-#ifndef RUNNER_SHA256_H
-#define RUNNER_SHA256_H
+#ifndef IPC_SHA256_H
+#define IPC_SHA256_H
 
 #include <stddef.h>
 #include <stdint.h>

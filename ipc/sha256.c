@@ -1,7 +1,7 @@
 /*
  * SHA-256 (FIPS 180-4).
  */
-#include "runner/sha256.h"
+#include "ipc/sha256.h"
 
 #include <string.h>
 
