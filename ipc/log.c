@@ -23,8 +23,10 @@ enum { MAX_LINE = 1024, MAX_PREFIX = 96 };
 
 static const char *identity = "zit";
 static enum log_level highest = LOG_LEVEL_INFO;
-static bool journal, is_socket;
+static bool levels_shown; /* as "<n>", by a reader that knows them */
+static bool is_socket;
 static unsigned long long lost; /* lines that nobody had room for */
+static void (*diverted)(enum log_level level, const char *line);
 
 static const struct {
 	const char *name;
@@ -37,14 +39,26 @@ static const struct {
     {"debug", LOG_LEVEL_DEBUG},
 };
 
+bool
+log_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
+
+	return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
+}
+
 void
 log_open(const char *ident, enum log_level level)
 {
+	const char *stream = getenv("JOURNAL_STREAM");
 	struct stat st;
 
 	identity = ident;
 	highest = level;
-	journal = getenv("JOURNAL_STREAM") != NULL;
+	levels_shown = log_is_journal() || (stream != NULL && strcmp(stream, "zitd") == 0);
 	is_socket = fstat(STDERR_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
@@ -52,6 +66,18 @@ void
 log_set_level(enum log_level level)
 {
 	highest = level;
+}
+
+bool
+log_wants(enum log_level level)
+{
+	return level <= highest;
+}
+
+void
+log_divert(void (*taker)(enum log_level level, const char *line))
+{
+	diverted = taker;
 }
 
 bool
@@ -66,7 +92,17 @@ log_level_parse(const char *name, enum log_level *level)
 	return false;
 }
 
-/* "<6>zitd: " for the journal, "2026-11-24T10:00:00.123456Z zitd: " else. Returns its length. */
+const char *
+log_level_name(enum log_level level)
+{
+	size_t i = 0;
+
+	while (levels[i].level != level)
+		i++;
+	return levels[i].name;
+}
+
+/* "<6>zitd: " for who knows levels, "2026-11-24T10:00:00.123456Z zitd: " else. Returns its length. */
 static size_t
 write_prefix(char *out, enum log_level level)
 {
@@ -75,7 +111,7 @@ write_prefix(char *out, enum log_level level)
 	struct tm tm;
 	int n;
 
-	if (journal)
+	if (levels_shown)
 		n = snprintf(out, MAX_PREFIX, "<%d>%s: ", (int)level, identity);
 	else {
 		char date[32];
@@ -86,10 +122,10 @@ write_prefix(char *out, enum log_level level)
 	return n < MAX_PREFIX ? (size_t)n : MAX_PREFIX - 1;
 }
 
-/* false: there is no room for the line. stderr may be other processes' too, so it is not made non-blocking; a
- * pipe that polls as writable takes PIPE_BUF bytes at once. */
-static bool
-write_line(const char *line, size_t length)
+/* stderr may be other processes' too, so it is not made non-blocking; a pipe that polls as writable takes
+ * PIPE_BUF bytes at once. */
+bool
+log_put_raw(const char *line, size_t length)
 {
 	struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
 	ssize_t n;
@@ -103,38 +139,50 @@ write_line(const char *line, size_t length)
 	return n >= 0;
 }
 
-static void
-tell_lost(void)
+bool
+log_put(enum log_level level, const char *line)
 {
-	char line[MAX_PREFIX + 64];
-	size_t length = write_prefix(line, LOG_LEVEL_WARNING);
+	char whole[MAX_LINE + 1];
+	size_t length = write_prefix(whole, level);
 
-	length += (size_t)snprintf(
-	    line + length, sizeof(line) - length, "%llu lines of this log were lost\n", lost);
-	if (write_line(line, length))
+	length += (size_t)snprintf(whole + length, MAX_LINE - length, "%s", line);
+	if (length >= MAX_LINE) {
+		utf8_make_line(whole); /* removes a character that was cut off */
+		length = strlen(whole);
+	}
+	whole[length++] = '\n';
+	return log_put_raw(whole, length);
+}
+
+/* In the usual form, after what was lost before it. */
+static void
+write_line(enum log_level level, const char *line)
+{
+	char notice[64];
+
+	snprintf(notice, sizeof(notice), "%llu lines of this log were lost", lost);
+	if (lost > 0 && log_put(LOG_LEVEL_WARNING, notice))
 		lost = 0;
+	if (lost > 0 || !log_put(level, line))
+		lost++;
 }
 
 void
 log_line(enum log_level level, const char *format, ...)
 {
-	char line[MAX_LINE + 1];
-	size_t length;
+	char line[MAX_LINE];
 	int error = errno;
 	va_list arguments;
 
-	if (level > highest)
+	if (!log_wants(level))
 		return;
-	if (lost > 0)
-		tell_lost();
-	length = write_prefix(line, level);
 	va_start(arguments, format);
-	vsnprintf(line + length, MAX_LINE - length, format, arguments);
+	vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
-	utf8_make_line(line + length);
-	length = strlen(line);
-	line[length++] = '\n';
-	if (lost > 0 || !write_line(line, length))
-		lost++;
+	utf8_make_line(line);
+	if (diverted != NULL)
+		diverted(level, line);
+	else
+		write_line(level, line);
 	errno = error;
 }
