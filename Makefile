@@ -51,6 +51,7 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/runner_messages.o \
 	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
 	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
+	supervisor/journal.o supervisor/journal_forms.o supervisor/journal_table.o \
 	supervisor/store.o supervisor/store_open.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o \
 	supervisor/upgrade.o supervisor/handover.o supervisor/fields.o supervisor/daemon_handover.o supervisor/client_handover.o \
 	supervisor/runner_handover.o supervisor/job_handover.o
@@ -193,7 +194,7 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
 WORLD_OWN := $(addprefix supervisor/,main.o job_record.o client.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
-	disk.o notify.o listener.o paths.o waiters.o lookup.o events.o store.o store_open.o store_find.o store_salvage.o store_log.o upgrade.o client_handover.o) ipc/log.o ipc/channel.o
+	disk.o notify.o listener.o paths.o waiters.o lookup.o events.o store.o store_open.o store_find.o store_salvage.o store_log.o upgrade.o client_handover.o journal.o journal_forms.o journal_table.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))

@@ -25,6 +25,7 @@
 #include "ipc/log.h"
 #include "supervisor/client_inside.h"
 #include "supervisor/daemon.h"
+#include "supervisor/journal.h"
 #include "supervisor/methods.h"
 
 enum {
@@ -552,7 +553,7 @@ static void
 pause_accepting(struct clients *all, const char *why)
 {
 	if (!all->full)
-		log_warning("no further client is accepted for now: %s", why);
+		journal(EVENT_CLIENTS_FULL, .detail = why);
 	all->full = true;
 	ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
 	daemon_arm_timer(all->daemon, &all->pause, PAUSE_US);

@@ -14,11 +14,11 @@
 
 #include "build_id.h"
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/cgroup.h"
 #include "supervisor/daemon_handover.h"
 #include "supervisor/events.h"
+#include "supervisor/journal.h"
 #include "supervisor/listener.h"
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
@@ -63,6 +63,12 @@ struct disk *
 daemon_disk(const struct daemon *d)
 {
 	return d->disk;
+}
+
+const char *
+daemon_runner_name(const struct daemon *d, int index)
+{
+	return index >= 0 && index < d->runner_count ? runner_conf(d->runners[index])->section_name : NULL;
 }
 
 int64_t
@@ -180,7 +186,7 @@ longest_stop_us(const struct daemon *d)
 static void
 begin_drain(struct daemon *d)
 {
-	log_notice("stopping: running jobs are finished first, for at most %g s", d->conf.zitd.drain_timeout);
+	journal(EVENT_STOPPING, .limit_us = (int64_t)(d->conf.zitd.drain_timeout * 1e6));
 	upgrade_abandon(d, "zitd is stopping");
 	notify_stopping((int64_t)(d->conf.zitd.drain_timeout * 1e6) + longest_stop_us(d));
 	d->phase = DRAINING;
@@ -246,13 +252,12 @@ on_drain_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 
 	(void)events;
 	if (d->phase == STOPPING)
-		log_err(
-		    "stopping: the disk does not answer, or a process does not go; results may be missing");
+		journal(EVENT_STOP_INCOMPLETE);
 	if (d->phase >= STOPPING) { /* FLUSHING: somebody does not read. They had their time */
 		ev_break(loop, EVBREAK_ALL);
 		return;
 	}
-	log_warning("stopping: running jobs took too long");
+	journal(EVENT_STOP_HURRIED, .limit_us = (int64_t)(d->conf.zitd.drain_timeout * 1e6));
 	begin_stop(d);
 }
 
@@ -477,7 +482,7 @@ daemon_start(
 	TAILQ_INIT(&d->jobs);
 	TAILQ_INIT(&d->unsaved);
 	job_set_hooks(&daemon_job_hooks);
-	daemon_set_log_level(d);
+	daemon_set_log(d);
 	/* Not libev's default loop: that one reaps all children, and ours are waited for by pidfd. */
 	d->loop = ev_loop_new(EVFLAG_NOENV);
 	if (d->loop == NULL) {
@@ -502,10 +507,10 @@ daemon_start(
 int
 daemon_run(struct daemon *d)
 {
-	log_notice("zitd %s listens at %s", ZIT_BUILD, d->paths.socket);
+	journal(EVENT_STARTED, .version = ZIT_BUILD, .path = d->paths.socket);
 	daemon_tell_status(d);
 	ev_run(d->loop, 0);
-	log_notice("stopped");
+	journal(EVENT_STOPPED);
 	notify_end();
 	return d->exit_status;
 }

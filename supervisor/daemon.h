@@ -21,7 +21,7 @@ struct runner;
 struct daemon_options {
 	const char *config;
 	const char *runtime_dir, *state_dir; /* NULL: the configuration's */
-	const char *log_level;		     /* NULL: the configuration's */
+	const char *log_level, *log_format;  /* NULL: the configuration's */
 	const struct handover *handover;     /* of the zitd before, until daemon_start is done; NULL: none */
 };
 
@@ -63,6 +63,8 @@ struct job *daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid
 struct job *daemon_find_job(const struct daemon *d, const char *id);
 struct job *daemon_find_key(const struct daemon *d, const char *key);
 struct job *daemon_find_number(const struct daemon *d, uint64_t number);
+/* Name of the runner of that index; NULL: there is none. */
+const char *daemon_runner_name(const struct daemon *d, int index);
 struct disk *daemon_disk(const struct daemon *d);
 int64_t daemon_last_event(const struct daemon *d); /* number of the newest one */
 /* Oldest first, of all in memory; NULL starts and ends. */
@@ -105,7 +107,7 @@ json_t *daemon_status(struct daemon *d); /* new references */
 json_t *daemon_runners(struct daemon *d);
 /* An order of runner.h for the runner of that name, or all for NULL. Their names (new reference); NULL: there
  * is none. */
-json_t *daemon_order(struct daemon *d, const char *name, const char *what, void (*order)(struct runner *r));
+json_t *daemon_order(struct daemon *d, const char *name, void (*order)(struct runner *r));
 /* The configuration (daemon_conf.c): the files, and over them the command line; 0 or -ERR_BAD_CONFIG with *e.
  */
 int daemon_read_conf(struct conf *c, const struct daemon_options *options, struct err *e);

@@ -7,6 +7,7 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/journal.h"
 
 enum {
 	MIN_SIDE = 64, /* api.def's */
@@ -253,7 +254,8 @@ take_place(struct daemon *d, struct job *job, struct err *e, json_t **data)
 		return false;
 	}
 	if (victim != NULL) {
-		log_notice("job %s: gives its place to one of %s, who has fewer", victim->id, job->client);
+		log_info("job %s: its place is wanted for job %s of %s, who has fewer", victim->id, job->id,
+		    job->client);
 		job_event(victim, JOB_EVENT_EVICT);
 	}
 	return true;
@@ -288,6 +290,6 @@ daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid,
 	d->admitted++;
 	daemon_save(d, job);
 	d->changed = true;
-	log_info("job %s: accepted from %s, class %s", job->id, job->client, job_class_name(job->class));
+	journal(EVENT_JOB_ACCEPTED, .job = job);
 	return job;
 }

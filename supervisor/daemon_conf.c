@@ -10,15 +10,18 @@
 
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/journal.h"
 #include "supervisor/notify.h"
 
 void
-daemon_set_log_level(const struct daemon *d)
+daemon_set_log(const struct daemon *d)
 {
 	enum log_level level = LOG_LEVEL_INFO;
 
 	log_level_parse(d->conf.zitd.log_level, &level);
 	log_set_level(level);
+	journal_set_form(d->conf.zitd.log_format);
+	journal_set_prompts(d->conf.zitd.log_prompts);
 }
 
 int
@@ -30,7 +33,9 @@ daemon_read_conf(struct conf *c, const struct daemon_options *o, struct err *e)
 		status = conf_override(c, "runtime_dir", o->runtime_dir, e);
 	if (status == 0)
 		status = conf_override(c, "state_dir", o->state_dir, e);
-	return status == 0 ? conf_override(c, "log_level", o->log_level, e) : status;
+	if (status == 0)
+		status = conf_override(c, "log_level", o->log_level, e);
+	return status == 0 ? conf_override(c, "log_format", o->log_format, e) : status;
 }
 
 /* What the files say now; the caller frees it. NULL with *e. */
@@ -227,7 +232,7 @@ apply(struct daemon *d, const struct conf *fresh)
 			runner_restart(r); /* its reason may be gone */
 	}
 	daemon_set_shares(d);
-	daemon_set_log_level(d);
+	daemon_set_log(d);
 	d->changed = true;
 }
 
@@ -236,8 +241,8 @@ log_change(const json_t *change)
 {
 	static const struct {
 		const char *when, *todo;
-	} rows[] = {{"respawn", "; restart the runner to use it"}, {"restart", "; restart zitd to use it"}};
-	const char *when = json_string_value(json_object_get(change, "when")), *todo = "";
+	} rows[] = {{"respawn", "restart the runner to use it"}, {"restart", "restart zitd to use it"}};
+	const char *when = json_string_value(json_object_get(change, "when")), *todo = NULL;
 	char *before =
 	    json_dumps(json_object_get(change, "before"), JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
 	char *after = json_dumps(json_object_get(change, "after"), JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
@@ -246,8 +251,8 @@ log_change(const json_t *change)
 		if (strcmp(rows[i].when, when) == 0)
 			todo = rows[i].todo;
 	}
-	log_notice("configuration: %s: %s -> %s%s", json_string_value(json_object_get(change, "key")),
-	    before != NULL ? before : "?", after != NULL ? after : "?", todo);
+	journal(EVENT_CONFIG_CHANGED, .key = json_string_value(json_object_get(change, "key")),
+	    .value_before = before, .value_after = after, .detail = todo);
 	free(before);
 	free(after);
 }
@@ -259,8 +264,7 @@ log_changes(const struct daemon *d, const json_t *list)
 	const json_t *each;
 
 	json_array_foreach(list, i, each) log_change(each);
-	log_notice(
-	    "configuration reloaded from %s: %zu keys changed", d->options.config, json_array_size(list));
+	journal(EVENT_RELOADED, .path = d->options.config, .count = (int64_t)json_array_size(list));
 }
 
 json_t *
@@ -276,7 +280,7 @@ daemon_reload(struct daemon *d, struct err *e)
 		log_changes(d, json_object_get(answer, "changed"));
 		apply(d, fresh);
 	} else
-		log_err("configuration not reloaded, the old one stays: %s", e->text);
+		journal(EVENT_RELOAD_FAILED, .path = d->options.config, .error = e);
 	notify_reloaded();
 	free(fresh);
 	return answer;

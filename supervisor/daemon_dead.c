@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/journal.h"
 
 /* ---- quarantine */
 
@@ -57,8 +57,7 @@ daemon_judge_ended(struct daemon *d, const struct job *job)
 	if (job_state(job) != JOB_DEAD || time_us == 0 || job->error.code != ERR_RUNNER_CRASHED)
 		return; /* one that was lost with zitd too often may be innocent */
 	quarantine_add(&d->quarantine, job->fingerprint, clock_now_us() + time_us);
-	log_warning(
-	    "job %s: others that ask for the same are refused for %g s", job->id, d->conf.queue.quarantine);
+	journal(EVENT_JOB_QUARANTINED, .job = job, .limit_us = time_us);
 	refuse_waiting(d, job);
 }
 
@@ -75,13 +74,13 @@ daemon_retry(struct daemon *d, struct job *dead, bool force, struct err *e, json
 	memcpy(job->retry_of, dead->id, sizeof(job->retry_of));
 	memcpy(dead->retried_as, job->id, sizeof(dead->retried_as));
 	daemon_save_ended(d, dead);
-	log_notice("job %s: tried again as %s", dead->id, job->id);
+	journal(EVENT_JOB_RETRIED, .job = dead, .other_job = job->id);
 	return job;
 }
 
 void
 daemon_drop_dead(struct daemon *d, const struct job *dead)
 {
-	log_notice("job %s: dropped", dead->id);
+	journal(EVENT_JOB_DROPPED, .job = dead);
 	daemon_remove_ended(d, dead);
 }

@@ -7,11 +7,11 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/events.h"
 #include "supervisor/fields.h"
 #include "supervisor/job_handover.h"
+#include "supervisor/journal.h"
 #include "supervisor/notify.h"
 #include "supervisor/waiters.h"
 
@@ -254,8 +254,7 @@ replace_strangers(struct daemon *d)
 	for (int i = 0; i < d->runner_count; i++) {
 		if (!runner_has_process(d->runners[i]))
 			continue;
-		log_notice("runner %s: speaks another protocol than this zitd, and is replaced",
-		    runner_conf(d->runners[i])->section_name);
+		journal(EVENT_RUNNER_REPLACED, .runner = d->runners[i]);
 		runner_restart(d->runners[i]);
 	}
 }
@@ -299,8 +298,7 @@ on_followed(struct disk_task *task)
 		store_start_clear(&task->opening->start);
 		return;
 	}
-	log_err("after the upgrade: %s; this zitd ends, the next one starts with what is there",
-	    task->opening->e.text);
+	journal(EVENT_UPGRADE_BROKEN, .error = &task->opening->e);
 	d->exit_status = 1;
 	ev_break(d->loop, EVBREAK_ALL);
 }

@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "ipc/utf8.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/journal.h"
 #include "supervisor/notify.h"
 
 #define MAX_LAG_US INT64_C(1000000)
@@ -90,13 +90,21 @@ nobody_is_coming(const struct daemon *d)
 	return true;
 }
 
+static void
+become_ready(struct daemon *d)
+{
+	if (d->was_ready || d->phase != SERVING || (ready_runners(d) == 0 && !nobody_is_coming(d)))
+		return;
+	d->was_ready = true;
+	journal(EVENT_READY, .count = ready_runners(d), .total = d->runner_count);
+}
+
 void
 daemon_tell_status(struct daemon *d)
 {
 	char text[NOTIFY_STATUS];
 
-	if (d->phase == SERVING)
-		d->was_ready = d->was_ready || ready_runners(d) > 0 || nobody_is_coming(d);
+	become_ready(d);
 	describe(d, text, sizeof(text));
 	if (d->was_ready)
 		notify_ready(text);
@@ -205,7 +213,7 @@ static void
 complain(struct daemon *d, const struct condition *fault)
 {
 	if (d->health.fault != fault->otherwise)
-		log_err("watchdog: not told that all is well: %s", fault->otherwise);
+		journal(EVENT_WATCHDOG_LATE, .detail = fault->otherwise);
 	d->health.fault = fault->otherwise;
 	if (!fault->passes)
 		notify_trigger();

@@ -90,7 +90,7 @@ struct daemon {
 
 /* Runners that serve, or are on their way to. */
 int daemon_serving_runners(const struct daemon *d);
-void daemon_set_log_level(const struct daemon *d);
+void daemon_set_log(const struct daemon *d); /* level, form, what of prompts */
 /* Of classes and clients, windows, costs before there are any: from the configuration. */
 void daemon_set_shares(struct daemon *d);
 /* Has pictures past their time and records over the limit removed. */

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/journal.h"
 
 const char *const *
 daemon_class_names(void)
@@ -90,8 +90,7 @@ daemon_recall(struct daemon *d, const json_t *memory)
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		const json_t *part = json_object_get(memory, parts[i].name);
 		if (part != NULL && !parts[i].recall(d, part))
-			log_warning(
-			    "queue: what was kept of %s cannot be read, and is left out", parts[i].name);
+			journal(EVENT_MEMORY_DAMAGED, .detail = parts[i].name);
 	}
 	d->queue.order_stale = true;
 	d->changed = true;

@@ -10,6 +10,7 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/journal.h"
 #include "supervisor/notify.h"
 
 /* ---- status */
@@ -72,7 +73,7 @@ daemon_status(struct daemon *d)
 /* ---- orders */
 
 json_t *
-daemon_order(struct daemon *d, const char *name, const char *what, void (*order)(struct runner *r))
+daemon_order(struct daemon *d, const char *name, void (*order)(struct runner *r))
 {
 	json_t *names = json_array();
 
@@ -80,7 +81,6 @@ daemon_order(struct daemon *d, const char *name, const char *what, void (*order)
 		const char *own = runner_conf(d->runners[i])->section_name;
 		if (name != NULL && strcmp(name, own) != 0)
 			continue;
-		log_notice("runner %s: %s was asked for", own, what);
 		json_array_append_new(names, json_string(own));
 		order(d->runners[i]);
 	}

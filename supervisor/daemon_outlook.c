@@ -9,8 +9,8 @@
 #include <time.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/journal.h"
 
 #define LOAD_CLOCK_US INT64_C(1000000)
 #define DEFAULT_SIDE 1024.0 /* before a runner has said its model's */
@@ -266,8 +266,8 @@ daemon_watch_load(struct daemon *d)
 	else
 		load_update(&d->load, (double)clock_now_us() * 1e-6, wait_s);
 	if (d->load.on != was_on) {
-		log_notice("queue: normal jobs would wait %.0f s: low jobs %s", wait_s,
-		    d->load.on ? "give way" : "have their share again");
+		journal(d->load.on ? EVENT_LOW_GIVES_WAY : EVENT_LOW_IS_BACK,
+		    .after_us = (int64_t)(wait_s * 1e6));
 		daemon_set_shares(d);
 		d->changed = true;
 	}

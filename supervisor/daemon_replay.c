@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/job_row.h"
+#include "supervisor/journal.h"
 #include "supervisor/seal.h"
 
 enum { MAX_LOST = 3 /* attempts that may end with zitd itself */ };
@@ -24,8 +24,7 @@ note_loss(struct job *job)
 {
 	job->lost++;
 	job->alone = true;
-	log_notice("job %s: attempt %u ended with zitd, which is the %d. such loss", job->id, job->attempt,
-	    job->lost);
+	journal(EVENT_JOB_INTERRUPTED, .job = job, .count = job->lost);
 }
 
 static void
@@ -49,7 +48,7 @@ take_row(struct daemon *d, const struct store_row *row)
 	struct job *job = job_from_row(d, row->body, &was_with_runner);
 
 	if (job == NULL) {
-		log_err("job number %llu cannot be read from the store", (unsigned long long)row->number);
+		journal(EVENT_RECORD_DAMAGED, .count = (int64_t)row->number);
 		return;
 	}
 	if (was_with_runner) {
@@ -62,7 +61,7 @@ take_row(struct daemon *d, const struct store_row *row)
 	queued =
 	    job_state(job) == JOB_HELD ? queue_hold_again(&d->queue, job) : queue_push_again(&d->queue, job);
 	if (!queued)
-		log_err("job %s: no memory for its place in the queue", job->id);
+		journal(EVENT_OUT_OF_MEMORY, .job = job, .detail = "its place in the queue");
 	if (was_with_runner)
 		go_on(d, job);
 }
@@ -75,11 +74,10 @@ tell(const struct daemon *d, const struct disk_opening *o)
 	const struct store_report *r = &o->report;
 
 	if (r->salvaged)
-		log_err("the queue in %s was damaged: %d records were whole and are kept, %d were not; the "
-			"damaged file is %s there",
-		    d->paths.state_dir, r->saved, r->damaged, r->aside);
+		journal(EVENT_STORE_DAMAGED, .path = d->paths.state_dir, .count = r->saved,
+		    .total = r->saved + r->damaged, .detail = r->aside);
 	if (o->start.row_count > 0)
-		log_notice("%d jobs go on from the last life of zitd", o->start.row_count);
+		journal(EVENT_JOBS_REPLAYED, .count = o->start.row_count);
 }
 
 /* Where a salvage may have lost the last ones, numbers go on far above all that were ever given. */
@@ -131,7 +129,7 @@ on_opened(struct disk_task *task)
 	struct daemon *d = task->arg;
 
 	if (d->opening.status == 0) {
-		log_notice("the queue in %s can be used again", d->paths.state_dir);
+		journal(EVENT_STORE_RECOVERED, .path = d->paths.state_dir);
 		take_over(d, &d->opening);
 		d->store_error = 0;
 	} else
@@ -160,8 +158,7 @@ daemon_open_store(struct daemon *d, struct err *e)
 		return d->opening.status;
 	}
 	if (d->opening.status != 0) {
-		log_err("%s; jobs are taken with wait and durable: false only, until it can be",
-		    d->opening.e.text);
+		journal(EVENT_STORE_UNAVAILABLE, .path = d->paths.state_dir, .error = &d->opening.e);
 		d->store_error = EROFS;
 		d->last_number = (uint64_t)clock_wall_us(); /* above all that may be in it */
 		daemon_arm_timer(d, &d->store_retry, REOPEN_US);

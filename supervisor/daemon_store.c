@@ -11,10 +11,10 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/events.h"
 #include "supervisor/job_row.h"
+#include "supervisor/journal.h"
 #include "supervisor/seal.h"
 #include "supervisor/waiters.h"
 
@@ -58,7 +58,7 @@ add_loose(struct daemon *d, struct store_row row)
 	struct store_row *larger = realloc(d->loose, (size_t)(d->loose_count + 1) * sizeof(row));
 
 	if (larger == NULL) {
-		log_err("no memory to write down what became of an ended job");
+		journal(EVENT_OUT_OF_MEMORY, .detail = "writing down what became of an ended job");
 		store_row_clear(&row);
 		return;
 	}
@@ -272,8 +272,8 @@ static void
 note_trouble(struct daemon *d, int error)
 {
 	if (d->store_error != error)
-		log_err("the state directory %s takes no writes: %s; no new jobs until it does",
-		    d->paths.state_dir, strerror(error));
+		journal(EVENT_STORE_FAILED, .path = d->paths.state_dir, .detail = strerror(error),
+		    .system_error = error);
 	d->store_error = error;
 	d->changed = true;
 	daemon_arm_timer(d, &d->store_retry, RETRY_US);
@@ -283,7 +283,7 @@ static void
 note_recovery(struct daemon *d)
 {
 	if (d->store_error != 0)
-		log_notice("the state directory takes writes again");
+		journal(EVENT_STORE_RECOVERED, .path = d->paths.state_dir);
 	d->store_error = 0;
 	d->changed = true;
 }

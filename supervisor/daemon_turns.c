@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/journal.h"
 #include "supervisor/waiters.h"
 
 enum { MAX_SHOWN = 20 /* jobs before it, by name */ };
@@ -75,7 +75,7 @@ daemon_set_class(struct daemon *d, struct job *job, enum job_class class)
 		return;
 	queue_remove(&d->queue, job);
 	job->class = class;
-	log_info("job %s: class %s now", job->id, job_class_name(class));
+	journal(EVENT_JOB_RECLASSED, .job = job);
 	put_back(d, job, queue_push(&d->queue, job));
 }
 
@@ -90,21 +90,17 @@ daemon_paused(const struct daemon *d)
 bool
 daemon_pause(struct daemon *d, int class, const char *client, bool paused)
 {
-	const char *done = paused ? "paused" : "resumed";
+	const enum event done = paused ? EVENT_QUEUE_PAUSED : EVENT_QUEUE_RESUMED;
 	struct job *job;
 
 	if (client != NULL && !gate_pause_client(&d->gate, client, paused))
 		return false;
-	if (client != NULL)
-		log_notice("queue: client %s is %s", client, done);
-	if (class >= 0) {
+	if (class >= 0)
 		gate_pause_class(&d->gate, class, paused);
-		log_notice("queue: class %s is %s", job_class_name((enum job_class) class), done);
-	}
-	if (class < 0 && client == NULL) {
+	if (class < 0 && client == NULL)
 		gate_pause_all(&d->gate, paused);
-		log_notice("queue: %s", done);
-	}
+	journal(
+	    done, .client = client, .priority = class >= 0 ? job_class_name((enum job_class) class) : NULL);
 	TAILQ_FOREACH(job, &d->jobs, all_link)
 	forget_promise(job);
 	d->queue.order_stale = true;

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon.h"
+#include "supervisor/journal.h"
 #include "supervisor/runner.h"
 
 enum { DEFAULT_STEPS = 8 };
@@ -196,9 +196,19 @@ do_resume(void *object, void *detail)
 	(void)detail;
 	stop_counting(job);
 	job->running_since_us = clock_now_us();
-	log_info("job %s: goes on after %.3f s", job->id, job_suspended_s(job));
+	journal(EVENT_JOB_RESUMED, .job = job, .after_us = job->suspended_us);
 	hooks.advanced(job);
 }
+
+static const enum event ends[JOB_STATE_COUNT] = {
+    [JOB_DONE] = EVENT_JOB_FINISHED,
+    [JOB_EXPIRED] = EVENT_JOB_EXPIRED,
+    [JOB_EVICTED] = EVENT_JOB_EVICTED,
+    [JOB_CANCELLED] = EVENT_JOB_CANCELLED,
+    [JOB_FAILED] = EVENT_JOB_FAILED,
+    [JOB_TIMED_OUT] = EVENT_JOB_TIMED_OUT,
+    [JOB_DEAD] = EVENT_JOB_DEAD,
+};
 
 static void
 end(struct job *job, const struct err *e)
@@ -208,8 +218,7 @@ end(struct job *job, const struct err *e)
 	job_drop_checkpoint(job);
 	if (e != NULL)
 		job->error = *e;
-	log_notice(
-	    "job %s: %s%s%s", job->id, job_state_name(job), e != NULL ? ": " : "", e != NULL ? e->text : "");
+	journal(ends[job_state(job)], .job = job);
 	hooks.ended(job);
 }
 
@@ -386,6 +395,7 @@ do_requeue(void *object, void *detail)
 	(void)detail;
 	job->queued_us = clock_now_us();
 	stop_counting(job);
+	journal(EVENT_JOB_REQUEUED, .job = job);
 	hooks.requeued(job);
 }
 
@@ -449,9 +459,8 @@ moved(void *object, int from, int to, int event)
 static void
 refused(void *object, int state, int event)
 {
-	struct job *job = object;
-
-	log_warning("job %s: %s: %s is not taken here", job->id, states[state].name, event_names[event]);
+	(void)state;
+	journal(EVENT_STATE_REFUSED, .job = object, .detail = event_names[event]);
 }
 
 const struct fsm_kind job_kind = {

@@ -28,6 +28,7 @@
 
 struct attachment;
 struct daemon;
+struct journal_facts;
 struct json_text;
 struct runner;
 
@@ -222,6 +223,11 @@ struct outlook {
 	double start_s;		 /* until it starts, likely */
 	char held_back[64];	 /* by what it may not start now, or "" */
 };
+
+/* Which clock ended it, as the log has it: "queue", "hold", "deadline" or "execution"; NULL: none did. */
+const char *job_timeout_kind(const struct job *job);
+/* What the log says of it (journal.h); strings are the job's, or stay until the next call. */
+void job_facts(const struct job *job, struct journal_facts *facts);
 
 /* ---- job_record.c: as clients see it, as the next value of the text. `outlook` and `a`, the pictures that
  * go with it, may be NULL. */

@@ -1,5 +1,5 @@
 /*
- * A job's record, as clients see it.
+ * A job's record, as clients see it, and what the log says of it.
  */
 #include <limits.h>
 #include <math.h>
@@ -11,6 +11,7 @@
 #include "supervisor/client.h"
 #include "supervisor/daemon.h"
 #include "supervisor/job.h"
+#include "supervisor/journal.h"
 #include "supervisor/runner.h"
 
 static void
@@ -206,4 +207,77 @@ job_record(
 	if (job_has_pictures(job))
 		put_result(job, a, t);
 	json_text_close(t, '}');
+}
+
+/* ---- for the log */
+
+const char *
+job_timeout_kind(const struct job *job)
+{
+	switch (job->error.code) {
+	case ERR_DEADLINE_UNREACHABLE:
+		return "deadline";
+	case ERR_EXECUTION_TIMEOUT:
+		return "execution";
+	case ERR_QUEUE_TIMEOUT:
+		return job->held_us != 0 ? "hold" : "queue";
+	default:
+		return NULL;
+	}
+}
+
+static void
+put_whose(const struct job *job, struct journal_facts *f)
+{
+	static char principal[24];
+
+	snprintf(principal, sizeof(principal), "uid:%d", (int)job->uid);
+	f->job_id = job->id;
+	f->principal = principal;
+	f->client = job->client;
+	f->group = job->group;
+	f->priority = job_class_name(job->class);
+}
+
+static void
+put_what(const struct job *job, struct journal_facts *f)
+{
+	static char size[32];
+
+	snprintf(size, sizeof(size), "%dx%d", job->width, job->height);
+	f->size = job->width > 0 && job->height > 0 ? size : NULL;
+	f->steps = job->steps;
+	f->seed = (int64_t)job->seed;
+	f->prompt = job->prompt;
+}
+
+static void
+put_where(const struct job *job, struct journal_facts *f)
+{
+	int64_t end_us = job->ended_us != 0 ? job->ended_us : clock_now_us();
+
+	f->state = job_state_name(job);
+	f->attempt = job->attempt;
+	f->runner_name = job->runner != NULL ? runner_conf(job->runner)->section_name
+					     : daemon_runner_name(job->daemon, job->device);
+	f->stage = job->stage != STAGE_NONE ? stage_name(job->stage) : NULL;
+	f->step = job->stage != STAGE_NONE ? (int64_t)job->step : -1;
+	f->queue_us = (job->started_us != 0 ? job->started_us : end_us) - job->submitted_us;
+	f->run_us = job->started_us != 0 ? (int64_t)(job_attempt_s(job) * 1e6) : -1;
+}
+
+void
+job_facts(const struct job *job, struct journal_facts *f)
+{
+	put_whose(job, f);
+	put_what(job, f);
+	put_where(job, f);
+	if (!job_is_final(job))
+		return;
+	f->outcome = job_state_name(job);
+	f->timeout_kind = job_timeout_kind(job);
+	if (job->error.code == ERR_NONE)
+		return;
+	f->error_name = err_row((int)job->error.code)->name;
+	f->detail = job->error.text;
 }

@@ -14,7 +14,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "ipc/log.h"
+#include "supervisor/journal.h"
 #include "supervisor/notify.h"
 
 #define KEPT_NAME "listener" /* of our own one, while systemd keeps it */
@@ -45,7 +45,7 @@ is_usable(int fd, const char *name, const char *path)
 static void
 reject(int fd, const char *name, const char *why)
 {
-	log_warning("descriptor %d (%s) that systemd passed is not used: %s", fd, name, why);
+	journal(EVENT_DESCRIPTOR_UNUSED, .fd = fd, .fd_name = name, .detail = why);
 	if (strcmp(name, KEPT_NAME) == 0)
 		notify_forget(name);
 	close(fd);

@@ -11,6 +11,7 @@
 #include "ipc/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/handover.h"
+#include "supervisor/journal.h"
 #include "supervisor/notify.h"
 #include "supervisor/upgrade.h"
 
@@ -21,10 +22,12 @@ enum option_code {
 	OPTION_RUNTIME_DIR,
 	OPTION_STATE_DIR,
 	OPTION_LOG_LEVEL,
+	OPTION_LOG_FORMAT,
 	OPTION_HANDOVER,
 	OPTION_CHECK_HANDOVER,
 	OPTION_CHECK,
 	OPTION_PRINT_OPTIONS,
+	OPTION_PRINT_EVENTS,
 	OPTION_VERSION,
 	OPTION_HELP
 };
@@ -34,10 +37,12 @@ static const struct option table[] = {
     {"runtime-dir", required_argument, NULL, OPTION_RUNTIME_DIR},
     {"state-dir", required_argument, NULL, OPTION_STATE_DIR},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
     {"handover", required_argument, NULL, OPTION_HANDOVER},
     {"check-handover", required_argument, NULL, OPTION_CHECK_HANDOVER},
     {"check-config", no_argument, NULL, OPTION_CHECK},
     {"print-options", no_argument, NULL, OPTION_PRINT_OPTIONS},
+    {"print-events", no_argument, NULL, OPTION_PRINT_EVENTS},
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
@@ -45,8 +50,8 @@ static const struct option table[] = {
 
 static const char usage[] = "usage: zitd --config FILE [--runtime-dir DIR] [--state-dir DIR] [--log-level "
 			    "err|warning|notice|info|debug]\n"
-			    "            [--check-config]\n"
-			    "       zitd --print-options | --version\n";
+			    "            [--log-format auto|journal|json|text] [--check-config]\n"
+			    "       zitd --print-options | --print-events | --version\n";
 
 struct command_line {
 	struct daemon_options options;
@@ -72,6 +77,12 @@ print_options(void)
 }
 
 static void
+print_events(void)
+{
+	print_json(journal_table());
+}
+
+static void
 print_version(void)
 {
 	puts("zitd " ZIT_BUILD);
@@ -83,8 +94,10 @@ print_usage(void)
 	fputs(usage, stdout);
 }
 
-static void (*const printers[])(void) = {
-    [OPTION_PRINT_OPTIONS] = print_options, [OPTION_VERSION] = print_version, [OPTION_HELP] = print_usage};
+static void (*const printers[])(void) = {[OPTION_PRINT_OPTIONS] = print_options,
+    [OPTION_PRINT_EVENTS] = print_events,
+    [OPTION_VERSION] = print_version,
+    [OPTION_HELP] = print_usage};
 
 /* ---- */
 
@@ -96,6 +109,7 @@ parse(struct command_line *c, int argc, char **argv)
 	    [OPTION_RUNTIME_DIR] = &c->options.runtime_dir,
 	    [OPTION_STATE_DIR] = &c->options.state_dir,
 	    [OPTION_LOG_LEVEL] = &c->options.log_level,
+	    [OPTION_LOG_FORMAT] = &c->options.log_format,
 	    [OPTION_HANDOVER] = &c->handover,
 	    [OPTION_CHECK_HANDOVER] = &c->check_handover};
 	enum log_level level;
@@ -117,6 +131,8 @@ parse(struct command_line *c, int argc, char **argv)
 		fputs(usage, stderr);
 	else if (c->options.log_level != NULL && !log_level_parse(c->options.log_level, &level))
 		fprintf(stderr, "zitd: there is no log level '%s'\n%s", c->options.log_level, usage);
+	else if (c->options.log_format != NULL && !journal_is_form(c->options.log_format))
+		fprintf(stderr, "zitd: there is no log format '%s'\n%s", c->options.log_format, usage);
 	else
 		return true;
 	return false;
@@ -133,7 +149,7 @@ descriptor(const char *text)
 static void
 fail(const struct err *e, int error)
 {
-	log_err("%s", e->text);
+	journal(EVENT_START_FAILED, .error = e);
 	notify_failed(e->text, e->code == ERR_BAD_CONFIG ? EINVAL : error);
 	notify_end();
 }
@@ -163,6 +179,17 @@ serve(struct command_line *line, const struct conf *conf)
 	return status;
 }
 
+/* A configuration that cannot be used: told to who asks about it, or to the log. */
+static int
+refuse(const struct command_line *line, const struct err *e)
+{
+	if (line->check || line->check_handover != NULL)
+		fprintf(stderr, "zitd: %s\n", e->text);
+	else
+		fail(e, EINVAL);
+	return EXIT_BAD_CONFIG;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -177,12 +204,10 @@ main(int argc, char **argv)
 		return 0;
 	}
 	log_open("zitd", LOG_LEVEL_INFO);
+	journal_set_form(line.options.log_format != NULL ? line.options.log_format : "auto");
 	umask(0027);
-	if (daemon_read_conf(&conf, &line.options, &e) != 0) {
-		fprintf(stderr, "zitd: %s\n", e.text);
-		notify_failed(e.text, EINVAL);
-		return EXIT_BAD_CONFIG;
-	}
+	if (daemon_read_conf(&conf, &line.options, &e) != 0)
+		return refuse(&line, &e);
 	if (line.check_handover != NULL)
 		return upgrade_check(descriptor(line.check_handover), &conf);
 	return line.check ? 0 : serve(&line, &conf);

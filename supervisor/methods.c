@@ -3,13 +3,14 @@
  */
 #include "supervisor/methods.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ipc/api.h"
-#include "ipc/log.h"
 #include "supervisor/client.h"
 #include "supervisor/events.h"
+#include "supervisor/journal.h"
 #include "supervisor/methods_inside.h"
 #include "supervisor/upgrade.h"
 #include "supervisor/waiters.h"
@@ -170,6 +171,29 @@ static json_t *(*const handlers[API_METHOD_COUNT])(struct call *) = {
 
 /* ---- one line */
 
+/* A job that does not come to be. */
+static void
+tell_rejected(const struct call *call)
+{
+	const struct api_submit *p = &call->request->submit;
+	char principal[24];
+
+	snprintf(principal, sizeof(principal), "uid:%d", (int)client_uid(call->client));
+	journal(EVENT_JOB_REJECTED, .principal = principal, .client = p->has_client ? p->client : principal,
+	    .error = &call->e);
+}
+
+static void
+tell_order(const struct client *c, const struct api_request *r, bool allowed)
+{
+	const json_t *params = json_object_get(r->json, "params");
+	char principal[24];
+
+	snprintf(principal, sizeof(principal), "uid:%d", (int)client_uid(c));
+	journal(allowed ? EVENT_ADMIN_ACTION : EVENT_ADMIN_REFUSED, .action = api_method_name(r->method),
+	    .principal = principal, .runner_name = json_string_value(json_object_get(params, "runner")));
+}
+
 static void
 answer_error(struct client *c, json_t *id, const struct err *e, const char *param, json_t *data)
 {
@@ -182,6 +206,8 @@ line_of(struct call *call, json_t *result)
 {
 	json_t *id = call->request->id;
 
+	if (call->e.code != ERR_NONE && call->request->method == API_submit)
+		tell_rejected(call);
 	if (call->e.code != ERR_NONE)
 		return api_error(id, &call->e, NULL, call->data);
 	if (id == NULL)
@@ -207,9 +233,12 @@ handle(struct client *c, struct api_request *r)
 {
 	struct call call = {.daemon = client_daemon(c), .client = c, .request = r};
 	json_t *result = NULL;
+	bool is_order = api_role(r->method) == API_ADMIN, allowed = !is_order || call_is_admin(&call);
 	char *line;
 
-	if (api_role(r->method) == API_ADMIN && !daemon_is_admin(call.daemon, client_uid(c), client_gid(c)))
+	if (is_order)
+		tell_order(c, r, allowed);
+	if (!allowed)
 		err_set(&call.e, ERR_NOT_PERMITTED,
 		    "%s is for administrators: root, zitd's own user, or admin_group",
 		    api_method_name(r->method));

@@ -20,7 +20,7 @@ method_runners(struct call *call)
 json_t *
 call_order_runners(struct call *call, const char *name, void (*order)(struct runner *r))
 {
-	json_t *names = daemon_order(call->daemon, name, api_method_name(call->request->method), order);
+	json_t *names = daemon_order(call->daemon, name, order);
 
 	if (names == NULL) {
 		err_set(&call->e, ERR_INVALID_PARAM,

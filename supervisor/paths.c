@@ -2,6 +2,7 @@
  * Where zitd keeps its things: directories made, the state directory locked.
  */
 #include "supervisor/paths.h"
+#include "supervisor/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +12,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "ipc/log.h"
 
 /* As mkdir -p. 0 or -1 with errno. */
 static int
@@ -66,7 +65,7 @@ take_lock(struct paths *p, struct err *e)
 	 * counts, not the number. */
 	length = snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
 	if (pwrite(p->lock_fd, text, (size_t)length, 0) != length)
-		log_warning("%s: the process id cannot be written: %s", path, strerror(errno));
+		journal(EVENT_PID_UNWRITTEN, .path = path, .detail = strerror(errno), .system_error = errno);
 	return 0;
 }
 

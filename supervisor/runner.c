@@ -14,6 +14,7 @@
 #include "ipc/log.h"
 #include "supervisor/cgroup.h"
 #include "supervisor/daemon.h"
+#include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
 
 #define SECOND RUNNER_SECOND
@@ -135,17 +136,26 @@ static const char *const event_names[RUNNER_EVENT_COUNT] = {
 
 /* ---- the escalation: CANCEL, stopsignal, SIGKILL, WEDGED; each rung says so */
 
-static void
-log_rung(const struct runner *r, const char *rung)
+/* Since its last job was given to it, or its start. */
+static int64_t
+busy_us(const struct runner *r)
 {
-	if (r->dispatched_us == 0)
-		log_warning("runner %s: process %d: %s, %.3f s after its start", r->conf.section_name,
-		    (int)r->pid, rung, (double)(clock_now_us() - r->spawned_us) * 1e-6);
-	else
-		log_warning("runner %s: process %d: %s, %.3f s after its last job was given to it",
-		    r->conf.section_name, (int)r->pid, rung,
-		    (double)(clock_now_us() - r->dispatched_us) * 1e-6);
+	return clock_now_us() - (r->dispatched_us != 0 ? r->dispatched_us : r->spawned_us);
 }
+
+static void
+tell_timeout(const struct runner *r, const struct runner_timeout *clock)
+{
+	journal(EVENT_RUNNER_TIMEOUT, .runner = r, .timeout_kind = clock->kind, .detail = clock->text,
+	    .after_us = busy_us(r));
+}
+
+static const struct runner_timeout cancel_clock = {
+    "cancel", "did not stop its job in time, sending stopsignal"};
+static const struct runner_timeout stop_clock = {"stop", "did not end in time after stopsignal"};
+static const struct runner_timeout start_clock = {"start", "was not ready in time"};
+static const struct runner_timeout hang_clock = {"hang", "showed no sign of life in time"};
+const struct runner_timeout runner_timeout_ack = {"ack", "did not acknowledge a job in time"};
 
 static void
 do_stopsignal(void *object, void *detail)
@@ -154,7 +164,7 @@ do_stopsignal(void *object, void *detail)
 
 	(void)detail;
 	r->end = END_OVERDUE;
-	log_rung(r, "did not stop its job in time, sending stopsignal");
+	tell_timeout(r, &cancel_clock);
 	kill(r->pid, r->conf.stopsignal);
 }
 
@@ -177,17 +187,26 @@ do_kill(void *object, void *detail)
 	struct runner *r = object;
 
 	(void)detail;
-	log_rung(r, "killed");
+	journal(EVENT_RUNNER_KILLED, .runner = r, .after_us = busy_us(r));
 	cgroup_kill(r->conf.section_name);
 	kill(-r->pid, SIGKILL); /* its group: it leads one since it began its session */
 	kill(r->pid, SIGKILL);	/* in case it had not yet */
 }
 
 static void
+do_kill_unstopped(void *object, void *detail)
+{
+	tell_timeout(object, &stop_clock);
+	do_kill(object, detail);
+}
+
+/* `detail`: the clock, if it is not the state's own. */
+static void
 do_kill_hung(void *object, void *detail)
 {
 	struct runner *r = object;
 
+	tell_timeout(r, detail != NULL ? detail : r->proved ? &hang_clock : &start_clock);
 	r->end = END_HUNG;
 	do_kill(object, detail);
 }
@@ -210,7 +229,7 @@ do_wedged(void *object, void *detail)
 	(void)detail;
 	snprintf(
 	    r->last_error, sizeof(r->last_error), "process %d is not gone 10 s after SIGKILL", (int)r->pid);
-	log_err("runner %s: %s; its device is given up until it goes", r->conf.section_name, r->last_error);
+	journal(EVENT_RUNNER_WEDGED, .runner = r, .detail = r->last_error);
 	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
 		if (r->held[i].job == NULL || runner_take_result(&r->held[i]))
 			continue;
@@ -227,7 +246,7 @@ do_alarm(void *object, void *detail)
 	struct runner *r = object;
 
 	(void)detail;
-	log_err("runner %s: still wedged: %s", r->conf.section_name, r->last_error);
+	journal(EVENT_RUNNER_STILL_WEDGED, .runner = r, .detail = r->last_error);
 }
 
 /* ---- the rest of the actions */
@@ -248,8 +267,7 @@ do_ready(void *object, void *detail)
 	r->proved = true;
 	r->start_failures = 0;
 	r->probe_us = FIRST_PROBE_US;
-	log_notice("runner %s: ready on %s, %.3f s after its start", r->conf.section_name, r->device,
-	    (double)(clock_now_us() - r->spawned_us) * 1e-6);
+	journal(EVENT_RUNNER_READY, .runner = r, .after_us = clock_now_us() - r->spawned_us);
 	daemon_runner_ready(r->daemon);
 }
 
@@ -288,12 +306,8 @@ do_failed(void *object, void *detail)
 	struct runner *r = object;
 
 	(void)detail;
-	if (r->permanent)
-		log_err("runner %s: failed until 'zitctl restart %s' or a reload: %s", r->conf.section_name,
-		    r->conf.section_name, r->last_error);
-	else
-		log_err("runner %s: failed, next try in %g s: %s", r->conf.section_name,
-		    (double)r->probe_us * 1e-6, r->last_error);
+	journal(EVENT_RUNNER_FAILED, .runner = r, .limit_us = r->permanent ? -1 : r->probe_us,
+	    .detail = r->last_error);
 	r->probe_us = 2 * r->probe_us < LAST_PROBE_US ? 2 * r->probe_us : LAST_PROBE_US;
 	daemon_changed(r->daemon);
 }
@@ -340,7 +354,7 @@ static const struct fsm_row rows[] = {
 
     {STARTING | SERVING, RUNNER_EVENT_STOP, RUNNER_STOPPING, do_stop},
     {ENDING, RUNNER_EVENT_STOP, FSM_SAME, NULL},
-    {IN(STOPPING), RUNNER_EVENT_STOP_CLOCK, RUNNER_REAPING, do_kill},
+    {IN(STOPPING), RUNNER_EVENT_STOP_CLOCK, RUNNER_REAPING, do_kill_unstopped},
     {STARTING | SERVING | IN(STOPPING), RUNNER_EVENT_LIE, RUNNER_REAPING, do_kill_liar},
     {STARTING | SERVING | IN(STOPPING), RUNNER_EVENT_GONE, RUNNER_REAPING, NULL},
     {IN(REAPING) | IN(WEDGED), RUNNER_EVENT_GONE, FSM_SAME, NULL},
@@ -385,10 +399,8 @@ moved(void *object, int from, int to, int event)
 static void
 refused(void *object, int state, int event)
 {
-	struct runner *r = object;
-
-	log_warning("runner %s: %s: %s is not taken here", r->conf.section_name, states[state].name,
-	    event_names[event]);
+	(void)state;
+	journal(EVENT_STATE_REFUSED, .runner = object, .detail = event_names[event]);
 }
 
 const struct fsm_kind runner_kind = {
@@ -442,7 +454,7 @@ runner_new(struct daemon *d, const struct conf_runner *conf)
 	r->probe_us = FIRST_PROBE_US;
 	r->unwanted = strcmp(conf->autostart, "false") == 0;
 	r->since_us = clock_now_us();
-	runner_log_init(&r->log, daemon_loop(d), r->conf.section_name);
+	runner_log_init(&r->log, daemon_loop(d), r);
 	ev_init(&r->timer, on_timer);
 	ev_init(&r->death_io, on_death);
 	ev_init(&r->channel_io, on_channel);

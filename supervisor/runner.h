@@ -16,6 +16,7 @@ struct daemon;
 struct ev_timer;
 struct handover;
 struct job;
+struct journal_facts;
 struct runner;
 
 #define RUNNER_STATES(RUNNER_STATE) \
@@ -143,6 +144,8 @@ void runner_stop(struct runner *r, bool finish);
 /* A fresh process for a job that wants one, if it holds nothing. */
 void runner_recycle(struct runner *r, const char *why);
 
+/* What the log says of it (journal.h); strings are the runner's. */
+void runner_facts(const struct runner *r, struct journal_facts *facts);
 json_t *runner_record(const struct runner *r); /* new reference */
 
 /* ---- from one zitd to the next (runner_handover.c) */

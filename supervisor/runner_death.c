@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/cgroup.h"
 #include "supervisor/daemon.h"
+#include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
 
 #define INTENSITY_US (600 * RUNNER_SECOND)
@@ -44,15 +44,15 @@ static const struct {
 	bool blames;	  /* the job that was alone with it; several become suspects */
 	bool memory;	  /* the blame is for memory, and the retry wants a fresh process */
 	int64_t delay_us; /* before its jobs are tried again */
-	const char *text;
+	const char *name, *text;
 } causes[] = {
-    [CAUSE_PLANNED] = {0, false, false, 0, "as planned"},
-    [CAUSE_OVERDUE] = {0, false, false, 0, "after a job overran or was cancelled"},
-    [CAUSE_DEVICE_MEMORY] = {1, true, true, 0, "out of device memory"},
-    [CAUSE_HOST_MEMORY] = {2, true, true, HOST_MEMORY_DELAY_US, "out of memory"},
-    [CAUSE_CRASH] = {2, true, false, 0, "by a fault"},
-    [CAUSE_START] = {2, false, false, 0, "before it was ready"},
-    [CAUSE_OURS] = {1, false, false, 0, "without its fault"},
+    [CAUSE_PLANNED] = {0, false, false, 0, "planned", "as planned"},
+    [CAUSE_OVERDUE] = {0, false, false, 0, "overdue", "after a job overran or was cancelled"},
+    [CAUSE_DEVICE_MEMORY] = {1, true, true, 0, "device_memory", "out of device memory"},
+    [CAUSE_HOST_MEMORY] = {2, true, true, HOST_MEMORY_DELAY_US, "host_memory", "out of memory"},
+    [CAUSE_CRASH] = {2, true, false, 0, "crash", "by a fault"},
+    [CAUSE_START] = {2, false, false, 0, "start", "before it was ready"},
+    [CAUSE_OURS] = {1, false, false, 0, "ours", "without its fault"},
 };
 
 /* The count of the kernel's kills for want of memory, of the whole machine: when it grew in a process's life,
@@ -134,11 +134,17 @@ report(struct runner *r, enum cause cause, int status, const char *how, const ch
 	    [END_OVERDUE] = "",
 	    [END_PLANNED] = "",
 	};
+	const bool planned = cause == CAUSE_PLANNED;
+	const int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	char detail[2 * SHM_LAST_WORDS];
 
-	log_line(cause == CAUSE_PLANNED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
-	    "runner %s: process %d ended %s: %s%s%s%s", r->conf.section_name, (int)r->pid, causes[cause].text,
-	    how, doings[r->end], words[0] != '\0' ? ": " : "", words);
-	if (cause != CAUSE_PLANNED)
+	snprintf(detail, sizeof(detail), "%s%s%s%s%s%s", planned ? "" : causes[cause].text,
+	    planned ? "" : ": ", how, doings[r->end], words[0] != '\0' ? ": " : "", words);
+	if (exit_code == RUNNER_EXIT_STICKY)
+		journal(EVENT_GPU_FAULT, .runner = r, .exit_code = exit_code, .detail = words);
+	journal(planned ? EVENT_RUNNER_ENDED : EVENT_RUNNER_DIED, .runner = r, .cause = causes[cause].name,
+	    .exit_code = exit_code, .signal = WIFSIGNALED(status) ? WTERMSIG(status) : -1, .detail = detail);
+	if (!planned)
 		r->last_status = status;
 	if (cause != CAUSE_PLANNED && r->end != END_LIED)
 		snprintf(r->last_error, sizeof(r->last_error), "%.100s%s%.130s", how,
@@ -221,9 +227,7 @@ settle_jobs(struct runner *r, enum cause cause, int status, const char *words, c
 		if (count == 1 && job_state(job) != JOB_SUSPENDED)
 			blame(held, cause, how);
 		else {
-			log_notice(
-			    "job %s: was suspended, or one of %d, when the runner died: it will run alone",
-			    job->id, count);
+			journal(EVENT_JOB_SUSPECTED, .job = job, .count = count);
 			runner_release(held, JOB_EVENT_RETRY, NULL);
 		}
 	}
@@ -346,8 +350,7 @@ runner_reap(struct runner *r)
 	permanent = r->permanent ||
 		    (r->end == END_ITSELF && WIFEXITED(status) && runner_exit_permanent(WEXITSTATUS(status)));
 	if (is_let_be(r, status)) {
-		log_notice("runner %s: not started again: autorestart = %s", r->conf.section_name,
-		    r->conf.autorestart);
+		journal(EVENT_RUNNER_LET_BE, .runner = r, .detail = r->conf.autorestart);
 		r->unwanted = true;
 	}
 	r->deaths += causes[cause].weight > 0;

@@ -35,6 +35,12 @@ enum runner_end {
 	END_UNTOLD,  /* zitd itself had no means to send it what it must know */
 };
 
+/* A clock that ran out, as the log has it. */
+struct runner_timeout {
+	const char *kind, *text;
+};
+extern const struct runner_timeout runner_timeout_ack; /* the detail of a HANG_CLOCK that a job's clock caused */
+
 /* A job that it was given. */
 struct held {
 	struct proto_header head; /* the fence: job, attempt, generation; job 0: this place is free */

@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon.h"
+#include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
 
 #define ACK_CLOCK_US (2 * RUNNER_SECOND)
@@ -23,8 +23,8 @@ runner_send(struct runner *r, struct proto_msg *m, const int *fds)
 		return false; /* killed, perhaps for want of the message before */
 	status = channel_send(r->channel, m, fds);
 	if (status != 0 && status != -ERR_UNREACHABLE) { /* gone is gone: its death comes by the pidfd */
-		log_err("runner %s: %s cannot be sent: %s", r->conf.section_name, proto_name(m->head.type),
-		    err_row(status)->name);
+		journal(EVENT_RUNNER_UNTOLD, .runner = r, .detail = proto_name(m->head.type),
+		    .error_name = err_row(status)->name);
 		r->untold = true;
 		fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
 		return false;
@@ -175,7 +175,7 @@ bool
 runner_promise(struct runner *r, struct job *job)
 {
 	if (!job_need_checkpoint(job, r->checkpoint_bytes)) {
-		log_err("job %s: no memory for its checkpoint; tried again soon", job->id);
+		journal(EVENT_OUT_OF_MEMORY, .job = job, .detail = "its checkpoint; tried again soon");
 		return false;
 	}
 	job->promised = r;
@@ -249,7 +249,7 @@ runner_dispatch(struct runner *r, struct job *job)
 	if (runner_held_count(r) == 1)
 		r->advanced_us = r->dispatched_us;
 	m = job_message(held);
-	log_info("runner %s: takes job %s, attempt %u", r->conf.section_name, job->id, job->attempt);
+	journal(EVENT_JOB_STARTED, .job = job, .runner = r);
 	job_event(job, JOB_EVENT_PICKED);
 	fsm_event(&r->fsm, RUNNER_EVENT_DISPATCH, NULL);
 	runner_make_way(r, job);
@@ -271,8 +271,7 @@ runner_ack_clock_us(const struct runner *r)
 void
 runner_unanswered(struct runner *r)
 {
-	log_err("runner %s: did not acknowledge a job in time", r->conf.section_name);
-	fsm_event(&r->fsm, RUNNER_EVENT_HANG_CLOCK, NULL);
+	fsm_event(&r->fsm, RUNNER_EVENT_HANG_CLOCK, (void *)&runner_timeout_ack);
 }
 
 void

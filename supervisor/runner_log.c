@@ -6,15 +6,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "ipc/utf8.h"
 #include "supervisor/fields.h"
 #include "supervisor/handover.h"
+#include "supervisor/journal.h"
+#include "supervisor/runner.h"
 
 enum {
 	CHUNK = 16 * 1024,
@@ -46,22 +48,24 @@ may_pass(struct runner_log *l)
 static void
 pass_line(struct runner_log *l)
 {
+	char line[RUNNER_LOG_LINE + 64];
 	enum log_level level = LOG_LEVEL_WARNING;
 	const char *text = l->line, *ident;
 
 	if (l->line_length == 0 || !may_pass(l))
 		return;
-	if (l->dropped > 0) {
-		log_warning("runner %s: %llu lines of its output were too many and are not shown", l->name,
-		    (unsigned long long)l->dropped);
-		l->dropped = 0;
-	}
+	if (l->dropped > 0)
+		journal(EVENT_RUNNER_OUTPUT_SPARED, .runner = l->runner, .count = (int64_t)l->dropped);
+	l->dropped = 0;
 	if (text[0] == '<' && text[1] >= '0' && text[1] <= '7' && text[2] == '>') {
 		level = (enum log_level)(text[1] - '0');
 		ident = strstr(text, ": ");
-		log_line(level, "%s", ident != NULL ? ident + 2 : text + 3);
+		snprintf(line, sizeof(line), "%s", ident != NULL ? ident + 2 : text + 3);
 	} else
-		log_line(level, "runner %s: says: %s", l->name, text);
+		snprintf(
+		    line, sizeof(line), "runner %s: says: %s", runner_conf(l->runner)->section_name, text);
+	utf8_make_line(line);
+	journal_line(level, "zit-runner", l->runner, line);
 }
 
 static void
@@ -167,10 +171,10 @@ on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 }
 
 void
-runner_log_init(struct runner_log *l, struct ev_loop *loop, const char *name)
+runner_log_init(struct runner_log *l, struct ev_loop *loop, const struct runner *runner)
 {
 	*l = (struct runner_log){
-	    .loop = loop, .name = name, .budget = LINES_BURST, .budget_us = clock_now_us()};
+	    .loop = loop, .runner = runner, .budget = LINES_BURST, .budget_us = clock_now_us()};
 	ev_init(&l->io, on_readable);
 	l->io.fd = -1;
 	l->io.data = l;

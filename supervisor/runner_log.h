@@ -14,10 +14,11 @@
 enum { RUNNER_LOG_TAIL = 64 * 1024, RUNNER_LOG_LINE = 900, RUNNER_LOG_EXCERPT = 4096 };
 
 struct handover;
+struct runner;
 
 struct runner_log {
 	struct ev_loop *loop;
-	const char *name;		/* of the runner */
+	const struct runner *runner;
 	struct ev_io io;		/* the read end; fd -1: none */
 	char *tail;			/* ring of the last RUNNER_LOG_TAIL bytes; made at first use */
 	uint64_t bytes;			/* read in all */
@@ -28,7 +29,7 @@ struct runner_log {
 	uint64_t dropped;
 };
 
-void runner_log_init(struct runner_log *l, struct ev_loop *loop, const char *name);
+void runner_log_init(struct runner_log *l, struct ev_loop *loop, const struct runner *runner);
 /* A pipe for a new process; the write end, the caller's to close once the process has it. -1 with errno. */
 int runner_log_open(struct runner_log *l);
 /* Reads what is there and closes; the tail stays. */

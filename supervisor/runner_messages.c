@@ -13,6 +13,7 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/daemon.h"
+#include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
 
 enum { MAX_PICTURE_BYTES = 64 * 1024 * 1024 };
@@ -21,7 +22,7 @@ static void
 lie(struct runner *r, const char *what)
 {
 	snprintf(r->last_error, sizeof(r->last_error), "it broke the protocol: %s", what);
-	log_err("runner %s: %s", r->conf.section_name, r->last_error);
+	journal(EVENT_RUNNER_LIED, .runner = r, .detail = what);
 	fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
 }
 
@@ -45,7 +46,7 @@ on_hello(struct runner *r, const struct proto_msg *m, int *fds)
 		snprintf(r->last_error, sizeof(r->last_error),
 		    "it is of build %.60s, zitd of %s; install both from one build", m->HELLO.build,
 		    ZIT_BUILD);
-		log_err("runner %s: %s", r->conf.section_name, r->last_error);
+		journal(EVENT_RUNNER_MISFIT, .runner = r, .detail = r->last_error);
 		r->permanent = true;
 		fsm_event(&r->fsm, RUNNER_EVENT_LIE, NULL);
 		return;
@@ -106,6 +107,7 @@ on_fatal(struct runner *r, const struct proto_msg *m, int *fds)
 {
 	(void)fds;
 	snprintf(r->fatal_text, sizeof(r->fatal_text), "%s", m->FATAL.text);
+	journal(EVENT_RUNNER_FATAL, .runner = r, .detail = r->fatal_text);
 }
 
 /* ---- its jobs. The fence has let the message through: held->job is the one it is about. */
@@ -124,7 +126,7 @@ on_ack(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
 
 /* The first step that an attempt tells of is where it begins: past 0, it goes on from the checkpoint. */
 static void
-note_start(struct runner *r, struct job *job, const struct proto_PROGRESS *f)
+note_start(struct job *job, const struct proto_PROGRESS *f)
 {
 	if (job->told_start || f->stage != STAGE_DENOISE)
 		return;
@@ -133,8 +135,9 @@ note_start(struct runner *r, struct job *job, const struct proto_PROGRESS *f)
 		return;
 	job->resumed++;
 	job->steps_saved += (int)f->step;
-	log_info("runner %s: job %s goes on at picture %u, step %u", r->conf.section_name, job->id,
-	    f->picture, f->step);
+	job->stage = STAGE_DENOISE;
+	job->step = f->step;
+	journal(EVENT_JOB_CONTINUED, .job = job, .count = f->picture);
 }
 
 static void
@@ -154,7 +157,7 @@ on_progress(struct runner *r, struct held *held, const struct proto_msg *m, int 
 	if (now_us - r->advanced_us > r->slowest_step_us)
 		r->slowest_step_us = now_us - r->advanced_us;
 	r->advanced_us = now_us;
-	note_start(r, job, f);
+	note_start(job, f);
 	job->stage = (enum stage)f->stage;
 	job->picture = f->picture;
 	job->step = f->step;

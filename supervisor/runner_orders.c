@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon.h"
+#include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
 
 /* ---- orders */
@@ -122,7 +122,7 @@ runner_recycle_if_due(struct runner *r)
 	look_at_age(r);
 	if (r->recycling[0] == '\0' || runner_has_jobs(r))
 		return;
-	log_notice("runner %s: gets a fresh process: %s", r->conf.section_name, r->recycling);
+	journal(EVENT_RUNNER_RECYCLED, .runner = r, .detail = r->recycling);
 	end_process(r);
 }
 
@@ -161,6 +161,29 @@ runner_next_job(const struct runner *r, int *at)
 			return held->job;
 	}
 	return NULL;
+}
+
+/* The one job that it holds; NULL: none, or several. */
+static const struct job *
+only_job(const struct runner *r)
+{
+	int at = 0;
+	const struct job *first = runner_next_job(r, &at);
+
+	return first != NULL && runner_next_job(r, &at) == NULL ? first : NULL;
+}
+
+void
+runner_facts(const struct runner *r, struct journal_facts *f)
+{
+	f->runner_name = r->conf.section_name;
+	f->device = r->device[0] != '\0' ? r->device : r->conf.device;
+	f->pid = r->pid > 0 ? r->pid : -1;
+	f->generation = r->generation;
+	if (f->job != NULL)
+		return;
+	f->state = fsm_state_name(&r->fsm);
+	f->job_id = only_job(r) != NULL ? only_job(r)->id : NULL;
 }
 
 json_t *

@@ -8,8 +8,8 @@
  */
 #include <string.h>
 
-#include "ipc/log.h"
 #include "supervisor/daemon.h"
+#include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
 
 /* ---- who makes way */
@@ -91,8 +91,7 @@ runner_make_way(struct runner *r, const struct job *newcomer)
 
 	if (newcomer->class != CLASS_HIGH || runner_at_work(r) <= r->conf.concurrency || at < 0)
 		return;
-	log_info("runner %s: job %s makes way for job %s", r->conf.section_name, r->held[at].job->id,
-	    newcomer->id);
+	journal(EVENT_JOB_PREEMPTED, .job = r->held[at].job, .other_job = newcomer->id);
 	r->held[at].waits = true;
 	tell(r, &r->held[at], PROTO_SUSPEND);
 }

@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/cgroup.h"
 #include "supervisor/daemon.h"
 #include "supervisor/device_lock.h"
+#include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
 #include "supervisor/spawn.h"
 
@@ -110,7 +110,7 @@ take_lock(struct runner *r)
 		    "orphans = kill",
 		    (int)holder);
 	}
-	log_err("runner %s: not started: %s", r->conf.section_name, r->last_error);
+	journal(EVENT_RUNNER_NOT_STARTED, .runner = r, .detail = r->last_error, .system_error = error);
 	errno = error;
 	return -1;
 }
@@ -197,8 +197,7 @@ runner_spawn(struct runner *r)
 	if (start_with(r, lock) == 0) {
 		device_lock_note(lock, r->pid);
 		close(lock); /* from here on it is the process's */
-		log_info("runner %s: generation %u is process %d", r->conf.section_name, r->generation,
-		    (int)r->pid);
+		journal(EVENT_RUNNER_STARTED, .runner = r);
 		runner_watch(r);
 		return;
 	}
@@ -207,7 +206,7 @@ runner_spawn(struct runner *r)
 	snprintf(r->last_error, sizeof(r->last_error), "%.100s cannot be started: %s",
 	    r->conf.command[0] != '\0' ? r->conf.command : daemon_default_command(r->daemon),
 	    strerror(error));
-	log_err("runner %s: %s", r->conf.section_name, r->last_error);
+	journal(EVENT_RUNNER_NOT_STARTED, .runner = r, .detail = r->last_error, .system_error = error);
 	runner_not_started(r, true);
 }
 

@@ -2,6 +2,7 @@
  * Children that we did not start.
  */
 #include "supervisor/strays.h"
+#include "supervisor/journal.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -13,8 +14,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "ipc/log.h"
 
 void
 strays_open(void)
@@ -67,7 +66,7 @@ strays_sweep(bool (*known)(void *arg, pid_t pid), void *arg)
 			continue;
 		if (waitpid(pid, NULL, WNOHANG) == pid)
 			continue;
-		log_warning("process %d was left behind by a runner: killed", (int)pid);
+		journal(EVENT_STRAY_KILLED, .pid = pid);
 		kill(pid, SIGKILL);
 		left = true;
 	}

@@ -23,6 +23,7 @@
 #include "supervisor/daemon_handover.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/handover.h"
+#include "supervisor/journal.h"
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
 #include "supervisor/spawn.h"
@@ -82,7 +83,7 @@ upgrade_abandon(struct daemon *d, const char *why)
 
 	if (step == UPGRADE_NONE)
 		return;
-	log_err("not upgraded: %s", why);
+	journal(EVENT_UPGRADE_FAILED, .detail = why);
 	if (u->pid > 0) {
 		kill(u->pid, SIGKILL);
 		daemon_runner_died(d); /* it is buried as those are that runners leave behind */
@@ -120,7 +121,8 @@ make_arguments(const struct daemon *d, const char *option, int fd)
 	static char number[16];
 	const struct daemon_options *o = &d->options;
 	const char *const pairs[][2] = {{"--config", o->config}, {"--runtime-dir", o->runtime_dir},
-	    {"--state-dir", o->state_dir}, {"--log-level", o->log_level}, {option, number}};
+	    {"--state-dir", o->state_dir}, {"--log-level", o->log_level}, {"--log-format", o->log_format},
+	    {option, number}};
 	int count = 0;
 
 	snprintf(number, sizeof(number), "%d", fd);
@@ -309,12 +311,11 @@ upgrade_begin(struct daemon *d, struct call *call)
 		err_set(&call->e, ERR_UPGRADE_REFUSED, "not upgraded: %s", why);
 		return;
 	}
-	log_notice("upgrade to %s was asked for", d->paths.program);
 	error = try(d);
 	if (error != 0) {
 		err_set(&call->e, ERR_UPGRADE_REFUSED, "not upgraded: %.200s cannot be run: %s",
 		    d->paths.program, strerror(error));
-		log_err("%s", call->e.text);
+		journal(EVENT_UPGRADE_FAILED, .detail = strerror(error));
 		return;
 	}
 	d->upgrade.step = UPGRADE_TRIAL;
@@ -455,8 +456,8 @@ upgrade_finish(struct daemon *d, const struct handover *h)
 	double pause_ms = (double)(clock_now_us() - quiet_us) * 1e-3;
 	struct upgrade *u = &d->upgrade;
 
-	log_notice("zitd %s takes over from %s, after a pause of %.1f ms, %.1f of it for the disk", ZIT_BUILD,
-	    before != NULL ? before : "?", pause_ms, (double)(settled_us - quiet_us) * 1e-3);
+	journal(EVENT_UPGRADED, .version = ZIT_BUILD, .detail = before != NULL ? before : "?",
+	    .after_us = (int64_t)(pause_ms * 1e3), .limit_us = settled_us - quiet_us);
 	u->client = clients_find(d->clients, (int)json_integer_value(json_object_get(own, "client")));
 	if (u->client == NULL)
 		return;

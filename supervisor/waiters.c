@@ -9,9 +9,9 @@
 #include <sys/queue.h>
 
 #include "ipc/api.h"
-#include "ipc/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/fields.h"
+#include "supervisor/journal.h"
 
 struct waiter {
 	TAILQ_ENTRY(waiter) link;
@@ -252,7 +252,7 @@ waiters_client_gone(struct client *c)
 		remove_waiter(w);
 		if (!ends)
 			continue;
-		log_info("job %s: its client went away", job->id);
+		journal(EVENT_CLIENT_GONE, .job = job);
 		job_event(job, JOB_EVENT_CANCEL);
 	}
 }
@@ -295,7 +295,7 @@ take_over(struct daemon *d, struct clients *clients, const json_t *from)
 	w->client = clients_find(clients, (int)json_integer_value(json_object_get(from, "client")));
 	w->job = job != NULL ? daemon_find_job(d, job) : NULL;
 	if (w->client == NULL || w->job == NULL || !fields_take(w, fields, FIELD_COUNT(fields), from)) {
-		log_err("job %s: who waits for it was lost over the upgrade", job != NULL ? job : "?");
+		journal(EVENT_WAITER_LOST, .job_id = job);
 		free(w);
 		return;
 	}

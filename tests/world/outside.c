@@ -2,6 +2,7 @@
  * Shared memory, the lock, and the rest of the world, as far as it is asked.
  */
 #include "supervisor/daemon_handover.h"
+#include "supervisor/journal.h"
 #include "supervisor/listener.h"
 #include "supervisor/upgrade.h"
 #include "tests/world/world.h"
@@ -87,9 +88,9 @@ device_lock_kill(const char *, const char *, pid_t)
 }
 
 void
-runner_log_init(struct runner_log *l, struct ev_loop *loop, const char *name)
+runner_log_init(struct runner_log *l, struct ev_loop *loop, const struct runner *runner)
 {
-	*l = (struct runner_log){.loop = loop, .name = name, .io.fd = -1};
+	*l = (struct runner_log){.loop = loop, .runner = runner, .io.fd = -1};
 }
 
 int
@@ -130,7 +131,7 @@ runner_log_free(struct runner_log *l)
 void
 runner_log_excerpt(const struct runner_log *l, char *out, size_t size)
 {
-	snprintf(out, size, "the last line of %s", l->name);
+	snprintf(out, size, "the last line of %s", runner_conf(l->runner)->section_name);
 }
 
 bool
@@ -186,6 +187,8 @@ ANSWER(int, clients_listener, (const json_t *), -1)
 NOTHING(events_clear, (void))
 NOTHING(log_open, (const char *, enum log_level))
 NOTHING(log_set_level, (enum log_level))
+NOTHING(journal_set_form, (const char *))
+NOTHING(journal_set_prompts, (const char *))
 ANSWER(bool, log_level_parse, (const char *, enum log_level *), true)
 ANSWER(int64_t, notify_watchdog_period_us, (void), WATCHDOG_US)
 ANSWER(bool, cgroup_open, (void), false)
@@ -239,6 +242,22 @@ paths_open(struct paths *p, const struct conf_zitd *, struct err *)
 {
 	p->lock_fd = -1;
 	return 0;
+}
+
+void
+journal_event(enum event event, const struct journal_facts *facts, const struct journal_place *place)
+{
+	static const char *const names[EVENT_COUNT] = {
+#define LOG_FIELD(member, name, kind, help)
+#define LOG_EVENT(name, ...) #name,
+#include "supervisor/journal.def"
+#undef LOG_FIELD
+#undef LOG_EVENT
+	};
+
+	(void)place;
+	log_line(LOG_LEVEL_INFO, "%s %s %s", names[event], facts->job != NULL ? facts->job->id : "",
+	    facts->detail != NULL ? facts->detail : "");
 }
 
 void

@@ -114,7 +114,7 @@ act_order(void)
 	    runner_start, stop_now, runner_restart, runner_drain, runner_resume, runner_resume};
 	static const char *const names[] = {"a", "b", "c", NULL};
 
-	json_decref(daemon_order(run.daemon, names[draw(4)], "an order", orders[draw(6)]));
+	json_decref(daemon_order(run.daemon, names[draw(4)], orders[draw(6)]));
 }
 
 static struct process *

@@ -253,11 +253,11 @@ lead_life(const struct conf *conf)
 	run.runner_count = 0;
 	if (daemon_start(&run.daemon, &options, conf, &e) != 0)
 		violated("daemon_start: %s", e.text);
-	json_decref(daemon_order(run.daemon, NULL, "a look", note_runner));
+	json_decref(daemon_order(run.daemon, NULL, note_runner));
 	for (status = daemon_run(run.daemon); run.upgrading; status = daemon_run(run.daemon)) {
 		upgrade(&options);
 		run.runner_count = 0;
-		json_decref(daemon_order(run.daemon, NULL, "a look", note_runner));
+		json_decref(daemon_order(run.daemon, NULL, note_runner));
 	}
 	run.killed |= status != 0; /* it could not open the store after an upgrade, and ends at once */
 	if (!run.killed)

@@ -1,0 +1,321 @@
+/*
+ * From an event and its facts to a line of the log.
+ */
+#include "supervisor/journal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ipc/clock.h"
+#include "ipc/err.h"
+#include "ipc/sha256.h"
+#include "ipc/utf8.h"
+#include "supervisor/job.h"
+#include "supervisor/journal_inside.h"
+#include "supervisor/runner.h"
+
+enum {
+	MESSAGE = 1000,	 /* bytes that it may have, with the NUL */
+	VALUE = 1024,	 /* and each text of a field */
+	ROOM = 8 * 1024, /* for all of them */
+	SOME_S = 5,	 /* events of a row that is bounded by SOME, in the long run */
+	SOME_BURST = 50,
+};
+
+enum prompts { PROMPTS_NONE, PROMPTS_HASH, PROMPTS_FULL };
+
+static journal_form *form;
+static enum prompts prompts = PROMPTS_HASH;
+static int64_t lost; /* lines that there was no room for */
+
+/* ---- fields */
+
+static const char **
+text_of(struct journal_facts *facts, int field)
+{
+	return (const char **)((char *)facts + journal_fields[field].at);
+}
+
+static int64_t
+number_of(const struct journal_facts *facts, int field)
+{
+	return *(const int64_t *)((const char *)facts + journal_fields[field].at);
+}
+
+bool
+journal_has(const struct journal_facts *facts, enum fact field)
+{
+	const char *text;
+
+	if (journal_fields[field].kind != TEXT)
+		return number_of(facts, field) >= 0;
+	text = *text_of((struct journal_facts *)facts, field);
+	return text != NULL && *text != '\0';
+}
+
+static const char *
+hash_of(const char *text)
+{
+	static char hex[2 * SHA256_BYTES + 1];
+	uint8_t digest[SHA256_BYTES];
+	struct sha256 s;
+
+	sha256_init(&s);
+	sha256_feed(&s, text, strlen(text));
+	sha256_end(&s, digest);
+	for (int i = 0; i < SHA256_BYTES; i++)
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return hex;
+}
+
+/* No more of the prompt than log_prompts allows. */
+static void
+veil_prompt(struct journal_facts *facts)
+{
+	if (facts->prompt != NULL && prompts == PROMPTS_HASH)
+		facts->prompt_sha256 = hash_of(facts->prompt);
+	if (prompts != PROMPTS_FULL)
+		facts->prompt = NULL;
+}
+
+/* Texts of these fields as safe lines, in memory of their own; whatever has no room is left out. */
+static void
+make_safe(struct journal_facts *facts, uint64_t fields)
+{
+	static char room[ROOM];
+	size_t used = 0;
+
+	for (int i = 0; i < FACT_COUNT; i++) {
+		size_t left = sizeof(room) - used, most = left < VALUE ? left : VALUE;
+		if ((fields & FACT_BIT(i)) == 0 || journal_fields[i].kind != TEXT ||
+		    !journal_has(facts, (enum fact)i))
+			continue;
+		if (most < 2) {
+			*text_of(facts, i) = NULL;
+			continue;
+		}
+		snprintf(room + used, most, "%s", *text_of(facts, i));
+		utf8_make_line(room + used);
+		*text_of(facts, i) = room + used;
+		used += strlen(room + used) + 1;
+	}
+}
+
+/* What the objects know, with the texts of these fields made safe. */
+static void
+complete(struct journal_facts *facts, uint64_t fields)
+{
+	if (facts->job != NULL)
+		job_facts(facts->job, facts);
+	if (facts->runner != NULL)
+		runner_facts(facts->runner, facts);
+	if (facts->error != NULL) {
+		facts->error_name = err_row((int)facts->error->code)->name;
+		facts->detail = facts->error->text;
+	}
+	if ((fields & (FACT_BIT(FACT_prompt) | FACT_BIT(FACT_prompt_sha256))) != 0)
+		veil_prompt(facts);
+	make_safe(facts, fields);
+}
+
+/* ---- the message */
+
+struct line {
+	char text[MESSAGE];
+	size_t length;
+};
+
+static void
+put_bytes(struct line *out, const char *bytes, size_t count)
+{
+	size_t room = sizeof(out->text) - 1 - out->length;
+
+	count = count < room ? count : room;
+	memcpy(out->text + out->length, bytes, count);
+	out->length += count;
+	out->text[out->length] = '\0';
+}
+
+static int
+find_field(const char *name, size_t length)
+{
+	for (int i = 0; i < FACT_COUNT; i++) {
+		if (strncmp(journal_fields[i].name, name, length) == 0 &&
+		    journal_fields[i].name[length] == '\0')
+			return i;
+	}
+	return FACT_COUNT;
+}
+
+/* As people read it; false: it is not there. */
+static bool
+put_field(struct line *out, const struct journal_facts *facts, const char *name, size_t length)
+{
+	int field = find_field(name, length);
+	char number[32];
+
+	if (field == FACT_COUNT || !journal_has(facts, (enum fact)field))
+		return false;
+	if (journal_fields[field].kind == TEXT) {
+		const char *text = *text_of((struct journal_facts *)facts, field);
+		put_bytes(out, text, strlen(text));
+		return true;
+	}
+	if (journal_fields[field].kind == USEC)
+		snprintf(number, sizeof(number), "%.3f s", (double)number_of(facts, field) * 1e-6);
+	else
+		snprintf(number, sizeof(number), "%lld", (long long)number_of(facts, field));
+	put_bytes(out, number, strlen(number));
+	return true;
+}
+
+/* The template up to its end or the closing bracket, which is where the result points. A part in brackets
+ * that lacks a field is taken back. */
+static const char *
+put_template(struct line *out, const struct journal_facts *facts, const char *at, bool *whole)
+{
+	*whole = true;
+	while (*at != '\0' && *at != ']') {
+		size_t count = strcspn(at, "@[]"), before;
+		bool part;
+		put_bytes(out, at, count);
+		at += count;
+		if (*at == '@') {
+			count = strcspn(at + 1, "@");
+			*whole &= put_field(out, facts, at + 1, count);
+			at += count + 2;
+		} else if (*at == '[') {
+			before = out->length;
+			at = put_template(out, facts, at + 1, &part) + 1;
+			out->length = part ? out->length : before;
+		}
+	}
+	out->text[out->length] = '\0';
+	return at;
+}
+
+/* ---- out */
+
+static bool
+put(const struct entry *e)
+{
+	return form != NULL ? form(e) : log_put(e->level, e->message);
+}
+
+static bool
+tell_lost(void)
+{
+	const struct journal_facts facts = {.count = lost};
+	struct line message = {.length = 0};
+	bool whole;
+	const struct event_row *row = &journal_events[EVENT_LINES_LOST];
+	const struct entry e = {row->level, row, "zitd", message.text, JOURNAL_HERE, &facts, row->fields};
+
+	put_template(&message, &facts, row->message, &whole);
+	return put(&e);
+}
+
+/* What cannot leave is counted; and nothing leaves before that has been told. */
+static void
+deliver(const struct entry *e)
+{
+	int error = errno;
+
+	if (lost > 0 && tell_lost())
+		lost = 0;
+	if (lost > 0 || !put(e))
+		lost++;
+	errno = error;
+}
+
+/* ---- events that strangers cause */
+
+static struct bucket {
+	double left; /* that may be logged now */
+	int64_t at_us, spared;
+} buckets[EVENT_COUNT];
+
+static bool
+is_spared(enum event event)
+{
+	struct bucket *b = &buckets[event];
+	int64_t now_us = clock_now_us(), spared;
+
+	b->left = b->at_us == 0 ? SOME_BURST : b->left + (double)(now_us - b->at_us) * 1e-6 * SOME_S;
+	b->left = b->left < SOME_BURST ? b->left : SOME_BURST;
+	b->at_us = now_us;
+	if (b->left < 1) {
+		b->spared++;
+		return true;
+	}
+	b->left -= 1;
+	spared = b->spared;
+	b->spared = 0;
+	if (spared > 0)
+		journal(EVENT_LINES_SPARED, .count = spared,
+		    .detail = journal_event_name(&journal_events[event]));
+	return false;
+}
+
+void
+journal_event(enum event event, const struct journal_facts *given, const struct journal_place *place)
+{
+	const struct event_row *row = &journal_events[event];
+	struct journal_facts facts = *given;
+	struct line message = {.length = 0};
+	const struct entry e = {row->level, row, "zitd", message.text, place, &facts, row->fields};
+	bool whole;
+
+	if (!log_wants(row->level) || (row->bound == SOME && is_spared(event)))
+		return;
+	complete(&facts, row->fields);
+	put_template(&message, &facts, row->message, &whole);
+	utf8_make_line(message.text); /* it may have been cut within a character */
+	deliver(&e);
+}
+
+void
+journal_line(enum log_level level, const char *program, const struct runner *runner, const char *text)
+{
+	const uint64_t fields = FACT_BIT(FACT_job_id) | FACT_BIT(FACT_runner_name) | FACT_BIT(FACT_pid);
+	struct journal_facts facts = {.runner = runner, .pid = -1};
+	const struct entry e = {level, NULL, program, text, NULL, &facts, fields};
+
+	if (!log_wants(level))
+		return;
+	complete(&facts, fields);
+	deliver(&e);
+}
+
+/* Of log.h. */
+static void
+take_line(enum log_level level, const char *line)
+{
+	journal_line(level, "zitd", NULL, line);
+}
+
+bool
+journal_is_form(const char *name)
+{
+	return journal_find_form(name) != NULL;
+}
+
+void
+journal_set_form(const char *name)
+{
+	form = journal_find_form(name);
+	log_divert(take_line);
+}
+
+void
+journal_set_prompts(const char *what)
+{
+	static const char *const words[] = {
+	    [PROMPTS_NONE] = "none", [PROMPTS_HASH] = "hash", [PROMPTS_FULL] = "full"};
+
+	for (int i = PROMPTS_NONE; i <= PROMPTS_FULL; i++) {
+		if (strcmp(what, words[i]) == 0)
+			prompts = (enum prompts)i;
+	}
+}
