@@ -5,6 +5,7 @@
 #   make chaos SECONDS=60 SEED=1    mixed load under random faults
 #   make crash N=300 SEED=1         zitd killed with SIGKILL under load, N times
 #   make upgrade-loop N=200         zitd replaced every 200 ms under load
+#   make CUDA=0       without zit-runner-cuda, which is built where nvcc is found
 #   make install DESTDIR= PREFIX=/usr                        make V=1    show the commands
 
 CC      ?= cc
@@ -32,13 +33,21 @@ KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/cpu/backend.o kernels/cpu/linear.o kernels/cpu/gemm.o kernels/cpu/norm.o kernels/cpu/attention.o \
 	kernels/cpu/elementwise.o kernels/cpu/conv.o
 
+# The CUDA backend: these files by nvcc for a card, and by the host's compiler for the emulated device of tests/emul.
+CUDA_HOME ?= /usr/local/cuda
+NVCC := $(firstword $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc))
+HAS_CUDA := $(if $(filter 0,$(CUDA))$(SAN),,$(NVCC))
+
+KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory fault linear norm group_norm attention attention_tiled elementwise \
+	patch conv)
+
 RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/sampler.o runner/noise.o runner/dit.o \
 	runner/dit_time.o runner/text_encoder.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
 	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
 RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
-	runner/resume.o runner/canary.o
+	runner/resume.o runner/canary.o runner/probe.o
 
 SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_turns.o \
 	supervisor/daemon_memory.o supervisor/daemon_clients.o supervisor/daemon_jobs.o supervisor/daemon_store.o supervisor/daemon_replay.o \
@@ -59,10 +68,12 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/info.o ctl/picture_read.o ctl/request.o ctl/inspect.o ctl/tables.o ctl/status.o ctl/advice.o ctl/turns.o ctl/events.o ctl/admin.o ctl/config.o ctl/output.o \
 	ctl/progress.o ctl/picture.o ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
 
-PROGRAMS := zitd zit-runner zitctl zit-sim
+PROGRAMS := zitd zit-runner zitctl zit-sim $(if $(HAS_CUDA),zit-runner-cuda)
 
 LIBS_zitd       := -lev -ljansson -lsqlite3 -lsystemd -linih -lpthread -lm
 LIBS_zit-runner := -ljansson -lutf8proc -lpng -lz -ldnnl -lgomp -lm -lpthread
+LIBS_zit-runner-cuda = $(LIBS_zit-runner) -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static \
+	-lstdc++ -lrt -ldl
 LIBS_zitctl     := -ljansson -lpng
 LIBS_zit-sim    := -ljansson -lm
 
@@ -70,6 +81,8 @@ all: $(PROGRAMS:%=$(BUILD)/%)
 
 $(BUILD)/zitd: $(addprefix $(BUILD)/,$(IPC) $(SUPERVISOR))
 $(BUILD)/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) $(RUNNER))
+$(BUILD)/zit-runner-cuda: $(addprefix $(BUILD)/,$(IPC) $(filter-out kernels/device.o,$(KERNELS)) $(RUNNER_MODEL) $(RUNNER)) \
+		$(addprefix $(BUILD)/cuda/,kernels/device.o $(KERNELS_CUDA:%=%.o) kernels/cuda/gemm.o)
 $(BUILD)/zitctl: $(addprefix $(BUILD)/,$(IPC) $(CTL))
 $(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/sim_flood.o supervisor/fair.o supervisor/fair_admit.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o)
 
@@ -88,6 +101,37 @@ $(BUILD)/%.o: %.c | $(BUILD)/build_id.h
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# What has the third backend in its table.
+$(BUILD)/cuda/%.o $(BUILD)/emul/%.o: CFLAGS := -O3 -g -fopenmp -DZIT_CUDA
+$(BUILD)/cuda/%.o $(BUILD)/emul/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $< with cuda"
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# sm_80 (A100, and by the same instructions 86 and 89), sm_90a (H100), and PTX for what comes later.
+NVCCFLAGS := -std=c++20 -O3 -g -lineinfo -I. --threads 2 -gencode arch=compute_80,code=[sm_80,compute_80] \
+	-gencode arch=compute_90a,code=sm_90a -Xcompiler -fopenmp,-Wall,-Wno-format-truncation,-Wno-deprecated-enum-enum-conversion,-Werror,-D_GNU_SOURCE
+
+$(BUILD)/cuda/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  NVCC  $<"
+	$(Q)$(NVCC) $(NVCCFLAGS) -MMD -MP -c -o $@ $<
+
+# The same sources for the emulated device.
+EMULFLAGS = -std=c++20 -O2 -g -fopenmp -Itests/emul -I. -Wall -Wno-unknown-pragmas -Wno-format-truncation \
+	-Wno-deprecated-enum-enum-conversion -Werror $(SANFLAGS) -D_GNU_SOURCE
+
+$(BUILD)/emul/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  CXX   $< emulated"
+	$(Q)$(CXX) $(EMULFLAGS) -x c++ -MMD -MP -c -o $@ $<
+
+$(BUILD)/emul/tests/emul/gemm.o: EMULFLAGS += -O3 -march=x86-64-v3
+$(BUILD)/emul/%.o: %.cc
+	@mkdir -p $(@D)
+	@echo "  CXX   $<"
+	$(Q)$(CXX) $(EMULFLAGS) -MMD -MP -c -o $@ $<
 
 # ZIT_BUILD: the version and a hash of what two processes must agree on; both ends of a runner's socket compare it.
 $(BUILD)/build_id.h: $(sort $(wildcard ipc/*.def ipc/*.h))
@@ -208,13 +252,25 @@ UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS
 check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done
 
-# Every operation of ops.h on its list of shapes, cpu against ref.
-$(BUILD)/tests/kernels/test_ops: $(addprefix $(BUILD)/,tests/kernels/test_ops.o $(KERNELS))
+# Every operation of ops.h on its list of shapes, cpu against ref, and cuda on the emulated device against ref.
+KERNEL_TESTS := $(BUILD)/tests/kernels/test_ops $(BUILD)/emul/test_cuda
+
+$(BUILD)/tests/kernels/test_ops: $(addprefix $(BUILD)/,tests/kernels/test_ops.o tests/kernels/operations.o $(KERNELS))
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm
 
-check-kernels: $(BUILD)/tests/kernels/test_ops
-	$(Q)$<
+# The cuda backend without a card: kernels for the emulated device, everything else as it is.
+EMULATED := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
+	$(addprefix $(BUILD)/emul/,kernels/device.o $(KERNELS_CUDA:%=%.o) $(addprefix tests/emul/,scheduler.o runtime.o gemm.o))
+
+$(BUILD)/emul/test_cuda: $(addprefix $(BUILD)/,tests/kernels/test_cuda.o tests/kernels/operations.o) $(EMULATED)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm -lstdc++
+
+# EMUL_SEED: the order in which threads run.
+check-kernels: $(KERNEL_TESTS)
+	$(Q)$(BUILD)/tests/kernels/test_ops
+	$(Q)set -e; for seed in 1 2; do EMUL_SEED=$$seed OMP_WAIT_POLICY=passive $(BUILD)/emul/test_cuda; done
 
 # The real zitd with the real runner and with the fake one, faults from outside, the auditor after each.
 check-system: all $(BUILD)/tests/fake_runner $(PRELOADED) $(GOLDEN)/.done
@@ -245,7 +301,7 @@ check-upgrade: all $(BUILD)/tests/fake_runner
 
 # All that the checks run, so that it can be built in parallel before them.
 programs: all man golden $(UNIT_TESTS) $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) \
-	$(BUILD)/tests/kernels/test_ops $(BUILD)/tests/fake_runner $(PRELOADED)
+	$(KERNEL_TESTS) $(BUILD)/tests/fake_runner $(PRELOADED)
 
 check-layers: $(BUILD)/zitd
 	$(Q)scripts/layers $<

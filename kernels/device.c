@@ -10,9 +10,13 @@
 static const struct {
 	const char *name;
 	device_opener *open;
+	device_lister *list; /* NULL: there is one, the host */
 } backends[] = {
-    {"ref", ref_open},
-    {"cpu", cpu_open},
+    {"ref", ref_open, NULL},
+    {"cpu", cpu_open, NULL},
+#ifdef ZIT_CUDA
+    {"cuda", cuda_open, cuda_list},
+#endif
 };
 
 enum { BACKEND_COUNT = sizeof(backends) / sizeof(backends[0]) };
@@ -26,6 +30,17 @@ device_open(
 			return backends[i].open(d, options, why, why_size);
 	}
 	snprintf(why, why_size, "this build has no backend '%s'", backend);
+	return -1;
+}
+
+int
+device_list(const char *backend, struct device_info *list, int max, char *why, size_t why_size)
+{
+	for (size_t i = 0; i < BACKEND_COUNT; i++) {
+		if (strcmp(backends[i].name, backend) == 0 && backends[i].list != NULL)
+			return backends[i].list(list, max, why, why_size);
+	}
+	snprintf(why, why_size, "this build has no devices of backend '%s'", backend);
 	return -1;
 }
 
@@ -72,6 +87,12 @@ const char *
 device_name(const struct device *d)
 {
 	return d->name;
+}
+
+uint64_t
+device_allocations(const struct device *d)
+{
+	return d->allocations;
 }
 
 const char *

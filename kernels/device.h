@@ -14,6 +14,7 @@ struct device {
 	enum dtype act_type;
 	enum precision precision; /* F32 or BF16 */
 	char name[DEVICE_TEXT];
+	uint64_t allocations;	 /* of device memory, so far */
 	enum device_fault fault; /* the first failure, or DEVICE_OK; later operations do nothing */
 	char error[DEVICE_TEXT];
 	void (*close)(struct device *d); /* frees everything, d itself too */
@@ -23,10 +24,12 @@ struct device {
 void device_fail(struct device *d, enum device_fault fault, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* 0, or -1 with a sentence in `why`. */
+/* As device_open and device_list. */
 typedef int device_opener(
     struct device **d, const struct device_options *options, char *why, size_t why_size);
+typedef int device_lister(struct device_info *list, int max, char *why, size_t why_size);
 
-device_opener ref_open, cpu_open;
+device_opener ref_open, cpu_open, cuda_open;
+device_lister cuda_list;
 
 #endif

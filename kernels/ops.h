@@ -107,8 +107,8 @@ struct ops {
 	/* to (n, D): every row := row (D). */
 	void (*repeat_row)(struct device *d, struct tensor *to, const struct tensor *row);
 
-	/* Takes `parts` into the device's own layout; NULL on failure (out of memory). The parts' bytes are not needed
-	 * afterwards. */
+	/* Takes `parts` into the device's own layout; NULL on failure (out of memory). The parts' bytes are
+	 * not needed afterwards. */
 	struct weight *(*weight_load)(
 	    struct device *d, enum weight_use use, const struct stored *parts, int part_count);
 
@@ -195,25 +195,44 @@ enum device_fault {
 	DEVICE_OUT_OF_MEMORY,
 	DEVICE_POISONED, /* a sticky error: the process must end */
 	DEVICE_INTERNAL, /* our bug or the library's: a shape it refuses */
+	DEVICE_BUSY,	 /* at opening: another process has it to itself */
 };
 
 struct device_options {
 	enum precision precision;
-	int threads; /* CPU backends; 0 = as many as the affinity mask has */
-	int index;   /* cuda:N */
+	int threads;	       /* CPU backends; 0 = as many as the affinity mask has */
+	int index;	       /* cuda:N */
+	const char *cache_dir; /* cuda: where choices of algorithms are kept; NULL: nowhere */
 };
 
-/* Opens a backend by name: "ref", "cpu" or "cuda". 0, or -1 with a sentence in `why` (no such backend in this
- * build, no usable device). The device is freed by device_close, which nulls the pointer. */
+/* Opens a backend by name: "ref", "cpu" or "cuda". 0; -1 with a sentence in `why` (no such backend in this
+ * build, no usable device); or, with a sentence too, a positive enum device_fault that opening failed with.
+ * The device is freed by device_close, which nulls the pointer. */
 int device_open(
     struct device **d, const char *backend, const struct device_options *options, char *why, size_t why_size);
 void device_close(struct device **d);
+
+/* One device that a backend could open. */
+enum { DEVICE_UUID = 48, DEVICE_MODEL = 128 };
+struct device_info {
+	int index;
+	char uuid[DEVICE_UUID], name[DEVICE_MODEL];
+	uint64_t memory_bytes;
+	int major, minor; /* compute capability */
+};
+
+/* Fills at most `max` rows and returns how many; -1 with a sentence in `why` when there is none: this build
+ * has no such backend, or it has no devices to tell apart, or there is no driver. */
+int device_list(const char *backend, struct device_info *list, int max, char *why, size_t why_size);
 
 const struct ops *device_ops(const struct device *d);
 enum dtype device_act_type(const struct device *d);	 /* what activations are stored in */
 enum precision device_precision(const struct device *d); /* what products are computed in: F32 or BF16 */
 const char *device_name(
     const struct device *d); /* for people: "cpu (2 threads, avx512_bf16, oneDNN 2.6.3)" */
+/* Calls so far for memory on the device, of `reserve` and the backend's own; 0 where it is the host's memory.
+ */
+uint64_t device_allocations(const struct device *d);
 const char *device_error(const struct device *d); /* one sentence about the first failure, or "" */
 
 #endif

@@ -17,6 +17,7 @@
 #include "ipc/shm.h"
 #include "runner/canary.h"
 #include "runner/options.h"
+#include "runner/probe.h"
 #include "runner/resume.h"
 #include "runner/session.h"
 
@@ -70,20 +71,36 @@ split_device(const char *text, char backend[BACKEND_NAME], int *index)
 	return end != text + length + 1 && *end == '\0' && number >= 0 && number <= MAX_INDEX;
 }
 
-/* "auto" is the first of cuda and cpu that there is. */
+/* What is open to another runner later, or to a reload only. */
+static int
+open_exit_status(int fault)
+{
+	static const enum runner_exit statuses[] = {[DEVICE_OUT_OF_MEMORY] = RUNNER_EXIT_DEVICE_MEMORY,
+	    [DEVICE_POISONED] = RUNNER_EXIT_STICKY,
+	    [DEVICE_INTERNAL] = RUNNER_EXIT_INTERNAL,
+	    [DEVICE_BUSY] = RUNNER_EXIT_BUSY};
+
+	return fault > 0 ? (int)statuses[fault] : RUNNER_EXIT_NO_DEVICE;
+}
+
+/* "auto" is the first of cuda and cpu that there is. 0, or the exit status. */
 static int
 open_device(struct runner *r, struct err *e)
 {
-	struct device_options options = {.precision = r->options.precision, .threads = r->options.threads};
+	struct device_options options = {
+	    .precision = r->options.precision, .threads = r->options.threads, .cache_dir = r->options.cache};
 	char backend[BACKEND_NAME], why[200] = "its index is not a number";
-	bool any = strcmp(r->options.device, "auto") == 0, good;
+	bool any = strcmp(r->options.device, "auto") == 0;
+	int status = -1;
 
-	good = split_device(any ? "cuda" : r->options.device, backend, &options.index);
-	if (good && device_open(&r->device, backend, &options, why, sizeof(why)) == 0)
+	if (split_device(any ? "cuda" : r->options.device, backend, &options.index))
+		status = device_open(&r->device, backend, &options, why, sizeof(why));
+	if (any && status < 0)
+		status = device_open(&r->device, "cpu", &options, why, sizeof(why));
+	if (status == 0)
 		return 0;
-	if (any && device_open(&r->device, "cpu", &options, why, sizeof(why)) == 0)
-		return 0;
-	return err_set(e, ERR_UNSUPPORTED, "device %s: %s", r->options.device, why);
+	err_set(e, ERR_UNSUPPORTED, "device %s: %s", r->options.device, why);
+	return open_exit_status(status);
 }
 
 /* ---- the model */
@@ -147,6 +164,7 @@ serve(struct runner *r, struct err *e)
 	const struct session_parts parts = {
 	    r->options.name, r->options.generation, r->channel, r->page, r->model, r->device, r->canary};
 	struct session *session = session_new(&parts);
+	uint64_t allocations = device_allocations(r->device);
 	int status;
 
 	if (session == NULL) {
@@ -156,6 +174,9 @@ serve(struct runner *r, struct err *e)
 	say_ready(r);
 	status = session_run(session, e);
 	session_free(&session);
+	log_info("runner %s: %llu pieces of device memory before READY, %llu after", r->options.name,
+	    (unsigned long long)allocations,
+	    (unsigned long long)(device_allocations(r->device) - allocations));
 	return status;
 }
 
@@ -169,8 +190,9 @@ run(struct runner *r)
 	int status;
 
 	tell(r, &hello);
-	if (open_device(r, &e) != 0)
-		return last_words(r, RUNNER_EXIT_NO_DEVICE, &e);
+	status = open_device(r, &e);
+	if (status != 0)
+		return last_words(r, status, &e);
 	status =
 	    model_open(&r->model, r->options.model, r->device, r->options.max_pixels, on_progress, r, &e);
 	if (status == 0) {
@@ -222,6 +244,8 @@ main(int argc, char **argv)
 		return RUNNER_EXIT_USAGE;
 	if (done)
 		return 0;
+	if (r.options.probe)
+		return probe_print();
 	log_open("zit-runner", LOG_LEVEL_INFO);
 	set_signals();
 	if (!is_channel(r.options.channel_fd)) {

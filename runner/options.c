@@ -68,13 +68,14 @@ static const struct {
 #undef OPTION
 };
 
-enum { ROWS = sizeof(rows) / sizeof(rows[0]), HELP = ROWS, VERSION };
+enum { ROWS = sizeof(rows) / sizeof(rows[0]), HELP = ROWS, VERSION, PROBE, FLAGS };
 
 static bool
 print_help(void)
 {
-	printf(
-	    "usage: zit-runner --option value ...\nStarted by zitd, which speaks to it over --channel.\n\n");
+	printf("usage: zit-runner --option value ...\n       zit-runner --probe\n"
+	       "Started by zitd, which speaks to it over --channel. --probe prints the CUDA devices as "
+	       "JSON.\n\n");
 	for (int i = 0; i < ROWS; i++)
 		printf("  --%s %s\n        %s\n", rows[i].name, rows[i].arg, rows[i].help);
 	return true;
@@ -93,19 +94,28 @@ check(const struct runner_options *o)
 bool
 runner_options_parse(struct runner_options *o, int argc, char **argv, bool *done)
 {
-	struct option table[ROWS + 3] = {{0}};
+	struct option table[FLAGS + 1] = {{0}};
 	int index;
 
-	*o = (struct runner_options){.channel_fd = -1, .status_fd = -1, .name = "0", .device = "auto"};
+	*o = (struct runner_options){.channel_fd = -1,
+	    .status_fd = -1,
+	    .name = "0",
+	    .device = "auto",
+	    .cache = getenv("CACHE_DIRECTORY")};
 	for (int i = 0; i < ROWS; i++)
 		table[i] = (struct option){rows[i].name, required_argument, NULL, i};
 	table[HELP] = (struct option){"help", no_argument, NULL, HELP};
 	table[VERSION] = (struct option){"version", no_argument, NULL, VERSION};
+	table[PROBE] = (struct option){"probe", no_argument, NULL, PROBE};
 	*done = false;
 	while ((index = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		if (index == HELP || index == VERSION) {
 			*done = true;
 			return index == HELP ? print_help() : printf("zit-runner %s\n", ZIT_BUILD) > 0;
+		}
+		if (index == PROBE) {
+			o->probe = true;
+			return true;
 		}
 		if (index < 0 || index >= ROWS)
 			return false; /* getopt has said why */

@@ -16,6 +16,8 @@ struct runner_options {
 	enum precision precision;
 	int threads;
 	int64_t max_pixels;
+	const char *cache; /* directory of choices of algorithms, or NULL */
+	bool probe;	   /* only say which devices there are */
 };
 
 /* false after saying on stderr what is wrong; *done: --help or --version was all that was asked for. */

@@ -1,0 +1,250 @@
+/*
+ * qkv_norm_rope and attention on CUDA. Attention has three forms: tiles on tensor cores (attention_tiled.cu)
+ * for the head widths of the text encoder and the transformer; scores in memory, between two products, for
+ * the one wide head of the VAE; and a plain one for the rest, which only tests use.
+ */
+#include <math.h>
+
+#include "kernels/cuda/gemm.cuh"
+
+enum { THREADS = 128 };
+
+/* ---- qkv_norm_rope: a warp to a head of a row. Reads and writes every number once, 2 x 2 bytes; at 4224
+ * rows of 90 heads of 128 that is 195 MB. Lane l has the pairs l, l + 32, ...: at width 128 two of them. */
+
+struct rope_job {
+	int heads, kv_heads, width;
+	enum rope_pairs pairs;
+	float eps;
+	int64_t rows;
+};
+
+/* out := RMS(in; norm, eps) rotated, or in itself where norm is NULL. */
+template <typename T>
+__device__ static inline void
+norm_rotate_head(
+    T *out, const T *in, const float *norm, const float *cos, const float *sin, struct rope_job j)
+{
+	int lane = threadIdx.x % WARP, half = j.width / 2;
+	float sum = 0, inverse;
+
+	for (int i = lane; i < j.width; i += WARP)
+		sum += to_float(in[i]) * to_float(in[i]);
+	inverse = rsqrtf(warp_sum(sum) / j.width + j.eps);
+	for (int i = lane; i < half; i += WARP) {
+		int ia = j.pairs == ROPE_HALVES ? i : 2 * i,
+		    ib = j.pairs == ROPE_HALVES ? i + half : 2 * i + 1;
+		float a = to_float(in[ia]), b = to_float(in[ib]);
+		if (norm != NULL) {
+			float na = a * inverse * norm[ia], nb = b * inverse * norm[ib];
+			a = na * cos[i] - nb * sin[i];
+			b = na * sin[i] + nb * cos[i];
+		}
+		out[ia] = from_float<T>(a);
+		out[ib] = from_float<T>(b);
+	}
+}
+
+template <typename T>
+__global__ static void
+qkv_norm_rope_kernel(T *q, T *k, T *v, const T *qkv, const float *norm_q, const float *norm_k,
+    const float *cos, const float *sin, struct rope_job j)
+{
+	int all = j.heads + 2 * j.kv_heads;
+	int64_t warp = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP, row = warp / all;
+	int head = (int)(warp % all), kv = head - j.heads, value = kv - j.kv_heads;
+	const T *in = qkv + warp * j.width;
+	const float *c = cos + row * (j.width / 2), *s = sin + row * (j.width / 2);
+
+	if (row >= j.rows)
+		return;
+	if (kv < 0)
+		norm_rotate_head(q + (row * j.heads + head) * j.width, in, norm_q, c, s, j);
+	else if (value < 0)
+		norm_rotate_head(k + (row * j.kv_heads + kv) * j.width, in, norm_k, c, s, j);
+	else
+		norm_rotate_head(v + (row * j.kv_heads + value) * j.width, in, (const float *)NULL, c, s, j);
+}
+
+void
+cuda_qkv_norm_rope(struct device *d, struct tensor *q, struct tensor *k, struct tensor *v,
+    const struct tensor *qkv, const struct tensor *norm_q, const struct tensor *norm_k,
+    const struct tensor *cos, const struct tensor *sin, const struct attention_shape *shape,
+    enum rope_pairs pairs, float eps)
+{
+	struct rope_job j = {shape->heads, shape->kv_heads, shape->head_dim, pairs, eps, qkv->dim[0]};
+	int64_t warps = j.rows * (j.heads + 2 * j.kv_heads);
+
+	WITH_TYPE(qkv->type, T, {
+		launch((struct cuda_device *)d, "qkv_norm_rope", blocks_for(warps, THREADS / WARP), THREADS,
+		    qkv_norm_rope_kernel<T>, (T *)q->data, (T *)k->data, (T *)v->data, (const T *)qkv->data,
+		    (const float *)norm_q->data, (const float *)norm_k->data, (const float *)cos->data,
+		    (const float *)sin->data, j);
+	});
+}
+
+/* ---- the plain form: a block to a query row of a head. Keys come in chunks of one to a thread: scores,
+ * their maximum, their weights, then every thread adds up its channels. Any width up to 4 x 128. */
+
+enum { PLAIN_CHANNELS = 4 };
+
+struct plain_job {
+	int64_t keys;
+	int heads, kv_heads, width;
+	bool causal;
+	float scale;
+};
+
+template <typename T>
+__global__ static void
+plain_kernel(T *o, const T *q, const T *k, const T *v, struct plain_job j)
+{
+	__shared__ float weight[THREADS], query[PLAIN_CHANNELS * THREADS];
+	int64_t row = blockIdx.x, kv_row = (int64_t)j.kv_heads * j.width,
+		visible = j.causal ? row + 1 : j.keys;
+	int head = blockIdx.y, kv = head / (j.heads / j.kv_heads), me = threadIdx.x;
+	int64_t at = (row * j.heads + head) * j.width;
+	float sum[PLAIN_CHANNELS] = {0}, total = 0, largest = -INFINITY;
+
+	for (int c = me; c < j.width; c += THREADS)
+		query[c] = to_float(q[at + c]) * j.scale;
+	__syncthreads();
+	for (int64_t first = 0; first < visible; first += THREADS) {
+		int64_t key = first + me;
+		int count = visible - first < THREADS ? (int)(visible - first) : THREADS;
+		float score = -INFINITY, before = largest, keep;
+		if (me < count) {
+			score = 0;
+			for (int c = 0; c < j.width; c++)
+				score += query[c] * to_float(k[key * kv_row + kv * j.width + c]);
+		}
+		largest = fmaxf(before, block_max<THREADS>(score));
+		weight[me] = expf(score - largest);
+		keep = expf(before - largest);
+		total = total * keep + block_sum<THREADS>(weight[me]);
+		for (int i = 0; i < PLAIN_CHANNELS && i * THREADS + me < j.width; i++) {
+			const T *value = v + first * kv_row + kv * j.width + i * THREADS + me;
+			sum[i] *= keep;
+			for (int l = 0; l < count; l++)
+				sum[i] += weight[l] * to_float(value[l * kv_row]);
+		}
+		__syncthreads(); /* weights have been read */
+	}
+	for (int i = 0; i < PLAIN_CHANNELS && i * THREADS + me < j.width; i++)
+		o[at + i * THREADS + me] = from_float<T>(sum[i] / total);
+}
+
+static void
+attend_plainly(struct cuda_device *c, struct tensor *o, const struct tensor *q, const struct tensor *k,
+    const struct tensor *v, const struct attention_shape *s)
+{
+	struct plain_job j = {k->dim[0], s->heads, s->kv_heads, s->head_dim, s->causal, s->scale};
+	dim3 grid((unsigned)q->dim[0], (unsigned)s->heads);
+
+	WITH_TYPE(q->type, T, {
+		launch(c, "attention", grid, THREADS, plain_kernel<T>, (T *)o->data, (const T *)q->data,
+		    (const T *)k->data, (const T *)v->data, j);
+	});
+}
+
+/* ---- the form with scores in memory: as many query rows at a time as the scratch has room for. At 1024x1024
+ * the VAE has 16384 pixels, so 1024 rows of scores, 16 times; 2 x 2 x 16384^2 x 512 = 0.55 TFLOP. */
+
+/* One row of scores, in place: softmax(scale x), as numbers of type T from the row's beginning on. A row is
+ * read whole before any of it is overwritten, chunk by chunk: T is not wider than float. */
+template <typename T>
+__global__ static void
+softmax_kernel(float *scores, int64_t keys, int64_t first, bool causal, float scale)
+{
+	float *row = scores + blockIdx.x * keys, largest = -INFINITY, sum = 0;
+	int64_t visible = causal ? first + blockIdx.x + 1 : keys;
+	T *out = (T *)row;
+
+	for (int64_t at = threadIdx.x; at < visible; at += THREADS)
+		largest = fmaxf(largest, row[at]);
+	largest = block_max<THREADS>(largest);
+	for (int64_t at = threadIdx.x; at < visible; at += THREADS)
+		sum += expf(scale * (row[at] - largest));
+	sum = 1.0f / block_sum<THREADS>(sum);
+	for (int64_t chunk = 0; chunk < keys; chunk += THREADS) {
+		int64_t at = chunk + threadIdx.x;
+		float p = at < visible ? expf(scale * (row[at] - largest)) * sum : 0.0f;
+		__syncthreads(); /* this chunk has been read, and all before it */
+		if (at < keys)
+			out[at] = from_float<T>(p);
+	}
+}
+
+/* Rows first .. first + rows - 1 of one head. */
+static void
+attend_rows(struct cuda_device *c, const struct attention_shape *s, struct tensor *o, const struct tensor *q,
+    const struct tensor *k, const struct tensor *v, int head, int64_t first, int64_t rows)
+{
+	int64_t keys = k->dim[0], kv_row = (int64_t)s->kv_heads * s->head_dim,
+		kv = head / (s->heads / s->kv_heads);
+	int64_t q_row = (int64_t)s->heads * s->head_dim, at = first * q_row + (int64_t)head * s->head_dim;
+	size_t size = dtype_size(q->type), kv_at = (size_t)(kv * s->head_dim) * size;
+	struct gemm score = {}, mix = {};
+
+	score.m = rows;
+	score.n = keys;
+	score.k = s->head_dim;
+	score.lda = q_row;
+	score.ldb = kv_row;
+	score.ldy = keys;
+	score.a = (const char *)q->data + (size_t)at * size;
+	score.b = (const char *)k->data + kv_at;
+	score.y = c->scratch;
+	score.y_type = DT_F32;
+	score.alpha = 1.0f;
+	score.batch = 1;
+	cuda_gemm(c, &score);
+	WITH_TYPE(q->type, T, {
+		launch(c, "softmax", (unsigned)rows, THREADS, softmax_kernel<T>, (float *)c->scratch, keys,
+		    first, s->causal, s->scale);
+	});
+	mix = score;
+	mix.n = s->head_dim;
+	mix.k = keys;
+	mix.lda = keys * (int64_t)(sizeof(float) / size);
+	mix.ldy = q_row;
+	mix.a = c->scratch;
+	mix.b = (const char *)v->data + kv_at;
+	mix.b_is_kn = true;
+	mix.y = (char *)o->data + (size_t)at * size;
+	mix.y_type = o->type;
+	cuda_gemm(c, &mix);
+}
+
+static void
+attend_through_memory(struct cuda_device *c, struct tensor *o, const struct tensor *q, const struct tensor *k,
+    const struct tensor *v, const struct attention_shape *s)
+{
+	int64_t queries = q->dim[0], most = SCRATCH_BYTES / (k->dim[0] * (int64_t)sizeof(float));
+
+	if (most == 0) {
+		device_fail(
+		    &c->base, DEVICE_INTERNAL, "attention: %lld keys are too many", (long long)k->dim[0]);
+		return;
+	}
+	for (int head = 0; head < s->heads; head++) {
+		for (int64_t first = 0; first < queries; first += most) {
+			int64_t rows = queries - first < most ? queries - first : most;
+			attend_rows(c, s, o, q, k, v, head, first, rows);
+		}
+	}
+}
+
+void
+cuda_attention(struct device *d, struct tensor *o, const struct tensor *q, const struct tensor *k,
+    const struct tensor *v, const struct attention_shape *shape)
+{
+	struct cuda_device *c = (struct cuda_device *)d;
+
+	if (cuda_attention_tiles(c, shape))
+		cuda_attention_tiled(c, o, q, k, v, shape);
+	else if (shape->head_dim >= 256)
+		attend_through_memory(c, o, q, k, v, shape);
+	else
+		attend_plainly(c, o, q, k, v, shape);
+}

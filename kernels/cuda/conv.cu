@@ -1,0 +1,208 @@
+/*
+ * conv2d on CUDA: windows of the picture as rows of a matrix (im2col), strip after strip, each multiplied
+ * with the weights. A strip is as long as half of the scratch, 32 MiB, so the product finds it in the
+ * second-level cache of an H100 (50 MiB); an implicit product would save the way there and back.
+ *
+ * A 1x1 convolution is a product as it is. A 3x3 one behind a doubling by nearest neighbour is four 2x2 ones
+ * on the small picture, exactly, with 16 taps for 36: output pixel (2i + a, 2j + b) sees the small picture's
+ * rows i - 1 + a and i + a, and its columns alike; the 3x3 kernel's rows 0 | 1, 2 fall on them for a = 0, and
+ * 0, 1 | 2 for a = 1.
+ *
+ * Channels are innermost everywhere, so a window is `taps` runs of Cin numbers.
+ */
+#include "kernels/cuda/gemm.cuh"
+
+enum { THREADS = 256, STRIP_BYTES = SCRATCH_BYTES / 2 };
+
+/* What the rows of the matrix are windows of. */
+struct window {
+	int h, w, channels; /* of the picture */
+	int k, stride;
+	int top, left; /* rows above and columns left of the picture that the first window begins with */
+	int64_t out_w; /* windows in a row of the output */
+};
+
+/* rows (count, k k channels) := the windows of output pixels first .. first + count - 1, zero outside of the
+ * picture. W numbers of one tap to a thread. */
+template <typename T, int W>
+__global__ static void
+windows_kernel(T *rows, const T *x, struct window g, int64_t first, int64_t count)
+{
+	int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+	int runs = g.channels / W, taps = g.k * g.k;
+	int c = (int)(i % runs) * W, tap = (int)(i / runs % taps);
+	int64_t r = i / runs / taps, pixel = first + r;
+	int y = (int)(pixel / g.out_w) * g.stride - g.top + tap / g.k;
+	int at = (int)(pixel % g.out_w) * g.stride - g.left + tap % g.k;
+	numbers<T, W> v = {};
+
+	if (r >= count)
+		return;
+	if (y >= 0 && y < g.h && at >= 0 && at < g.w)
+		v = *(const numbers<T, W> *)(x + ((int64_t)y * g.w + at) * g.channels + c);
+	*(numbers<T, W> *)(rows + i * W) = v;
+}
+
+static void
+make_windows(
+    struct cuda_device *c, const struct tensor *x, const struct window *g, int64_t first, int64_t count)
+{
+	bool wide = is_wide(x->data, g->channels, dtype_size(x->type));
+	int64_t all = count * g->k * g->k * g->channels;
+
+	WITH_TYPE(x->type, T, {
+		launch(c, "conv2d: windows", blocks_for(all / (wide ? full_width<T>() : 1), THREADS), THREADS,
+		    wide ? windows_kernel<T, full_width<T>()> : windows_kernel<T, 1>, (T *)c->scratch,
+		    (const T *)x->data, *g, first, count);
+	});
+}
+
+/* The common part: y (.., N) := windows w^T + bias. */
+static struct gemm
+conv_gemm(struct tensor *y, const struct weight *w, const void *filters, int64_t k, const void *bias)
+{
+	struct gemm g = {};
+
+	g.n = w->dim[0];
+	g.k = g.lda = g.ldb = k;
+	g.ldy = g.n;
+	g.b = filters;
+	g.bias = bias;
+	g.y = y->data;
+	g.y_type = y->type;
+	g.alpha = 1.0f;
+	g.batch = 1;
+	return g;
+}
+
+/* ---- as it is */
+
+static void
+convolve(struct cuda_device *c, struct tensor *y, const struct tensor *x, const struct weight *w,
+    const void *bias, const struct tensor *add, const struct window *window)
+{
+	size_t size = dtype_size(x->type);
+	int64_t k = (int64_t)window->k * window->k * window->channels, pixels = y->dim[0] * y->dim[1];
+	int64_t strip = STRIP_BYTES / (k * (int64_t)size);
+	bool plain = window->k == 1 && window->stride == 1 && window->top == 0 && window->left == 0;
+	struct gemm g = conv_gemm(y, w, w->data, k, bias);
+
+	strip = plain ? pixels : strip / 128 * 128; /* whole tiles of the product */
+	for (int64_t first = 0; first < pixels; first += strip) {
+		size_t at = (size_t)(first * g.n) * size;
+		g.m = pixels - first < strip ? pixels - first : strip;
+		if (!plain)
+			make_windows(c, x, window, first, g.m);
+		g.a = plain ? x->data : c->scratch;
+		g.y = (char *)y->data + at;
+		g.add = add != NULL ? (const char *)add->data + at : NULL;
+		cuda_gemm(c, &g);
+	}
+}
+
+/* ---- behind a doubling */
+
+/* folded (4, Cout, 2, 2, Cin) of w (Cout, 3, 3, Cin): number i to a thread. */
+template <typename T>
+__global__ static void
+fold_kernel(T *folded, const T *w, int64_t count, int outputs, int channels)
+{
+	int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+	int c = (int)(i % channels), dx = (int)(i / channels % 2), dy = (int)(i / channels / 2 % 2);
+	int64_t rest = i / channels / 4;
+	int output = (int)(rest % outputs), phase = (int)(rest / outputs), a = phase / 2, b = phase % 2;
+	float sum = 0;
+
+	if (i >= count)
+		return;
+	for (int row = dy == 0 ? 0 : 1 + a; row <= (dy == 0 ? a : 2); row++) {
+		for (int column = dx == 0 ? 0 : 1 + b; column <= (dx == 0 ? b : 2); column++)
+			sum += to_float(w[((output * 3 + row) * 3 + column) * (int64_t)channels + c]);
+	}
+	folded[i] = from_float<T>(sum);
+}
+
+/* Made once, at the first picture, which is drawn before the runner is READY. */
+static const void *
+folded_weights(struct cuda_device *c, struct weight *w)
+{
+	int64_t count = 16 * w->dim[0] * w->dim[1];
+
+	if (w->folded == NULL) {
+		w->folded = cuda_allocate(c, (size_t)count * dtype_size(w->type));
+		if (w->folded == NULL) {
+			device_fail(&c->base, DEVICE_OUT_OF_MEMORY, "cuda:%d: no memory for folded weights",
+			    c->index);
+			return NULL;
+		}
+		WITH_TYPE(w->type, T, {
+			launch(c, "conv2d: folding", blocks_for(count, THREADS), THREADS, fold_kernel<T>,
+			    (T *)w->folded, (const T *)w->data, count, w->dim[0], w->dim[1]);
+		});
+	}
+	return w->folded;
+}
+
+/* One of the four: windows of whole rows of the small picture, and a product for each row, whose results are
+ * every other pixel of every other row. */
+static void
+convolve_phase(struct cuda_device *c, struct tensor *y, const struct tensor *x, struct gemm *g, int phase)
+{
+	int a = phase / 2, b = phase % 2;
+	struct window window = {
+	    (int)x->dim[0], (int)x->dim[1], (int)x->dim[2], 2, 1, 1 - a, 1 - b, x->dim[1]};
+	int64_t h = x->dim[0], w = x->dim[1], n = g->n;
+	int64_t most = STRIP_BYTES / (w * g->k * (int64_t)dtype_size(x->type));
+
+	g->m = w;
+	g->ldy = 2 * n;
+	g->stride_a = w * g->k;
+	g->stride_y = 4 * w * n;
+	g->a = c->scratch;
+	for (int64_t first = 0; first < h; first += most) {
+		g->batch = (int)(h - first < most ? h - first : most);
+		make_windows(c, x, &window, first * w, g->batch * w);
+		g->y = (char *)y->data + (size_t)(((2 * first + a) * 2 * w + b) * n) * dtype_size(y->type);
+		cuda_gemm(c, g);
+	}
+}
+
+static void
+convolve_doubled(
+    struct cuda_device *c, struct tensor *y, const struct tensor *x, struct weight *w, const void *bias)
+{
+	const char *folded = (const char *)folded_weights(c, w);
+	size_t phase_bytes = (size_t)(4 * w->dim[0] * w->dim[1]) * dtype_size(w->type);
+
+	for (int phase = 0; phase < 4 && folded != NULL; phase++) {
+		struct gemm g = conv_gemm(y, w, folded + (size_t)phase * phase_bytes, 4 * w->dim[1], bias);
+		convolve_phase(c, y, x, &g, phase);
+	}
+}
+
+void
+cuda_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
+    const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape)
+{
+	struct cuda_device *c = (struct cuda_device *)d;
+	int k = w->rank == 4 ? (int)w->dim[2] : 1;
+	struct window window = {(int)x->dim[0], (int)x->dim[1], (int)x->dim[2], k, shape->stride,
+	    shape->pad_before, shape->pad_before, y->dim[1]};
+	const void *b = cuda_bias(c, bias);
+
+	if (cuda_failed(c))
+		return;
+	if (STRIP_BYTES / (int64_t)dtype_size(x->type) < x->dim[1] * k * k * x->dim[2] ||
+	    (shape->upsample2 && (k != 3 || shape->stride != 1 || shape->pad_before != 1))) {
+		device_fail(d, DEVICE_INTERNAL, "conv2d: %dx%d of %d channels, kernel %d", window.h, window.w,
+		    window.channels, k);
+		return;
+	}
+	if (!shape->upsample2) {
+		convolve(c, y, x, w, b, add, &window);
+		return;
+	}
+	convolve_doubled(c, y, x, (struct weight *)w, b);
+	if (add != NULL)
+		cuda_add(d, y, add);
+}

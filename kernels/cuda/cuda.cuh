@@ -1,0 +1,183 @@
+/*
+ * The CUDA backend's device, and what its files share on the host.
+ *
+ * One stream carries everything in order: copies, products, kernels. Activations are bf16 (float in the f32
+ * mode, which is for tests), sums and statistics float; the same build, device and shapes give the same bits:
+ * no atomics, and every sum has a fixed order.
+ *
+ * Device memory is reserved by `reserve` and at opening; what an operation needs besides its tensors lies in
+ * the scratch memory, which never grows: operations cut their work so that it fits.
+ */
+#ifndef KERNELS_CUDA_CUDA_CUH
+#define KERNELS_CUDA_CUDA_CUH
+
+#include <cuda_runtime.h>
+#include <stddef.h>
+#include <stdint.h>
+
+extern "C" {
+#include "kernels/device.h"
+}
+
+#include "kernels/cuda/numbers.cuh"
+
+struct weight {
+	struct weight *next; /* of the device's list */
+	enum weight_use use;
+	enum dtype type; /* of data: the activations' */
+	int rank;
+	int64_t dim[TENSOR_MAX_RANK]; /* as stored: (N, K), (V, D), (Cout, Cin, k, k) */
+	void *data;		      /* (N, K), (V, D), or (Cout, k, k, Cin): channels innermost */
+	void
+	    *folded; /* (4, Cout, 2, 2, Cin) of a 3x3 kernel behind an upsample, made at first use, or NULL */
+};
+
+/* Pinned host memory on its way to or from the device; the two take turns. */
+struct staging {
+	unsigned char *host;
+	cudaEvent_t done; /* the device needs `host` no more */
+};
+
+enum {
+	STAGINGS = 2,
+	STAGING_BYTES = 32 << 20,
+	SCRATCH_BYTES = 64 << 20, /* im2col strips, scores, strips of a group norm */
+	BIAS_BYTES = 256 << 10,	  /* one bias in the activations' type */
+	CACHE_PATH = 512,
+};
+
+struct gemm_engine; /* gemm.cu */
+struct recordings;  /* graph.cu */
+
+struct cuda_device {
+	struct device base;
+	int index;
+	cudaStream_t stream;
+	struct staging staging[STAGINGS];
+	int turn;	      /* of the stagings */
+	void *arrival;	      /* STAGING_BYTES on the device: weights in their stored type */
+	void *scratch, *bias; /* SCRATCH_BYTES, BIAS_BYTES on the device */
+	struct weight *weights;
+	struct gemm_engine *gemm;
+};
+
+/* ---- fault.cu */
+
+/* The failure that an error of the runtime means (errors.def). */
+enum device_fault cuda_fault(int error);
+/* false after failing the device with the error's name. */
+bool cuda_check(struct cuda_device *c, cudaError_t error, const char *what);
+bool cuda_failed(const struct cuda_device *c);
+
+/* ---- memory.cu */
+
+/* Device memory that is counted; NULL without failing the device. */
+void *cuda_allocate(struct cuda_device *c, size_t bytes);
+/* The staging whose turn it is, once the device has done with it; NULL after a failure. */
+struct staging *cuda_staging(struct cuda_device *c);
+/* The device may have it until what is in the stream now is done. */
+void cuda_staging_used(struct cuda_device *c, struct staging *s);
+/* bias (n) F32 in the activations' type, in c->bias until the next call; NULL for NULL. */
+const void *cuda_bias(struct cuda_device *c, const struct tensor *bias);
+/* count numbers from one type to another; to == from only for equal types. */
+void cuda_convert(struct cuda_device *c, void *to, enum dtype to_type, const void *from, enum dtype from_type,
+    int64_t count);
+void cuda_free_weights(struct cuda_device *c);
+
+/* ---- launching */
+
+static inline unsigned
+blocks_for(int64_t work, int64_t per_block)
+{
+	return (unsigned)((work + per_block - 1) / per_block);
+}
+
+/* Whether rows of `width` numbers of that size can be read 16 bytes at a time from `data` on. */
+static inline bool
+is_wide(const void *data, int64_t width, size_t size)
+{
+	return (uintptr_t)data % 16 == 0 && (size_t)width * size % 16 == 0;
+}
+
+template <typename... P, typename... A>
+static inline void
+launch_shared(struct cuda_device *c, const char *what, dim3 grid, unsigned threads, size_t shared,
+    void (*kernel)(P...), A... arguments)
+{
+	cudaLaunchConfig_t config = {};
+
+	if (cuda_failed(c) || grid.x == 0)
+		return;
+	config.gridDim = grid;
+	config.blockDim = dim3(threads);
+	config.dynamicSmemBytes = shared;
+	config.stream = c->stream;
+	cuda_check(c, cudaLaunchKernelEx(&config, kernel, (P)arguments...), what);
+}
+
+template <typename... P, typename... A>
+static inline void
+launch(struct cuda_device *c, const char *what, dim3 grid, unsigned threads, void (*kernel)(P...),
+    A... arguments)
+{
+	launch_shared(c, what, grid, threads, 0, kernel, arguments...);
+}
+
+/* The block with T as the type that stands for `type`: F32 or BF16. */
+#define WITH_TYPE(type, T, ...) \
+	do { \
+		if ((type) == DT_BF16) { \
+			typedef bf16 T; \
+			__VA_ARGS__ \
+		} else { \
+			typedef float T; \
+			__VA_ARGS__ \
+		} \
+	} while (0)
+
+/* ---- the operations of ops.h, in the file of their kind */
+
+void *cuda_reserve(struct device *d, size_t bytes);
+void cuda_release(struct device *d, void *memory);
+void cuda_copy_in(struct device *d, struct tensor *to, const void *host, enum dtype host_type);
+void cuda_copy_out(struct device *d, void *host, enum dtype host_type, const struct tensor *from);
+void cuda_copy(struct device *d, struct tensor *to, const struct tensor *from);
+void cuda_repeat_row(struct device *d, struct tensor *to, const struct tensor *row);
+struct weight *cuda_weight_load(
+    struct device *d, enum weight_use use, const struct stored *parts, int part_count);
+int cuda_sync(struct device *d);
+void cuda_embed(struct device *d, struct tensor *y, const struct weight *table, const int32_t *ids);
+void cuda_linear(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
+    const struct tensor *bias);
+void cuda_rms_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
+    const struct tensor *scale, float eps);
+void cuda_layer_norm(
+    struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *scale, float eps);
+void cuda_norm_gate_add(struct device *d, struct tensor *x, const struct tensor *branch,
+    const struct tensor *w, const struct tensor *gate, float eps);
+void cuda_add(struct device *d, struct tensor *x, const struct tensor *y);
+void cuda_qkv_norm_rope(struct device *d, struct tensor *q, struct tensor *k, struct tensor *v,
+    const struct tensor *qkv, const struct tensor *norm_q, const struct tensor *norm_k,
+    const struct tensor *cos, const struct tensor *sin, const struct attention_shape *shape,
+    enum rope_pairs pairs, float eps);
+void cuda_attention(struct device *d, struct tensor *o, const struct tensor *q, const struct tensor *k,
+    const struct tensor *v, const struct attention_shape *shape);
+void cuda_swiglu(struct device *d, struct tensor *y, const struct tensor *x);
+void cuda_activate(struct device *d, struct tensor *y, const struct tensor *x, enum activation f);
+void cuda_affine(struct device *d, struct tensor *y, const struct tensor *x, float mul, float add);
+void cuda_axpy(struct device *d, struct tensor *x, float a, const struct tensor *y);
+void cuda_patchify(struct device *d, struct tensor *rows, const struct tensor *latent);
+void cuda_unpatchify(struct device *d, struct tensor *latent, const struct tensor *rows, float sign);
+void cuda_to_channels_last(struct device *d, struct tensor *y, const struct tensor *x);
+void cuda_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
+    const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape);
+void cuda_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
+    const struct tensor *b, int groups, float eps, bool silu);
+void cuda_to_pixels(struct device *d, struct tensor *pixels, const struct tensor *x);
+
+/* The parts of attention that have files of their own; cuda_attention chooses. */
+bool cuda_attention_tiles(const struct cuda_device *c, const struct attention_shape *shape);
+void cuda_attention_tiled(struct cuda_device *c, struct tensor *o, const struct tensor *q,
+    const struct tensor *k, const struct tensor *v, const struct attention_shape *shape);
+
+#endif

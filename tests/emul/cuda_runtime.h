@@ -1,0 +1,161 @@
+/*
+ * The part of the CUDA runtime and language that kernels/cuda uses, for tests/emul/emul.h. Names, arguments
+ * and numbers are those of the real header.
+ */
+#ifndef TESTS_EMUL_CUDA_RUNTIME_H
+#define TESTS_EMUL_CUDA_RUNTIME_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "tests/emul/emul.h"
+
+#define CUDART_VERSION 13000
+
+/* ---- the language */
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+#define __launch_bounds__(...)
+
+struct uint3 {
+	unsigned x, y, z;
+};
+
+struct dim3 {
+	unsigned x, y, z;
+	constexpr dim3(unsigned vx = 1, unsigned vy = 1, unsigned vz = 1) : x(vx), y(vy), z(vz)
+	{
+	}
+};
+
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+static inline void
+__syncthreads(void)
+{
+	emul_barrier();
+}
+
+static inline float
+__uint_as_float(uint32_t bits)
+{
+	float x;
+
+	memcpy(&x, &bits, sizeof(x));
+	return x;
+}
+
+static inline float
+rsqrtf(float x)
+{
+	return 1.0f / sqrtf(x);
+}
+
+struct emul_shuffle {
+	float in, out;
+	int distance;
+};
+
+static inline float
+__shfl_xor_sync(uint32_t mask, float x, int distance)
+{
+	emul_shuffle mine = {x, 0, distance};
+
+	emul_warp("__shfl_xor_sync", mask, &mine, [](void *lanes[32]) {
+		for (int i = 0; i < 32; i++) {
+			emul_shuffle *lane = (emul_shuffle *)lanes[i];
+			lane->out = ((emul_shuffle *)lanes[i ^ lane->distance])->in;
+		}
+	});
+	return mine.out;
+}
+
+/* ---- the runtime */
+
+enum cudaError_t {
+	cudaSuccess = 0,
+	cudaErrorInvalidValue = 1,
+	cudaErrorMemoryAllocation = 2,
+	cudaErrorInvalidConfiguration = 9,
+	cudaErrorInsufficientDriver = 35,
+	cudaErrorNoDevice = 100,
+	cudaErrorInvalidDevice = 101,
+	cudaErrorIllegalAddress = 700,
+	cudaErrorLaunchOutOfResources = 701,
+};
+
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaDeviceScheduleBlockingSync = 4 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+
+struct cudaUUID_t {
+	char bytes[16];
+};
+
+struct cudaDeviceProp {
+	char name[256];
+	cudaUUID_t uuid;
+	size_t totalGlobalMem;
+	int major, minor, multiProcessorCount;
+};
+
+typedef struct emul_stream *cudaStream_t;
+typedef struct emul_event *cudaEvent_t;
+
+struct cudaLaunchConfig_t {
+	dim3 gridDim, blockDim;
+	size_t dynamicSmemBytes;
+	cudaStream_t stream;
+	void *attrs;
+	unsigned numAttrs;
+};
+
+const char *cudaGetErrorName(cudaError_t error);
+const char *cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError(void);
+cudaError_t cudaPeekAtLastError(void);
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaSetDeviceFlags(unsigned flags);
+cudaError_t cudaMalloc(void **memory, size_t bytes);
+cudaError_t cudaFree(void *memory);
+cudaError_t cudaMallocHost(void **memory, size_t bytes);
+cudaError_t cudaFreeHost(void *memory);
+cudaError_t cudaMemcpyAsync(
+    void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value);
+
+/* Puts `what` at the end of the stream. */
+void emul_put(cudaStream_t stream, std::function<void()> what);
+/* Whether a device would take this launch. */
+cudaError_t emul_check_launch(const cudaLaunchConfig_t *config, const void *kernel);
+
+template <typename... P, typename... A>
+static inline cudaError_t
+cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...), A... arguments)
+{
+	cudaError_t error = emul_check_launch(config, (const void *)kernel);
+	emul_grid grid = {"a kernel", config->gridDim.x, config->gridDim.y, config->gridDim.z,
+	    config->blockDim.x, config->dynamicSmemBytes};
+
+	if (error == cudaSuccess)
+		emul_put(config->stream, [=] { emul_run(grid, [&] { kernel(arguments...); }); });
+	return error;
+}
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * A device played on the host, so that kernels/cuda can be tested where there is no card: the same .cu files,
+ * compiled by the host's compiler against this directory's cuda_runtime.h and kernels/cuda/mma.cuh.
+ *
+ * What it checks, and hardware would not: threads of a block run one at a time in an order drawn by chance
+ * (EMUL_SEED) between barriers, so a missing barrier shows as a wrong number; shared and device memory begin
+ * as NaN, and are ordinary memory, so the address sanitizer sees who leaves them; a copy to shared memory
+ * happens when it is waited for and not before; and what is in a stream happens when somebody waits for it.
+ * Instructions of whole warps have the layout that the PTX manual gives. What it cannot show: races inside a
+ * warp between two of its instructions, timing, and whether the manual was read rightly.
+ */
+#ifndef TESTS_EMUL_EMUL_H
+#define TESTS_EMUL_EMUL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <functional>
+
+/* Runs `body` once for every thread of every block. */
+struct emul_grid {
+	const char *what;
+	unsigned x, y, z, threads;
+	size_t shared; /* bytes */
+};
+void emul_run(const emul_grid &grid, const std::function<void()> &body);
+
+/* ---- for the thread that runs */
+
+void emul_barrier(void);
+unsigned char *emul_shared(void);
+/* Meets the lanes of `mask` at the same instruction; the last one to come runs `combine` on what all brought.
+ */
+void emul_warp(const char *what, uint32_t mask, void *mine, void (*combine)(void *lanes[32]));
+void emul_copy_begin(void *to, const void *from, bool there);
+void emul_copy_group(void);
+void emul_copy_wait(int left);
+
+/* Ends the program: the kernel did what no device allows. */
+[[noreturn]] void emul_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- for tests; emul.c has no say in them */
+
+extern "C" {
+unsigned long emul_conflicts(void);	  /* lanes that had to wait for a bank in loads of tiles, so far */
+void emul_devices(int count);		  /* how many there are; 1 at first */
+void emul_fail_call(int call, int error); /* the call-th call of the runtime from now on fails; 0: none */
+}
+extern unsigned long emul_conflict_count;
+
+#endif

@@ -1,0 +1,252 @@
+/*
+ * The CUDA runtime of the emulated device: memory of the host, and streams that do nothing until somebody
+ * waits.
+ */
+#include "cuda_runtime.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <deque>
+#include <map>
+
+enum { DEVICE_MEMORY = 1 << 30, DEFAULT_SHARED = 48 << 10, MAX_SHARED = 227 << 10, POISONED_BYTES = 1 << 20 };
+
+struct emul_stream {
+	std::deque<std::function<void()>> waiting;
+	uint64_t done; /* pieces of work so far */
+};
+
+struct emul_event {
+	emul_stream *stream;
+	uint64_t after; /* pieces of its work */
+};
+
+static int device_count = 1, calls_to_failure, failure;
+static std::map<const void *, int> shared_limits; /* of kernels that asked for more than the default */
+
+void
+emul_devices(int count)
+{
+	device_count = count;
+}
+
+void
+emul_fail_call(int call, int error)
+{
+	calls_to_failure = call;
+	failure = error;
+}
+
+/* A sticky error is the answer to every call from then on; out of memory once. */
+static cudaError_t
+answer(void)
+{
+	if (calls_to_failure == 0 || --calls_to_failure > 0)
+		return cudaSuccess;
+	calls_to_failure = failure == cudaErrorMemoryAllocation ? 0 : 1;
+	return (cudaError_t)failure;
+}
+
+/* ---- streams and events */
+
+void
+emul_put(cudaStream_t stream, std::function<void()> what)
+{
+	stream->waiting.push_back(std::move(what));
+}
+
+static void
+run_until(emul_stream *stream, uint64_t done)
+{
+	while (stream->done < done) {
+		stream->waiting.front()();
+		stream->waiting.pop_front();
+		stream->done++;
+	}
+}
+
+cudaError_t
+cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
+{
+	*stream = new emul_stream();
+	return answer();
+}
+
+cudaError_t
+cudaStreamSynchronize(cudaStream_t stream)
+{
+	run_until(stream, stream->done + stream->waiting.size());
+	return answer();
+}
+
+cudaError_t
+cudaStreamDestroy(cudaStream_t stream)
+{
+	delete stream;
+	return answer();
+}
+
+cudaError_t
+cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+{
+	*event = new emul_event();
+	return answer();
+}
+
+cudaError_t
+cudaEventDestroy(cudaEvent_t event)
+{
+	delete event;
+	return answer();
+}
+
+cudaError_t
+cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+	event->stream = stream;
+	event->after = stream->done + stream->waiting.size();
+	return answer();
+}
+
+cudaError_t
+cudaEventSynchronize(cudaEvent_t event)
+{
+	if (event->stream != NULL)
+		run_until(event->stream, event->after);
+	return answer();
+}
+
+/* ---- memory: new memory is NaN, at least at its beginning */
+
+cudaError_t
+cudaMalloc(void **memory, size_t bytes)
+{
+	cudaError_t error = answer();
+
+	if (error != cudaSuccess)
+		return error;
+	*memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+	memset(*memory, 0xff, bytes < POISONED_BYTES ? bytes : POISONED_BYTES);
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaFree(void *memory)
+{
+	free(memory);
+	return answer();
+}
+
+cudaError_t
+cudaMallocHost(void **memory, size_t bytes)
+{
+	*memory = malloc(bytes);
+	return answer();
+}
+
+cudaError_t
+cudaFreeHost(void *memory)
+{
+	free(memory);
+	return answer();
+}
+
+cudaError_t
+cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream)
+{
+	emul_put(stream, [=] { memcpy(to, from, bytes); });
+	return answer();
+}
+
+/* ---- the device */
+
+cudaError_t
+cudaDriverGetVersion(int *version)
+{
+	*version = CUDART_VERSION;
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaGetDeviceCount(int *count)
+{
+	*count = device_count;
+	return device_count > 0 ? cudaSuccess : cudaErrorNoDevice;
+}
+
+cudaError_t
+cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
+{
+	*p = {};
+	snprintf(p->name, sizeof(p->name), "emulated device");
+	for (int i = 0; i < 16; i++)
+		p->uuid.bytes[i] = (char)(i * 17);
+	p->uuid.bytes[15] = (char)device;
+	p->totalGlobalMem = DEVICE_MEMORY;
+	p->major = 9;
+	p->multiProcessorCount = 132;
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaSetDevice(int device)
+{
+	return device < device_count ? answer() : cudaErrorInvalidDevice;
+}
+
+cudaError_t
+cudaSetDeviceFlags(unsigned)
+{
+	return answer();
+}
+
+const char *
+cudaGetErrorName(cudaError_t error)
+{
+	return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorEmulated";
+}
+
+const char *
+cudaGetErrorString(cudaError_t)
+{
+	return "as the test wants it";
+}
+
+cudaError_t
+cudaGetLastError(void)
+{
+	return cudaSuccess;
+}
+
+cudaError_t
+cudaPeekAtLastError(void)
+{
+	return cudaSuccess;
+}
+
+/* ---- launches */
+
+cudaError_t
+cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute, int value)
+{
+	if (value > MAX_SHARED)
+		return cudaErrorInvalidValue;
+	shared_limits[kernel] = value;
+	return answer();
+}
+
+cudaError_t
+emul_check_launch(const cudaLaunchConfig_t *config, const void *kernel)
+{
+	size_t limit = DEFAULT_SHARED;
+
+	if (shared_limits.count(kernel) > 0)
+		limit = (size_t)shared_limits[kernel];
+	if (config->blockDim.x == 0 || config->blockDim.x > 1024 || config->gridDim.x == 0 ||
+	    config->gridDim.x > 0x7fffffff || config->gridDim.y > 65535 || config->gridDim.z > 65535)
+		return cudaErrorInvalidConfiguration;
+	if (config->dynamicSmemBytes > limit)
+		return cudaErrorLaunchOutOfResources;
+	return answer();
+}

@@ -1,0 +1,330 @@
+/*
+ * Threads of a block as coroutines, each with a stack of its own.
+ */
+#include "tests/emul/emul.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <deque>
+#include <vector>
+
+#include "cuda_runtime.h"
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+enum { STACK_BYTES = 256 << 10 };
+#else
+enum { STACK_BYTES = 64 << 10 };
+#endif
+
+enum { MAX_THREADS = 1024, LANES = 32 };
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+unsigned long emul_conflict_count;
+
+enum state { READY, AT_BARRIER, AT_WARP, DONE };
+
+struct copy {
+	void *to;
+	const void *from;
+	bool there;
+};
+
+struct fiber {
+	void *stack_pointer;
+	char *stack;
+	enum state state;
+	unsigned number;
+	std::deque<std::vector<copy>> groups; /* begun copies, oldest first */
+	std::vector<copy> open;		      /* not yet a group */
+};
+
+struct warp {
+	uint32_t arrived;
+	const char *what;
+	void *brought[LANES];
+};
+
+static fiber fibers[MAX_THREADS];
+static warp warps[MAX_THREADS / LANES];
+static fiber *running;
+static void *scheduler_pointer;
+static const std::function<void()> *body;
+static const emul_grid *launched;
+static unsigned char *shared_memory;
+static std::vector<fiber *> ready;
+static uint32_t chance; /* 0: not begun */
+
+void
+emul_fault(const char *format, ...)
+{
+	va_list arguments;
+
+	fprintf(stderr,
+	    "emulated kernel '%s', block (%u, %u), thread %u: ", launched != NULL ? launched->what : "",
+	    blockIdx.x, blockIdx.y, threadIdx.x);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fprintf(stderr, "\n");
+	abort();
+}
+
+unsigned long
+emul_conflicts(void)
+{
+	return emul_conflict_count;
+}
+
+/* ---- switching: saves the registers that a call keeps, and the stack pointer */
+
+extern "C" void emul_switch(void **save, void *load);
+asm(".text\n"
+    ".globl emul_switch\n"
+    "emul_switch:\n"
+    "	pushq %rbp\n	pushq %rbx\n	pushq %r12\n	pushq %r13\n	pushq %r14\n	pushq %r15\n"
+    "	movq %rsp, (%rdi)\n"
+    "	movq %rsi, %rsp\n"
+    "	popq %r15\n	popq %r14\n	popq %r13\n	popq %r12\n	popq %rbx\n	popq %rbp\n"
+    "	ret\n");
+
+#ifdef __SANITIZE_ADDRESS__
+static void *host_fake;
+static const void *host_stack;
+static size_t host_stack_bytes;
+#endif
+
+static void
+to_scheduler(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	void *fake;
+	__sanitizer_start_switch_fiber(&fake, host_stack, host_stack_bytes);
+#endif
+	emul_switch(&running->stack_pointer, scheduler_pointer);
+#ifdef __SANITIZE_ADDRESS__
+	__sanitizer_finish_switch_fiber(fake, NULL, NULL);
+#endif
+}
+
+static void
+resume(fiber *f)
+{
+	running = f;
+	threadIdx.x = f->number;
+#ifdef __SANITIZE_ADDRESS__
+	__sanitizer_start_switch_fiber(&host_fake, f->stack, STACK_BYTES);
+#endif
+	emul_switch(&scheduler_pointer, f->stack_pointer);
+#ifdef __SANITIZE_ADDRESS__
+	__sanitizer_finish_switch_fiber(host_fake, NULL, NULL);
+#endif
+}
+
+static void
+forget_copies(fiber *f)
+{
+	for (const std::vector<copy> &group : f->groups) {
+		if (!group.empty())
+			emul_fault("ends with copies that nobody waited for");
+	}
+	f->groups.clear();
+}
+
+/* Where a thread begins; it does not return, its stack is simply used again. */
+static void
+thread_main(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	__sanitizer_finish_switch_fiber(NULL, &host_stack, &host_stack_bytes);
+#endif
+	(*body)();
+	forget_copies(running);
+	running->state = DONE;
+	to_scheduler();
+	abort();
+}
+
+static void
+make_ready(fiber *f)
+{
+	f->state = READY;
+	ready.push_back(f);
+}
+
+static void
+start_fiber(unsigned number)
+{
+	fiber *f = &fibers[number];
+	void **top;
+
+	if (f->stack == NULL) {
+		f->stack = (char *)mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (f->stack == MAP_FAILED)
+			emul_fault("no memory for a stack");
+	}
+#ifdef __SANITIZE_ADDRESS__
+	__asan_unpoison_memory_region(
+	    f->stack + STACK_BYTES - 1024, 1024); /* thread_main never left its frame */
+#endif
+	f->number = number;
+	top = (void **)(f->stack + STACK_BYTES - 64);
+	*--top = NULL; /* thread_main begins as if it had been called from here */
+	*--top = (void *)thread_main;
+	for (int i = 0; i < 6; i++)
+		*--top = NULL;
+	f->stack_pointer = top;
+	make_ready(f);
+}
+
+/* ---- meeting */
+
+void
+emul_barrier(void)
+{
+	running->state = AT_BARRIER;
+	to_scheduler();
+}
+
+unsigned char *
+emul_shared(void)
+{
+	return shared_memory;
+}
+
+void
+emul_warp(const char *what, uint32_t mask, void *mine, void (*combine)(void *lanes[32]))
+{
+	unsigned lane = running->number % LANES;
+	warp *w = &warps[running->number / LANES];
+
+	if (w->arrived != 0 && strcmp(w->what, what) != 0)
+		emul_fault("lanes of one warp meet in %s and %s", w->what, what);
+	w->what = what;
+	w->brought[lane] = mine;
+	w->arrived |= 1u << lane;
+	if (w->arrived != mask) {
+		running->state = AT_WARP;
+		to_scheduler();
+		return;
+	}
+	w->arrived = 0;
+	combine(w->brought);
+	for (unsigned i = 0; i < LANES; i++) {
+		fiber *f = &fibers[running->number / LANES * LANES + i];
+		if (i != lane && mask >> i & 1)
+			make_ready(f);
+	}
+}
+
+/* ---- copies that take until they are waited for */
+
+void
+emul_copy_begin(void *to, const void *from, bool there)
+{
+	if ((uintptr_t)to % 16 != 0 || (uintptr_t)from % 16 != 0)
+		emul_fault("a copy of 16 bytes is not aligned");
+	running->open.push_back({to, from, there});
+}
+
+void
+emul_copy_group(void)
+{
+	running->groups.push_back(std::move(running->open));
+	running->open.clear();
+}
+
+void
+emul_copy_wait(int left)
+{
+	while (running->groups.size() > (size_t)left) {
+		for (const copy &c : running->groups.front()) {
+			if (c.there)
+				memcpy(c.to, c.from, 16);
+			else
+				memset(c.to, 0, 16);
+		}
+		running->groups.pop_front();
+	}
+}
+
+/* ---- blocks */
+
+static fiber *
+draw_ready(void)
+{
+	size_t at;
+	fiber *f;
+
+	if (chance == 0) {
+		const char *seed = getenv("EMUL_SEED");
+		chance = seed != NULL ? (uint32_t)atoi(seed) * 2654435761u + 1 : 1;
+	}
+	chance = chance * 1664525u + 1013904223u;
+	at = (size_t)(((uint64_t)chance * ready.size()) >> 32);
+	f = ready[at];
+	ready[at] = ready.back();
+	ready.pop_back();
+	return f;
+}
+
+/* Nobody can go on: either all that are left wait at the barrier, or the kernel hangs. */
+static bool
+pass_barrier(unsigned threads)
+{
+	unsigned waiting = 0;
+
+	for (unsigned i = 0; i < threads; i++) {
+		if (fibers[i].state == AT_WARP)
+			emul_fault(
+			    "thread %u waits in %s for lanes that do not come", i, warps[i / LANES].what);
+		waiting += fibers[i].state == AT_BARRIER;
+	}
+	for (unsigned i = 0; i < threads && waiting > 0; i++) {
+		if (fibers[i].state == AT_BARRIER)
+			make_ready(&fibers[i]);
+	}
+	return waiting > 0;
+}
+
+static void
+run_block(unsigned threads)
+{
+	if (shared_memory != NULL)
+		memset(shared_memory, 0xff, launched->shared);
+	for (unsigned i = 0; i < threads; i++)
+		start_fiber(i);
+	do {
+		while (!ready.empty())
+			resume(draw_ready());
+	} while (pass_barrier(threads));
+}
+
+void
+emul_run(const emul_grid &grid, const std::function<void()> &what)
+{
+	launched = &grid;
+	body = &what;
+	blockDim = dim3(grid.threads);
+	gridDim = dim3(grid.x, grid.y, grid.z);
+	shared_memory =
+	    grid.shared > 0 ? (unsigned char *)aligned_alloc(128, (grid.shared + 127) / 128 * 128) : NULL;
+	for (unsigned z = 0; z < grid.z; z++) {
+		for (unsigned y = 0; y < grid.y; y++) {
+			for (unsigned x = 0; x < grid.x; x++) {
+				blockIdx = {x, y, z};
+				run_block(grid.threads);
+			}
+		}
+	}
+	free(shared_memory);
+	shared_memory = NULL;
+	launched = NULL;
+}

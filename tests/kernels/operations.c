@@ -1,0 +1,543 @@
+/*
+ * The operations of ops.h on a list of shapes, on any device: inputs go in with copy_in, the result comes out
+ * with copy_out, so the memory may be a card's.
+ */
+#include "tests/kernels/operations.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels/convert.h"
+
+struct tensor
+bench_empty(struct bench *b, enum dtype type, int rank, const int64_t *dim)
+{
+	struct tensor t = {.type = type, .rank = rank, .dim = {1, 1, 1, 1}};
+	void *host;
+
+	for (int i = 0; i < rank; i++)
+		t.dim[i] = dim[i];
+	t.data = b->ops->reserve(b->d, tensor_bytes(&t));
+	host = malloc(tensor_bytes(&t));
+	assert_non_null(t.data);
+	assert_non_null(host);
+	memset(host, 0xff, tensor_bytes(&t)); /* NaN: what is not written shows */
+	b->ops->copy_in(b->d, &t, host, type);
+	free(host);
+	assert_true(b->made_count < BENCH_TENSORS);
+	b->made[b->made_count++] = t;
+	return t;
+}
+
+/* Uniform in [-1, 1), from a generator of our own so that every device gets the same. */
+static float
+uniform(struct bench *b)
+{
+	float value;
+
+	b->seed = b->seed * 1664525u + 1013904223u;
+	value = (float)(b->seed >> 8) * 0x1p-23f - 1.0f;
+	return b->rounded ? float_of_bf16(bf16_of_float(value)) : value;
+}
+
+static float *
+random_numbers(struct bench *b, int64_t count)
+{
+	float *host = malloc((size_t)count * sizeof(float));
+
+	assert_non_null(host);
+	for (int64_t i = 0; i < count; i++)
+		host[i] = uniform(b);
+	return host;
+}
+
+/* factor u + offset of uniform numbers u. */
+static struct tensor
+scaled_tensor(struct bench *b, enum dtype type, int rank, const int64_t *dim, float factor, float offset)
+{
+	struct tensor t = bench_empty(b, type, rank, dim);
+	float *host = random_numbers(b, tensor_count(&t));
+
+	for (int64_t i = 0; i < tensor_count(&t); i++) {
+		host[i] = factor * host[i] + offset;
+		if (b->rounded)
+			host[i] = float_of_bf16(bf16_of_float(host[i]));
+	}
+	b->ops->copy_in(b->d, &t, host, DT_F32);
+	free(host);
+	return t;
+}
+
+struct tensor
+bench_random(struct bench *b, int rank, const int64_t *dim)
+{
+	return scaled_tensor(b, device_act_type(b->d), rank, dim, 1, 0);
+}
+
+/* Statistics and tables are F32 on every device. */
+static struct tensor
+random_table(struct bench *b, int rank, const int64_t *dim)
+{
+	return scaled_tensor(b, DT_F32, rank, dim, 1, 0);
+}
+
+static struct tensor
+random_vector(struct bench *b, int64_t n)
+{
+	return random_table(b, 1, &n);
+}
+
+static struct tensor
+empty(struct bench *b, int rank, const int64_t *dim)
+{
+	return bench_empty(b, device_act_type(b->d), rank, dim);
+}
+
+static struct weight *
+random_weight(struct bench *b, enum weight_use use, int rank, const int64_t *dim)
+{
+	struct stored s = {NULL, DT_F32, rank, {1, 1, 1, 1}};
+	struct weight *w;
+	int64_t count = 1;
+	float *host;
+
+	for (int i = 0; i < rank; i++) {
+		s.dim[i] = dim[i];
+		count *= dim[i];
+	}
+	host = random_numbers(b, count);
+	s.data = host;
+	w = b->ops->weight_load(b->d, use, &s, 1);
+	free(host); /* the parts are not needed afterwards */
+	return w;
+}
+
+/* ---- the operations; each returns its result */
+
+static struct tensor
+run_linear(struct bench *b, const struct shape *s) /* rows, n, k, bias */
+{
+	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[2])), y = empty(b, 2, DIM(s->n[0], s->n[1]));
+	struct weight *w = random_weight(b, WEIGHT_LINEAR, 2, DIM(s->n[1], s->n[2]));
+	struct tensor bias = random_vector(b, s->n[1]);
+
+	b->ops->linear(b->d, &y, &x, w, s->n[3] ? &bias : NULL);
+	return y;
+}
+
+static struct tensor
+run_embed(struct bench *b, const struct shape *s) /* tokens, vocabulary, width */
+{
+	struct weight *table = random_weight(b, WEIGHT_TABLE, 2, DIM(s->n[1], s->n[2]));
+	struct tensor y = empty(b, 2, DIM(s->n[0], s->n[2]));
+	int32_t ids[64];
+
+	for (int64_t i = 0; i < s->n[0]; i++)
+		ids[i] = (int32_t)(i * 7 % s->n[1]);
+	b->ops->embed(b->d, &y, table, ids);
+	return y;
+}
+
+static struct tensor
+run_rms_norm(struct bench *b, const struct shape *s) /* rows, width, scale */
+{
+	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[1])), y = empty(b, 2, DIM(s->n[0], s->n[1]));
+	struct tensor w = random_vector(b, s->n[1]), scale = random_vector(b, s->n[1]);
+
+	b->ops->rms_norm(b->d, &y, &x, &w, s->n[2] ? &scale : NULL, 1e-5f);
+	return y;
+}
+
+static struct tensor
+run_layer_norm(struct bench *b, const struct shape *s) /* rows, width */
+{
+	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[1])), y = empty(b, 2, DIM(s->n[0], s->n[1]));
+	struct tensor scale = random_vector(b, s->n[1]);
+
+	b->ops->layer_norm(b->d, &y, &x, &scale, 1e-6f);
+	return y;
+}
+
+static struct tensor
+run_norm_gate_add(struct bench *b, const struct shape *s) /* rows, width, gate */
+{
+	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[1])),
+		      branch = bench_random(b, 2, DIM(s->n[0], s->n[1]));
+	struct tensor w = random_vector(b, s->n[1]), gate = random_vector(b, s->n[1]);
+
+	b->ops->norm_gate_add(b->d, &x, &branch, &w, s->n[2] ? &gate : NULL, 1e-5f);
+	return x;
+}
+
+static struct tensor
+run_add(struct bench *b, const struct shape *s) /* rows, width */
+{
+	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[1])),
+		      y = bench_random(b, 2, DIM(s->n[0], s->n[1]));
+
+	b->ops->add(b->d, &x, &y);
+	return x;
+}
+
+static struct tensor
+run_qkv(struct bench *b, const struct shape *s) /* rows, heads, kv heads, head width, pairs, which result */
+{
+	struct attention_shape shape = {(int)s->n[1], (int)s->n[2], (int)s->n[3], false, 1};
+	struct tensor qkv = bench_random(b, 2, DIM(s->n[0], (s->n[1] + 2 * s->n[2]) * s->n[3]));
+	struct tensor norm_q = random_vector(b, s->n[3]), norm_k = random_vector(b, s->n[3]);
+	struct tensor cos = random_table(b, 2, DIM(s->n[0], s->n[3] / 2)),
+		      sin = random_table(b, 2, DIM(s->n[0], s->n[3] / 2));
+	struct tensor out[] = {empty(b, 3, DIM(s->n[0], s->n[1], s->n[3])),
+	    empty(b, 3, DIM(s->n[0], s->n[2], s->n[3])), empty(b, 3, DIM(s->n[0], s->n[2], s->n[3]))};
+
+	b->ops->qkv_norm_rope(b->d, &out[0], &out[1], &out[2], &qkv, &norm_q, &norm_k, &cos, &sin, &shape,
+	    s->n[4] ? ROPE_ADJACENT : ROPE_HALVES, 1e-5f);
+	return out[s->n[5]];
+}
+
+static struct tensor
+run_attention(struct bench *b, const struct shape *s) /* queries, keys, heads, kv heads, head width, causal */
+{
+	struct attention_shape shape = {
+	    (int)s->n[2], (int)s->n[3], (int)s->n[4], s->n[5] != 0, (float)(4 / sqrt((double)s->n[4]))};
+	struct tensor q = bench_random(b, 3, DIM(s->n[0], s->n[2], s->n[4])),
+		      k = bench_random(b, 3, DIM(s->n[1], s->n[3], s->n[4]));
+	struct tensor v = bench_random(b, 3, DIM(s->n[1], s->n[3], s->n[4])),
+		      o = empty(b, 3, DIM(s->n[0], s->n[2], s->n[4]));
+
+	b->ops->attention(b->d, &o, &q, &k, &v, &shape);
+	return o;
+}
+
+static struct tensor
+run_swiglu(struct bench *b, const struct shape *s) /* rows, width, largest input */
+{
+	struct tensor x =
+	    scaled_tensor(b, device_act_type(b->d), 2, DIM(s->n[0], 2 * s->n[1]), (float)s->n[2], 0);
+	struct tensor y = empty(b, 2, DIM(s->n[0], s->n[1]));
+
+	b->ops->swiglu(b->d, &y, &x);
+	return y;
+}
+
+static struct tensor
+run_conv2d(struct bench *b, const struct shape *s) /* h, w, inputs, outputs, kind, add */
+{
+	static const struct {
+		int64_t k;
+		struct conv_shape shape;
+		int numerator, denominator; /* of the output's side */
+	} kinds[] = {
+	    {3, {1, 1, 1, false}, 1, 1}, {1, {1, 0, 0, false}, 1, 1}, {3, {1, 1, 1, true}, 2, 1},
+	    {3, {2, 0, 1, false}, 1, 2}, /* the encoder's: a zero row below and right only */
+	};
+	int64_t k = kinds[s->n[4]].k, h = s->n[0] * kinds[s->n[4]].numerator / kinds[s->n[4]].denominator;
+	int64_t w = s->n[1] * kinds[s->n[4]].numerator / kinds[s->n[4]].denominator;
+	struct tensor x = bench_random(b, 3, DIM(s->n[0], s->n[1], s->n[2])),
+		      y = empty(b, 3, DIM(h, w, s->n[3]));
+	struct weight *weight = random_weight(b, WEIGHT_CONV, 4, DIM(s->n[3], s->n[2], k, k));
+	struct tensor bias = random_vector(b, s->n[3]), add = bench_random(b, 3, DIM(h, w, s->n[3]));
+
+	b->ops->conv2d(
+	    b->d, &y, &x, weight, s->n[5] ? &bias : NULL, s->n[5] ? &add : NULL, &kinds[s->n[4]].shape);
+	return y;
+}
+
+static struct tensor
+run_group_norm(
+    struct bench *b, const struct shape *s) /* h, w, channels, groups, silu, offset of the values */
+{
+	struct tensor x =
+	    scaled_tensor(b, device_act_type(b->d), 3, DIM(s->n[0], s->n[1], s->n[2]), 1, (float)s->n[5]);
+	struct tensor y = empty(b, 3, DIM(s->n[0], s->n[1], s->n[2]));
+	struct tensor w = random_vector(b, s->n[2]), bias = random_vector(b, s->n[2]);
+
+	b->ops->group_norm(b->d, &y, &x, &w, &bias, (int)s->n[3], 1e-6f, s->n[4] != 0);
+	return y;
+}
+
+static struct tensor
+run_group_norm_in_place(struct bench *b, const struct shape *s) /* h, w, channels, groups */
+{
+	struct tensor x = bench_random(b, 3, DIM(s->n[0], s->n[1], s->n[2]));
+	struct tensor w = random_vector(b, s->n[2]), bias = random_vector(b, s->n[2]);
+
+	b->ops->group_norm(b->d, &x, &x, &w, &bias, (int)s->n[3], 1e-6f, true);
+	return x;
+}
+
+/* Numbers that every type has: -1 to 1 in steps of 1/64. */
+static void
+fill_part(struct bench *b, void *data, enum dtype type, int64_t count)
+{
+	float *host = random_numbers(b, count);
+
+	assert_non_null(data);
+	for (int64_t i = 0; i < count; i++) {
+		host[i] = rintf(host[i] * 64) / 64;
+		if (type == DT_F16)
+			((_Float16 *)data)[i] = (_Float16)host[i];
+	}
+	if (type != DT_F16)
+		convert_from_float(data, type, host, count);
+	free(host);
+}
+
+/* Parts of a packed matrix as files have them, each in its own type. */
+static struct tensor
+run_parts(struct bench *b, const struct shape *s) /* rows, n of each part, k, types of the parts */
+{
+	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[2])),
+		      y = empty(b, 2, DIM(s->n[0], 2 * s->n[1]));
+	int64_t count = s->n[1] * s->n[2];
+	void *data[2] = {malloc((size_t)count * sizeof(float)), malloc((size_t)count * sizeof(float))};
+	struct stored parts[2];
+
+	for (int i = 0; i < 2; i++) {
+		parts[i] = (struct stored){data[i], (enum dtype)s->n[3 + i], 2, {s->n[1], s->n[2], 1, 1}};
+		fill_part(b, data[i], parts[i].type, count);
+	}
+	b->ops->linear(b->d, &y, &x, b->ops->weight_load(b->d, WEIGHT_LINEAR, parts, 2), NULL);
+	free(data[0]);
+	free(data[1]);
+	return y;
+}
+
+static struct tensor
+run_repeat_row(struct bench *b, const struct shape *s) /* rows, width */
+{
+	struct tensor row = random_vector(b, s->n[1]), to = empty(b, 2, DIM(s->n[0], s->n[1]));
+
+	b->ops->repeat_row(b->d, &to, &row);
+	return to;
+}
+
+static struct tensor
+run_copy(struct bench *b, const struct shape *s) /* rows, width: F32 to the activations' type and back */
+{
+	struct tensor from = random_table(b, 2, DIM(s->n[0], s->n[1])),
+		      act = empty(b, 2, DIM(s->n[0], s->n[1]));
+	struct tensor same = empty(b, 2, DIM(s->n[0], s->n[1])),
+		      to = bench_empty(b, DT_F32, 2, DIM(s->n[0], s->n[1]));
+
+	b->ops->copy(b->d, &act, &from);
+	b->ops->copy(b->d, &same, &act);
+	b->ops->copy(b->d, &to, &same);
+	return to;
+}
+
+static struct tensor
+run_activate(struct bench *b, const struct shape *s) /* rows, width, function; in place */
+{
+	struct tensor x = scaled_tensor(b, device_act_type(b->d), 2, DIM(s->n[0], s->n[1]), 6, 0);
+
+	b->ops->activate(b->d, &x, &x, (enum activation)s->n[2]);
+	return x;
+}
+
+static struct tensor
+run_affine(struct bench *b, const struct shape *s) /* rows, width: F32 to the activations' type */
+{
+	struct tensor x = random_table(b, 2, DIM(s->n[0], s->n[1])), y = empty(b, 2, DIM(s->n[0], s->n[1]));
+
+	b->ops->affine(b->d, &y, &x, 1.5f, -0.25f);
+	return y;
+}
+
+static struct tensor
+run_axpy(struct bench *b, const struct shape *s) /* rows, width */
+{
+	struct tensor x = random_table(b, 2, DIM(s->n[0], s->n[1])),
+		      y = random_table(b, 2, DIM(s->n[0], s->n[1]));
+
+	b->ops->axpy(b->d, &x, -0.125f, &y);
+	return x;
+}
+
+static struct tensor
+run_patchify(struct bench *b, const struct shape *s) /* channels, h, w */
+{
+	struct tensor latent = random_table(b, 3, DIM(s->n[0], s->n[1], s->n[2]));
+	struct tensor rows = empty(b, 2, DIM(s->n[1] / 2 * (s->n[2] / 2), 4 * s->n[0]));
+
+	b->ops->patchify(b->d, &rows, &latent);
+	return rows;
+}
+
+static struct tensor
+run_unpatchify(struct bench *b, const struct shape *s) /* channels, h, w */
+{
+	struct tensor rows = bench_random(b, 2, DIM(s->n[1] / 2 * (s->n[2] / 2), 4 * s->n[0]));
+	struct tensor latent = bench_empty(b, DT_F32, 3, DIM(s->n[0], s->n[1], s->n[2]));
+
+	b->ops->unpatchify(b->d, &latent, &rows, -1.0f);
+	return latent;
+}
+
+static struct tensor
+run_to_channels_last(struct bench *b, const struct shape *s) /* channels, h, w */
+{
+	struct tensor x = random_table(b, 3, DIM(s->n[0], s->n[1], s->n[2]));
+	struct tensor y = empty(b, 3, DIM(s->n[1], s->n[2], s->n[0]));
+
+	b->ops->to_channels_last(b->d, &y, &x);
+	return y;
+}
+
+static struct tensor
+run_to_pixels(struct bench *b, const struct shape *s) /* h, w */
+{
+	struct tensor x = scaled_tensor(b, device_act_type(b->d), 3, DIM(s->n[0], s->n[1], 3), 1.5f, 0);
+	struct tensor pixels = bench_empty(b, DT_U8, 3, DIM(s->n[0], s->n[1], 3));
+
+	b->ops->to_pixels(b->d, &pixels, &x);
+	return pixels;
+}
+
+/* ---- the table */
+
+const struct operation operations[] = {
+    {"linear", run_linear, 2e-5, 1.2e-2, 4e-3,
+	{{{1, 1, 1, 0}}, {{1, 384, 256, 1}}, {{33, 85, 32, 0}}, {{45, 1152, 384, 1}}, {{288, 1024, 384, 0}},
+	    {{7, 64, 1024, 1}}, {{128, 16, 2304, 0}}}},
+    {"linear of parts", run_parts, 2e-5, 1.2e-2, 4e-3,
+	{{{9, 24, 32, DT_F32, DT_BF16}}, {{9, 5, 33, DT_BF16, DT_F16}}, {{9, 24, 32, DT_F16, DT_F32}}}},
+    {"embed", run_embed, 0, 0, 0, {{{1, 320, 16}}, {{45, 320, 256}}}},
+    {"rms_norm", run_rms_norm, 2e-6, 2e-6, 4e-3,
+	{{{1, 16, 0}}, {{33, 85, 1}}, {{45, 384, 0}}, {{288, 384, 1}}, {{3, 3840, 1}}}},
+    {"layer_norm", run_layer_norm, 2e-6, 2e-6, 4e-3, {{{1, 16}}, {{33, 85}}, {{288, 384}}, {{3, 3840}}}},
+    {"norm_gate_add", run_norm_gate_add, 2e-6, 2e-6, 4e-3,
+	{{{1, 16, 0}}, {{33, 85, 1}}, {{288, 384, 1}}, {{3, 3840, 1}}}},
+    {"add", run_add, 2e-6, 2e-6, 4e-3, {{{1, 1}}, {{45, 385}}, {{45, 384}}}},
+    {"qkv_norm_rope q", run_qkv, 2e-6, 2e-6, 4e-3,
+	{{{1, 2, 2, 16, 1, 0}}, {{33, 3, 3, 128, 1, 0}}, {{45, 4, 2, 128, 0, 0}}, {{5, 3, 3, 64, 1, 0}}}},
+    {"qkv_norm_rope k", run_qkv, 2e-6, 2e-6, 4e-3,
+	{{{1, 2, 2, 16, 0, 1}}, {{33, 3, 3, 128, 1, 1}}, {{45, 4, 2, 64, 0, 1}}}},
+    {"qkv_norm_rope v", run_qkv, 0, 0, 0, {{{33, 4, 2, 64, 0, 2}}, {{5, 3, 3, 16, 1, 2}}}},
+    {"attention", run_attention, 2e-5, 1.2e-2, 8e-3,
+	{{{1, 1, 1, 1, 16, 0}}, {{33, 33, 2, 2, 16, 0}}, {{45, 45, 4, 2, 128, 1}}, {{96, 96, 3, 3, 128, 0}},
+	    {{32, 77, 4, 1, 64, 0}}, {{64, 64, 1, 1, 512, 0}}, {{160, 160, 8, 2, 32, 1}}}},
+    {"attention, long", run_attention, 2e-5, 1.2e-2, 8e-3,
+	{{{300, 300, 2, 1, 128, 1}}, {{1, 257, 1, 1, 64, 0}}, {{129, 64, 1, 1, 128, 0}},
+	    {{200, 130, 2, 2, 64, 0}}, {{129, 129, 4, 4, 64, 1}}, {{70, 70, 2, 1, 256, 1}}}},
+    {"swiglu", run_swiglu, 2e-5, 2e-5, 4e-3, {{{1, 1, 1}}, {{33, 85, 3}}, {{288, 1024, 100}}}},
+    {"conv2d", run_conv2d, 2e-5, 1.2e-2, 8e-3,
+	{{{1, 1, 16, 3, 0, 1}}, {{5, 7, 16, 32, 0, 0}}, {{12, 20, 32, 64, 0, 1}}, {{9, 5, 64, 32, 1, 1}},
+	    {{6, 10, 32, 32, 2, 1}}, {{8, 12, 32, 32, 3, 1}}, {{16, 16, 32, 3, 0, 0}}, {{1, 3, 5, 7, 2, 0}}}},
+    {"group_norm", run_group_norm, 2e-5, 2e-5, 4e-3,
+	{{{1, 1, 32, 32, 0, 0}}, {{5, 7, 32, 32, 1, 0}}, {{12, 20, 64, 32, 1, 0}}, {{64, 64, 32, 4, 1, 0}},
+	    {{33, 31, 128, 32, 0, 10}}, {{3, 5, 24, 3, 0, 0}}}},
+    {"group_norm in place", run_group_norm_in_place, 2e-5, 2e-5, 4e-3,
+	{{{9, 11, 64, 32}}, {{40, 40, 16, 4}}}},
+    {"repeat_row", run_repeat_row, 0, 0, 0, {{{1, 5}}, {{13, 384}}}},
+    {"copy", run_copy, 0, 0, 0, {{{1, 5}}, {{45, 384}}}},
+    {"activate", run_activate, 2e-6, 2e-6, 4e-3,
+	{{{1, 5, ACT_SILU}}, {{3, 384, ACT_TANH}}, {{3, 384, ACT_ONE_PLUS}}}},
+    {"affine", run_affine, 2e-6, 2e-6, 4e-3, {{{1, 5}}, {{45, 384}}}},
+    {"axpy", run_axpy, 2e-6, 2e-6, 2e-6, {{{1, 5}}, {{45, 384}}}},
+    {"patchify", run_patchify, 0, 0, 0, {{{4, 6, 8}}, {{16, 2, 10}}}},
+    {"unpatchify", run_unpatchify, 0, 0, 0, {{{4, 6, 8}}, {{16, 2, 10}}}},
+    {"to_channels_last", run_to_channels_last, 0, 0, 0, {{{4, 6, 8}}, {{16, 2, 10}}}},
+    {"to_pixels", run_to_pixels, 0, 0, 0, {{{5, 7}}, {{16, 16}}}},
+};
+
+const size_t operation_count = sizeof(operations) / sizeof(operations[0]);
+
+/* ---- running them */
+
+static float *
+read_result(struct bench *b, const struct tensor *y)
+{
+	size_t count = (size_t)tensor_count(y);
+	float *host = malloc(count * sizeof(float));
+	uint8_t *bytes = malloc(count);
+
+	assert_non_null(host);
+	assert_non_null(bytes);
+	if (y->type == DT_U8) {
+		b->ops->copy_out(b->d, bytes, DT_U8, y);
+		for (size_t i = 0; i < count; i++)
+			host[i] = bytes[i];
+	} else
+		b->ops->copy_out(b->d, host, DT_F32, y);
+	free(bytes);
+	return host;
+}
+
+void
+bench_close(struct bench *b)
+{
+	for (int i = 0; i < b->made_count; i++)
+		b->ops->release(b->d, b->made[i].data);
+	device_close(&b->d);
+}
+
+float *
+operation_result(const struct operation *o, const struct shape *shape, const char *backend,
+    enum precision precision, bool rounded, int64_t *count)
+{
+	struct device_options options = {.precision = precision, .threads = 2};
+	struct bench b = {.seed = 12345, .rounded = rounded};
+	struct tensor y;
+	char why[200];
+	float *host;
+
+	if (device_open(&b.d, backend, &options, why, sizeof(why)) != 0) {
+		print_message("%s\n", why);
+		return NULL;
+	}
+	b.ops = device_ops(b.d);
+	y = o->run(&b, shape);
+	host = read_result(&b, &y);
+	if (b.ops->sync(b.d) != 0)
+		fail_msg("%s: %s", o->name, device_error(b.d));
+	*count = tensor_count(&y);
+	bench_close(&b);
+	return host;
+}
+
+static double
+relative_error(const float *got, const float *want, int64_t count)
+{
+	double largest = 0, scale = 1e-30;
+
+	for (int64_t i = 0; i < count; i++) {
+		if (isnan(got[i]) || isnan(want[i]))
+			return INFINITY;
+		largest = fmax(largest, fabs((double)got[i] - want[i]));
+		scale = fmax(scale, fabs((double)want[i]));
+	}
+	return largest / scale;
+}
+
+void
+operation_compare(const struct operation *o, const char *backend, enum precision precision)
+{
+	bool cuda = strcmp(backend, "cuda") == 0, bf16 = precision == PRECISION_BF16;
+	double tolerance = !bf16 ? o->f32 : cuda ? o->act_bf16 : o->bf16, largest = 0;
+	int shapes = 0;
+
+	for (; shapes < OPERATION_SHAPES && o->shapes[shapes].n[0] > 0; shapes++) {
+		const struct shape *shape = &o->shapes[shapes];
+		int64_t count;
+		float *want = operation_result(o, shape, "ref", PRECISION_F32, cuda && bf16, &count);
+		float *got = operation_result(o, shape, backend, precision, cuda && bf16, &count);
+		if (got == NULL) { /* this processor has no such precision */
+			free(want);
+			skip();
+		}
+		largest = fmax(largest, relative_error(got, want, count));
+		free(want);
+		free(got);
+	}
+	print_message("%-20s %s %-4s  %d shapes  largest error %.1e of %.1e\n", o->name, backend,
+	    bf16 ? "bf16" : "f32", shapes, largest, tolerance);
+	assert_true(largest <= tolerance);
+}
