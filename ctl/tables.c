@@ -30,6 +30,7 @@ static const struct output_column job_columns[] = {
     {"attempts", "attempts", 0},
     {"queued s", "queued_s", 0},
     {"run s", "run_s", 0},
+    {"tokenize s", "tokenize_s", 1},
     {"text s", "text_s", 1},
     {"denoise s", "denoise_s", 1},
     {"decode s", "decode_s", 1},

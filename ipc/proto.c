@@ -23,7 +23,7 @@ static const struct {
 } rows[] = {
 #define ZITD PROTO_FROM_ZITD
 #define RUNNER PROTO_FROM_RUNNER
-#define MSG(NAME, number, sender, fds, about, fields) {number, #NAME, sender, fds, about},
+#define MSG(NAME, number, sender, fds, about, fields, help) {number, #NAME, sender, fds, about},
 #include "ipc/proto.def"
 #undef MSG
 #undef ZITD
@@ -125,11 +125,11 @@ static void
 put_fields(struct writer *w, const struct proto_msg *m)
 {
 	switch (m->head.type) {
-#define U32(x) put_u32(w, f->x);
-#define U64(x) put_u64(w, f->x);
-#define F64(x) put_f64(w, f->x);
-#define STR(x, max) put_string(w, f->x, max);
-#define MSG(NAME, number, sender, fds, about, fields) \
+#define U32(x, help) put_u32(w, f->x);
+#define U64(x, help) put_u64(w, f->x);
+#define F64(x, help) put_f64(w, f->x);
+#define STR(x, max, help) put_string(w, f->x, max);
+#define MSG(NAME, number, sender, fds, about, fields, help) \
 	case PROTO_##NAME: { \
 		const struct proto_##NAME *f = &m->NAME; \
 		fields \
@@ -245,11 +245,11 @@ static void
 get_fields(struct reader *r, struct proto_msg *m)
 {
 	switch (m->head.type) {
-#define U32(x) f->x = get_u32(r);
-#define U64(x) f->x = get_u64(r);
-#define F64(x) f->x = get_f64(r);
-#define STR(x, max) f->x = get_string(r, max);
-#define MSG(NAME, number, sender, fds, about, fields) \
+#define U32(x, help) f->x = get_u32(r);
+#define U64(x, help) f->x = get_u64(r);
+#define F64(x, help) f->x = get_f64(r);
+#define STR(x, max, help) f->x = get_string(r, max);
+#define MSG(NAME, number, sender, fds, about, fields, help) \
 	case PROTO_##NAME: { \
 		struct proto_##NAME *f = &m->NAME; \
 		fields \

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PROTO_VERSION = 3, PROTO_MAX_BYTES = 160 * 1024, PROTO_MAX_FDS = 4 };
+enum { PROTO_VERSION = 4, PROTO_MAX_BYTES = 160 * 1024, PROTO_MAX_FDS = 4 };
 
 /* The first 24 bytes of every packet: u16 type, u16 zero, u32 payload bytes, u64 job, u32 attempt, u32
  * generation. */
@@ -23,11 +23,11 @@ struct proto_header {
 /* struct proto_hello, proto_loading, ... : STR fields are `const char *` that point into the packet that was
  * read (valid until it is overwritten) or, when packing, into the caller's memory. Never NULL after reading.
  */
-#define U32(x) uint32_t x;
-#define U64(x) uint64_t x;
-#define F64(x) double x;
-#define STR(x, max) const char *x;
-#define MSG(NAME, number, sender, fds, about, fields) \
+#define U32(x, help) uint32_t x;
+#define U64(x, help) uint64_t x;
+#define F64(x, help) double x;
+#define STR(x, max, help) const char *x;
+#define MSG(NAME, number, sender, fds, about, fields, help) \
 	struct proto_##NAME { \
 		fields \
 	};
@@ -39,7 +39,7 @@ struct proto_header {
 #undef STR
 
 enum proto_type {
-#define MSG(NAME, number, sender, fds, about, fields) PROTO_##NAME = (number),
+#define MSG(NAME, number, sender, fds, about, fields, help) PROTO_##NAME = (number),
 #include "ipc/proto.def"
 #undef MSG
 };
@@ -49,7 +49,7 @@ enum proto_sender { PROTO_FROM_ZITD, PROTO_FROM_RUNNER };
 struct proto_msg {
 	struct proto_header head;
 	union {
-#define MSG(NAME, number, sender, fds, about, fields) struct proto_##NAME NAME;
+#define MSG(NAME, number, sender, fds, about, fields, help) struct proto_##NAME NAME;
 #include "ipc/proto.def"
 #undef MSG
 	};

@@ -138,11 +138,13 @@ start_in_slot(struct generation *g, const struct generation_request *r, struct e
 	struct model *m = g->model;
 	int32_t *ids;
 	size_t count;
+	double begin = now_s();
 	int status = tokenizer_prompt(m->tokenizer, r->prompt, (size_t)m->limits.max_tokens, r->truncate,
 	    &ids, &count, &g->truncated, e);
 
 	if (status != 0)
 		return status;
+	g->times.tokenize_s = now_s() - begin;
 	g->tokens = (int)count;
 	g->slot = take_slot(m);
 	if (g->slot == NULL)
@@ -173,7 +175,7 @@ generation_start(struct generation **out, struct model *m, const struct generati
 	g->height = r->height;
 	g->steps = r->steps;
 	status = start_in_slot(g, r, e);
-	g->times.text_s = now_s() - begin;
+	g->times.text_s = now_s() - begin - g->times.tokenize_s;
 	if (status != 0)
 		generation_free(&g);
 	else

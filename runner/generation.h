@@ -59,7 +59,7 @@ struct generation_request {
 };
 
 struct generation_times {
-	double text_s, denoise_s, decode_s; /* wall seconds so far */
+	double tokenize_s, text_s, denoise_s, decode_s; /* wall seconds so far */
 };
 
 /* Tokenises, encodes the text, refines the caption, draws the noise. 0; -ERR_PROMPT_TOO_LONG,

@@ -377,6 +377,7 @@ finish_picture(struct session *s, struct job *job)
 		job_error(s, job, &e);
 		return;
 	}
+	job->sums.tokenize_s += times->tokenize_s;
 	job->sums.text_s += times->text_s;
 	job->sums.denoise_s += times->denoise_s;
 	job->sums.decode_s += times->decode_s;

@@ -35,6 +35,7 @@ put_times(const struct job *job, struct json_text *t)
 	json_text_micros(t, "total_s", end_us - job->submitted_us);
 	if (job_state(job) != JOB_DONE)
 		return;
+	put_seconds(t, "tokenize_s", job->sums.tokenize_s);
 	put_seconds(t, "text_s", job->sums.text_s);
 	put_seconds(t, "denoise_s", job->sums.denoise_s);
 	put_seconds(t, "decode_s", job->sums.decode_s);

@@ -16,7 +16,7 @@
 #include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
 
-enum { MAX_PICTURE_BYTES = 64 * 1024 * 1024 };
+enum { MAX_PICTURE_BYTES = 64 * 1024 * 1024, MAX_STAGE_S = 86400 /* no job may run for longer */ };
 
 static void
 lie(struct runner *r, const char *what)
@@ -223,6 +223,18 @@ on_picture(struct runner *r, struct held *held, const struct proto_msg *m, int *
 	fds[0] = -1; /* the job's now */
 }
 
+static bool
+are_sound_times(const struct proto_DONE *f)
+{
+	const double times[] = {f->tokenize_s, f->text_s, f->denoise_s, f->decode_s, f->png_s};
+
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		if (!(times[i] >= 0 && times[i] <= MAX_STAGE_S))
+			return false;
+	}
+	return true;
+}
+
 static void
 on_done(struct runner *r, struct held *held, const struct proto_msg *m, int *fds)
 {
@@ -231,6 +243,10 @@ on_done(struct runner *r, struct held *held, const struct proto_msg *m, int *fds
 	(void)fds;
 	if (job_state(job) != JOB_RUNNING || job->picture_count != job->count) {
 		lie(r, "DONE without its pictures");
+		return;
+	}
+	if (!are_sound_times(&m->DONE)) {
+		lie(r, "DONE with times that cannot be");
 		return;
 	}
 	job->sums = m->DONE;

@@ -43,13 +43,13 @@ check_message(const struct proto_msg *m, const uint8_t *packet, size_t bytes)
 	static uint8_t again[PROTO_MAX_BYTES];
 
 	switch (m->head.type) {
-#define U32(x)
-#define U64(x)
-#define F64(x)
-#define STR(x, max) \
+#define U32(x, help)
+#define U64(x, help)
+#define F64(x, help)
+#define STR(x, max, help) \
 	assert_true(lies_within(f->x, strlen(f->x) + 1, packet, bytes)); \
 	assert_true(is_text(f->x, 0, max));
-#define MSG(NAME, number, sender, fds, about, fields) \
+#define MSG(NAME, number, sender, fds, about, fields, help) \
 	case PROTO_##NAME: { \
 		const struct proto_##NAME *f = &m->NAME; \
 		(void)f; \
@@ -353,7 +353,7 @@ static const struct proto_msg messages[] = {
     {.head = {PROTO_ACK, 5, 1, 1}, .ACK = {0}},
     {.head = {PROTO_PROGRESS, 5, 1, 1}, .PROGRESS = {1, 0, 3, 8}},
     {.head = {PROTO_PICTURE, 5, 1, 1}, .PICTURE = {0, 1000, 7}},
-    {.head = {PROTO_DONE, 5, 1, 1}, .DONE = {12, 0, 0.1, 0.2, 0.3, 0.4}},
+    {.head = {PROTO_DONE, 5, 1, 1}, .DONE = {12, 0, 0.05, 0.1, 0.2, 0.3, 0.4}},
     {.head = {PROTO_FAILED, 5, 1, 1}, .FAILED = {32002, "too long"}},
     {.head = {PROTO_STOPPED, 5, 1, 1}, .STOPPED = {3}},
 };

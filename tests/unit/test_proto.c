@@ -19,7 +19,7 @@ make(struct proto_msg *m, int index, enum proto_sender *sender)
 #define RUNNER PROTO_FROM_RUNNER
 #define NOBODY 0
 #define JOB 1
-#define MSG(NAME, number, sender, fds, about, fields) {number, sender, about},
+#define MSG(NAME, number, sender, fds, about, fields, help) {number, sender, about},
 #include "ipc/proto.def"
 #undef MSG
 #undef JOB
@@ -33,11 +33,11 @@ make(struct proto_msg *m, int index, enum proto_sender *sender)
 	*m = (struct proto_msg){.head = {(uint16_t)kinds[index].type, kinds[index].about_job ? 77 : 0, 3, 9}};
 	*sender = kinds[index].sender;
 	switch (m->head.type) {
-#define U32(x) f->x = 0x1000u + (uint32_t)sizeof(#x);
-#define U64(x) f->x = UINT64_C(0x100000000) + sizeof(#x);
-#define F64(x) f->x = 0.5 + sizeof(#x);
-#define STR(x, max) f->x = "\xe7\x8c\xab " #x;
-#define MSG(NAME, number, sender, fds, about, fields) \
+#define U32(x, help) f->x = 0x1000u + (uint32_t)sizeof(#x);
+#define U64(x, help) f->x = UINT64_C(0x100000000) + sizeof(#x);
+#define F64(x, help) f->x = 0.5 + sizeof(#x);
+#define STR(x, max, help) f->x = "\xe7\x8c\xab " #x;
+#define MSG(NAME, number, sender, fds, about, fields, help) \
 	case PROTO_##NAME: { \
 		struct proto_##NAME *f = &m->NAME; \
 		fields \
@@ -59,11 +59,11 @@ check_fields(const struct proto_msg *a, const struct proto_msg *b)
 	assert_int_equal(a->head.attempt, b->head.attempt);
 	assert_int_equal(a->head.generation, b->head.generation);
 	switch (a->head.type) {
-#define U32(x) assert_int_equal(f->x, g->x);
-#define U64(x) assert_int_equal(f->x, g->x);
-#define F64(x) assert_true(f->x == g->x);
-#define STR(x, max) assert_string_equal(f->x, g->x);
-#define MSG(NAME, number, sender, fds, about, fields) \
+#define U32(x, help) assert_int_equal(f->x, g->x);
+#define U64(x, help) assert_int_equal(f->x, g->x);
+#define F64(x, help) assert_true(f->x == g->x);
+#define STR(x, max, help) assert_string_equal(f->x, g->x);
+#define MSG(NAME, number, sender, fds, about, fields, help) \
 	case PROTO_##NAME: { \
 		const struct proto_##NAME *f = &a->NAME, *g = &b->NAME; \
 		fields \

@@ -191,7 +191,9 @@ every_step_is_told(void **state)
 	assert_int_equal(pictures, 2);
 	assert_true(m.DONE.tokens > 1);
 	assert_int_equal(m.DONE.truncated, 0);
-	assert_true(m.DONE.text_s > 0 && m.DONE.denoise_s > 0 && m.DONE.decode_s > 0 && m.DONE.png_s > 0);
+	assert_true(
+	    m.DONE.tokenize_s >= 0 && m.DONE.text_s > 0 && m.DONE.denoise_s > 0 && m.DONE.decode_s > 0 &&
+	    m.DONE.png_s > 0); /* a short prompt is in tokens within the clock's microsecond, perhaps */
 	stop_and_end(&p);
 }
 
