@@ -51,7 +51,7 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runne
 
 SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_turns.o \
 	supervisor/daemon_memory.o supervisor/daemon_clients.o supervisor/daemon_jobs.o supervisor/daemon_store.o supervisor/daemon_replay.o \
-	supervisor/daemon_orders.o supervisor/daemon_conf.o supervisor/conf.o supervisor/conf_rows.o supervisor/conf_compare.o supervisor/paths.o supervisor/client.o supervisor/outbox.o supervisor/methods.o \
+	supervisor/daemon_orders.o supervisor/daemon_conf.o supervisor/daemon_metrics.o supervisor/metrics.o supervisor/histogram.o supervisor/exposition.o supervisor/conf.o supervisor/conf_rows.o supervisor/conf_compare.o supervisor/paths.o supervisor/client.o supervisor/outbox.o supervisor/methods.o \
 	supervisor/daemon_health.o supervisor/listener.o \
 	supervisor/methods_submit.o supervisor/methods_lists.o supervisor/methods_jobs.o supervisor/methods_queue.o supervisor/methods_service.o supervisor/waiters.o supervisor/lookup.o supervisor/events.o supervisor/job.o supervisor/id.o \
 	supervisor/queue.o supervisor/fair.o supervisor/fair_admit.o supervisor/fair_dump.o supervisor/cost.o supervisor/plan.o \
@@ -65,7 +65,7 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/upgrade.o supervisor/handover.o supervisor/fields.o supervisor/daemon_handover.o supervisor/client_handover.o \
 	supervisor/runner_handover.o supervisor/job_handover.o
 
-CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/info.o ctl/picture_read.o ctl/request.o ctl/inspect.o ctl/tables.o ctl/status.o ctl/advice.o ctl/turns.o ctl/events.o ctl/admin.o ctl/config.o ctl/output.o \
+CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/info.o ctl/picture_read.o ctl/request.o ctl/inspect.o ctl/tables.o ctl/status.o ctl/advice.o ctl/turns.o ctl/events.o ctl/admin.o ctl/config.o ctl/metrics.o ctl/output.o \
 	ctl/progress.o ctl/picture.o ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
 
 PROGRAMS := zitd zit-runner zitctl zit-sim $(if $(HAS_CUDA),zit-runner-cuda)
@@ -211,7 +211,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
 IPC_TESTS := err buf fsm proto channel json_text api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
-SUPERVISOR_TESTS := conf queue fair fairness cost limits tables quarantine health
+SUPERVISOR_TESTS := conf metrics queue fair fairness cost limits tables quarantine health
 
 $(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
 	@echo "  LD    $@"

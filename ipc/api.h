@@ -74,7 +74,8 @@ struct api_request {
 /* Reads one line of `bytes` bytes (no newline). 0: *r is filled. Else -ERR_PARSE_ERROR, -ERR_INVALID_REQUEST,
  * -ERR_UNKNOWN_METHOD or -ERR_INVALID_PARAM with a sentence in *e that names the parameter, its range and
  * what came, the parameter's name in param[64] ("" when it is not about one). Either way *id is a new
- * reference, or NULL. What passes API_MAX_DEPTH or API_MAX_VALUES is refused before the JSON parser sees it.
+ * reference, or NULL, and r->method is known after -ERR_INVALID_PARAM. What passes API_MAX_DEPTH or
+ * API_MAX_VALUES is refused before the JSON parser sees it.
  */
 int api_parse(
     struct api_request *r, const char *line, size_t bytes, struct err *e, char param[64], json_t **id);

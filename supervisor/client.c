@@ -26,6 +26,7 @@
 #include "supervisor/client_inside.h"
 #include "supervisor/daemon.h"
 #include "supervisor/journal.h"
+#include "supervisor/metrics.h"
 #include "supervisor/methods.h"
 
 enum {
@@ -156,6 +157,10 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 
 	(void)loop;
 	(void)events;
+	if (!c->introduced)
+		metrics_count_timeout(daemon_metrics(c->all->daemon), METRICS_TIMEOUT_CONNECT);
+	else if (!c->lingering && !only_waits && !in_time)
+		metrics_count_timeout(daemon_metrics(c->all->daemon), METRICS_TIMEOUT_STALL);
 	if (!c->introduced || c->lingering || is_gone(c) || (!only_waits && !in_time)) {
 		log_debug("client %d: gone, or nothing moved in time: closed", (int)c->peer.pid);
 		drop(c);

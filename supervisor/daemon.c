@@ -479,6 +479,7 @@ daemon_start(
 	d->queue.world = &d->queue_world;
 	forecast_init(&d->forecast);
 	limits_init(&d->limits);
+	metrics_init(&d->metrics);
 	TAILQ_INIT(&d->jobs);
 	TAILQ_INIT(&d->unsaved);
 	job_set_hooks(&daemon_job_hooks);

@@ -16,6 +16,7 @@
 struct daemon;
 struct client;
 struct handover;
+struct metrics;
 struct runner;
 
 struct daemon_options {
@@ -108,6 +109,10 @@ json_t *daemon_runners(struct daemon *d);
 /* An order of runner.h for the runner of that name, or all for NULL. Their names (new reference); NULL: there
  * is none. */
 json_t *daemon_order(struct daemon *d, const char *name, void (*order)(struct runner *r));
+/* Where its parts count (metrics.h); and all that monitoring is told, in the text form of Prometheus: the
+ * caller frees it, NULL: no memory. */
+struct metrics *daemon_metrics(struct daemon *d);
+char *daemon_metrics_text(const struct daemon *d);
 /* The configuration (daemon_conf.c): the files, and over them the command line; 0 or -ERR_BAD_CONFIG with *e.
  */
 int daemon_read_conf(struct conf *c, const struct daemon_options *options, struct err *e);

@@ -128,8 +128,8 @@ own_wait_s(struct daemon *d, const char *client)
 	return drain_rate_wait(&d->queue.drain, 1);
 }
 
-static struct fair_limits
-limits_of_queue(const struct daemon *d)
+struct fair_limits
+daemon_queue_limits(const struct daemon *d)
 {
 	const struct conf_queue *c = &d->conf.queue;
 	const int cap = (int)(c->max_size * c->client_cap / 100);
@@ -142,7 +142,7 @@ limits_of_queue(const struct daemon *d)
 static bool
 find_place(struct daemon *d, const struct job *job, struct job **victim, struct err *e, json_t **data)
 {
-	const struct fair_limits limits = limits_of_queue(d);
+	const struct fair_limits limits = daemon_queue_limits(d);
 	double wait_s;
 
 	switch (queue_admit(&d->queue, &limits, job->client, job->class, victim)) {

@@ -281,6 +281,7 @@ daemon_reload(struct daemon *d, struct err *e)
 		apply(d, fresh);
 	} else
 		journal(EVENT_RELOAD_FAILED, .path = d->options.config, .error = e);
+	metrics_count_reload(&d->metrics, answer != NULL);
 	notify_reloaded();
 	free(fresh);
 	return answer;

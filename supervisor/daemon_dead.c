@@ -71,6 +71,7 @@ daemon_retry(struct daemon *d, struct job *dead, bool force, struct err *e, json
 
 	if (job == NULL)
 		return NULL;
+	metrics_count_submitted(&d->metrics, job, METRICS_FROM_RETRY);
 	memcpy(job->retry_of, dead->id, sizeof(job->retry_of));
 	memcpy(dead->retried_as, job->id, sizeof(dead->retried_as));
 	daemon_save_ended(d, dead);

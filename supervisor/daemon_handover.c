@@ -51,10 +51,11 @@ hand_over_quarantine(const struct quarantine *q)
 static json_t *
 hand_over_self(struct daemon *d, struct handover *h)
 {
-	json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:I}", "state_dir", d->paths.state_dir,
-	    "runtime_dir", d->paths.runtime_dir, "lock", handover_fd(h, d->paths.lock_fd), "memory",
-	    daemon_remember(d), "quarantine", hand_over_quarantine(&d->quarantine), "sweep_clock_us",
-	    (json_int_t)daemon_clock_end_us(d, &d->sweep));
+	json_t *o =
+	    json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I}", "state_dir", d->paths.state_dir, "runtime_dir",
+		d->paths.runtime_dir, "lock", handover_fd(h, d->paths.lock_fd), "memory", daemon_remember(d),
+		"metrics", metrics_dump(&d->metrics), "quarantine", hand_over_quarantine(&d->quarantine),
+		"sweep_clock_us", (json_int_t)daemon_clock_end_us(d, &d->sweep));
 
 	fields_put(d, fields, FIELD_COUNT(fields), o);
 	return o;
@@ -268,6 +269,7 @@ daemon_take_over(struct daemon *d, const struct handover *h, struct err *e)
 	if (!fields_take(d, fields, FIELD_COUNT(fields), self))
 		return err_set(e, ERR_SYSTEM, "what was handed over is not what was tried");
 	daemon_recall(d, json_object_get(self, "memory"));
+	metrics_restore(&d->metrics, json_object_get(self, "metrics"));
 	take_over_quarantine(&d->quarantine, json_object_get(self, "quarantine"));
 	status = take_over_runners(d, h, e);
 	if (status == 0)

@@ -3,8 +3,9 @@
  * daemon_clients.c (what clients may have, and had), daemon_jobs.c (jobs in memory, results), daemon_store.c
  * (what is written down), daemon_replay.c (what the last life left), daemon_dead.c (dead letters,
  * quarantine), daemon_orders.c (status, restart), daemon_conf.c (what is configured), daemon_outlook.c (when
- * jobs will be done), daemon_turns.c (hold, move, pause, why), daemon_memory.c (scheduling over a restart),
- * daemon_handover.c (all of it over an upgrade). Nobody else includes this.
+ * jobs will be done), daemon_turns.c (hold, move, pause, why), daemon_metrics.c (what monitoring is told),
+ * daemon_memory.c (scheduling over a restart), daemon_handover.c (all of it over an upgrade). Nobody else
+ * includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -17,6 +18,7 @@
 #include "supervisor/gate.h"
 #include "supervisor/limits.h"
 #include "supervisor/load.h"
+#include "supervisor/metrics.h"
 #include "supervisor/paths.h"
 #include "supervisor/quarantine.h"
 #include "supervisor/queue.h"
@@ -79,6 +81,7 @@ struct daemon {
 	struct gate gate;
 	struct load load;
 	long long admitted, ended, done; /* counts of jobs */
+	struct metrics metrics;
 
 	struct ev_prepare before_sleep;
 	struct ev_check after_sleep;
@@ -132,6 +135,9 @@ bool daemon_is_quarantined(const struct daemon *d, const struct api_submit *p, b
     struct err *e, json_t **data);
 
 const char *const *daemon_class_names(void); /* CLASS_COUNT of them */
+struct fair_limits daemon_queue_limits(const struct daemon *d);
+/* By the kernel's account. */
+double daemon_resident_bytes(void);
 
 /* ---- daemon_outlook.c */
 extern const struct queue_world daemon_queue_world; /* but for its `arg` */

@@ -101,6 +101,12 @@ on_advanced(struct job *job)
 }
 
 static void
+on_started(struct job *job)
+{
+	metrics_count_started(&job->daemon->metrics, job);
+}
+
+static void
 on_ended(struct job *job)
 {
 	struct daemon *d = job->daemon;
@@ -111,6 +117,7 @@ on_ended(struct job *job)
 		runner_unpromise(job);
 	settle(d, job);
 	daemon_count_ended(d, job);
+	metrics_count_ended(&d->metrics, job);
 	d->ended++;
 	d->done += job_state(job) == JOB_DONE;
 	if (job_state(job) == JOB_DONE)
@@ -193,7 +200,7 @@ on_released(struct job *job)
 }
 
 const struct job_hooks daemon_job_hooks = {
-    on_advanced, on_ended, on_claimed, on_requeued, on_held, on_released, on_overdue};
+    on_started, on_advanced, on_ended, on_claimed, on_requeued, on_held, on_released, on_overdue};
 
 /* ---- results */
 

@@ -15,20 +15,6 @@
 
 /* ---- status */
 
-static long long
-resident_bytes(void)
-{
-	long long size, resident = 0;
-	FILE *file = fopen("/proc/self/statm", "re");
-
-	if (file != NULL) {
-		if (fscanf(file, "%lld %lld", &size, &resident) != 2)
-			resident = 0;
-		fclose(file);
-	}
-	return resident * sysconf(_SC_PAGESIZE);
-}
-
 json_t *
 daemon_runners(struct daemon *d)
 {
@@ -60,7 +46,7 @@ daemon_status(struct daemon *d)
 	    "build", ZIT_BUILD, "state", daemon_phase_name(d), "pid", (int)getpid(), "uptime_s",
 	    (double)(clock_now_us() - d->started_us) * 1e-6, "runners", daemon_runners(d), "queue", queue,
 	    "counters", counters, "clients", clients_count(d->clients), "rss_bytes",
-	    (json_int_t)resident_bytes());
+	    (json_int_t)daemon_resident_bytes());
 	json_object_set_new(status, "paths",
 	    json_pack("{s:s, s:s, s:s, s:s}", "config", d->options.config, "program", d->paths.program,
 		"runtime_dir", d->paths.runtime_dir, "state_dir", d->paths.state_dir));

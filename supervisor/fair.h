@@ -126,6 +126,9 @@ struct fair_limits {
 enum fair_verdict fair_admit(const struct fair *f, const struct fair_limits *limits, const char *key,
     int class, struct fair_item **victim);
 
+/* Items of that class that there is room for while no other class has any. */
+int fair_places(const struct fair_limits *limits, int class);
+
 /* ---- a copy to play with */
 
 struct fair_twin {

@@ -3,6 +3,15 @@
  */
 #include "supervisor/fair.h"
 
+int
+fair_places(const struct fair_limits *limits, int class)
+{
+	int room = class == 0 ? limits->max_size : limits->max_size - limits->reserved;
+	bool limited = class == FAIR_CLASSES - 1 && limits->low_size > 0 && limits->low_size < room;
+
+	return limited ? limits->low_size : room;
+}
+
 static int
 places_of(const struct fair_client *c)
 {

@@ -13,6 +13,7 @@
 #include "ipc/clock.h"
 #include "supervisor/daemon.h"
 #include "supervisor/journal.h"
+#include "supervisor/metrics.h"
 #include "supervisor/runner.h"
 
 enum { DEFAULT_STEPS = 8 };
@@ -166,6 +167,7 @@ do_start(void *object, void *detail)
 
 	(void)detail;
 	job->started_us = job->running_since_us = clock_now_us();
+	hooks.started(job);
 	hooks.advanced(job);
 }
 
@@ -448,11 +450,28 @@ arm(void *object, int64_t clock_us)
 	daemon_arm_timer(job->daemon, &job->timer, clock_us);
 }
 
+/* A clock that ran out, by its event. */
+static enum metrics_timeout
+timeout_of(const struct job *job, int event)
+{
+	switch (event) {
+	case JOB_EVENT_QUEUE_CLOCK:
+		return is_past_deadline(job) ? METRICS_TIMEOUT_DEADLINE : METRICS_TIMEOUT_QUEUE;
+	case JOB_EVENT_EXEC_CLOCK:
+		return is_past_deadline(job) ? METRICS_TIMEOUT_DEADLINE : METRICS_TIMEOUT_EXECUTION;
+	case JOB_EVENT_WRITE_CLOCK:
+		return METRICS_TIMEOUT_WRITE;
+	default:
+		return METRICS_TIMEOUT_NONE;
+	}
+}
+
 static void
 moved(void *object, int from, int to, int event)
 {
 	struct job *job = object;
 
+	metrics_count_timeout(daemon_metrics(job->daemon), timeout_of(job, event));
 	log_debug("job %s: %s -> %s (%s)", job->id, states[from].name, states[to].name, event_names[event]);
 }
 

@@ -178,6 +178,7 @@ struct job {
 
 /* What the daemon wants to hear of jobs; set once. */
 struct job_hooks {
+	void (*started)(struct job *job);  /* a runner has begun with it */
 	void (*advanced)(struct job *job); /* progress worth telling */
 	void (*ended)(struct job *job);	   /* reached a final state: exactly once a job */
 	void (*claimed)(struct job *job);  /* its attempt is to be written down */

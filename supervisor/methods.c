@@ -12,6 +12,7 @@
 #include "supervisor/events.h"
 #include "supervisor/journal.h"
 #include "supervisor/methods_inside.h"
+#include "supervisor/metrics.h"
 #include "supervisor/upgrade.h"
 #include "supervisor/waiters.h"
 
@@ -200,6 +201,14 @@ answer_error(struct client *c, json_t *id, const struct err *e, const char *para
 	client_send(c, api_error(id, e, param, data), NULL);
 }
 
+/* Counts an error that a submission is answered with. */
+static void
+note_error(struct daemon *d, enum api_method method, const struct err *e)
+{
+	if (method == API_submit || method == API_retry)
+		metrics_count_rejected(daemon_metrics(d), e->code);
+}
+
 /* What a handler left, as a line; NULL: nothing yet, or nobody wants it. */
 static char *
 line_of(struct call *call, json_t *result)
@@ -208,8 +217,10 @@ line_of(struct call *call, json_t *result)
 
 	if (call->e.code != ERR_NONE && call->request->method == API_submit)
 		tell_rejected(call);
-	if (call->e.code != ERR_NONE)
+	if (call->e.code != ERR_NONE) {
+		note_error(call->daemon, call->request->method, &call->e);
 		return api_error(id, &call->e, NULL, call->data);
+	}
 	if (id == NULL)
 		drop_result(call, result);
 	else if (result != NULL)
@@ -257,9 +268,11 @@ methods_line(struct client *c, const char *line, size_t bytes)
 	json_t *id;
 	struct err e = {0};
 
-	if (api_parse(&request, line, bytes, &e, param, &id) != 0)
+	if (api_parse(&request, line, bytes, &e, param, &id) != 0) {
+		if (e.code == ERR_INVALID_PARAM)
+			note_error(client_daemon(c), request.method, &e);
 		answer_error(c, id, &e, param, NULL);
-	else {
+	} else {
 		handle(c, &request);
 		api_request_clear(&request);
 	}

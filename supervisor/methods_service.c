@@ -1,6 +1,9 @@
 /*
  * The methods about zitd and its runners.
  */
+#include <stdlib.h>
+
+#include "supervisor/exposition.h"
 #include "supervisor/methods_inside.h"
 #include "supervisor/runner.h"
 #include "supervisor/upgrade.h"
@@ -15,6 +18,18 @@ json_t *
 method_runners(struct call *call)
 {
 	return json_pack("{s:o}", "runners", daemon_runners(call->daemon));
+}
+
+json_t *
+method_metrics(struct call *call)
+{
+	char *text = daemon_metrics_text(call->daemon);
+	json_t *result = json_pack("{s:s, s:s}", "content_type", EXPOSITION_TYPE, "text", text);
+
+	free(text);
+	if (result == NULL)
+		err_set(&call->e, ERR_SYSTEM, "out of memory");
+	return result;
 }
 
 json_t *

@@ -8,6 +8,7 @@
 #include "ipc/clock.h"
 #include "ipc/hash.h"
 #include "supervisor/methods_inside.h"
+#include "supervisor/metrics.h"
 #include "supervisor/waiters.h"
 
 #define KEY_LIFE_US (24 * 3600 * INT64_C(1000000)) /* of an idempotency key, from its job's end */
@@ -71,6 +72,7 @@ submit_new(struct call *call)
 
 	if (job == NULL)
 		return NULL;
+	metrics_count_submitted(daemon_metrics(call->daemon), job, METRICS_FROM_SOCKET);
 	if (call->request->submit.has_idempotency_key) {
 		full_key(call, job->key);
 		job->request_hash = hash_request(call);

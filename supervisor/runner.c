@@ -15,6 +15,7 @@
 #include "supervisor/cgroup.h"
 #include "supervisor/daemon.h"
 #include "supervisor/journal.h"
+#include "supervisor/metrics.h"
 #include "supervisor/runner_inside.h"
 
 #define SECOND RUNNER_SECOND
@@ -384,11 +385,32 @@ arm(void *object, int64_t clock_us)
 	daemon_arm_timer(r->daemon, &r->timer, clock_us);
 }
 
+/* A clock that ran out, by its event. */
+static enum metrics_timeout
+timeout_of(int event)
+{
+	switch (event) {
+	case RUNNER_EVENT_START_CLOCK:
+		return METRICS_TIMEOUT_START;
+	case RUNNER_EVENT_HANG_CLOCK:
+		return METRICS_TIMEOUT_HANG;
+	case RUNNER_EVENT_CANCEL_CLOCK:
+		return METRICS_TIMEOUT_CANCEL;
+	case RUNNER_EVENT_STOP_CLOCK:
+		return METRICS_TIMEOUT_STOP;
+	case RUNNER_EVENT_REAP_CLOCK:
+		return METRICS_TIMEOUT_REAP;
+	default:
+		return METRICS_TIMEOUT_NONE;
+	}
+}
+
 static void
 moved(void *object, int from, int to, int event)
 {
 	struct runner *r = object;
 
+	metrics_count_timeout(daemon_metrics(r->daemon), timeout_of(event));
 	if (from != to)
 		r->since_us = clock_now_us();
 	if (from != to)
@@ -516,6 +538,12 @@ pid_t
 runner_pid(const struct runner *r)
 {
 	return r->pid;
+}
+
+int
+runner_restarts(const struct runner *r, enum runner_cause cause)
+{
+	return r->restarts[cause];
 }
 
 bool

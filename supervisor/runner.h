@@ -75,6 +75,23 @@ enum runner_event {
 	    RUNNER_EVENT_COUNT
 };
 
+/* What a process of it may end by; the words are labels of metrics. */
+#define RUNNER_CAUSES(CAUSE) \
+	CAUSE(PLANNED, "planned") \
+	CAUSE(OVERDUE, "overdue") /* a job overran and it did not let go: that job has its end already */ \
+	CAUSE(DEVICE_MEMORY, "device_memory") /* exit 72 */ \
+	CAUSE(HOST_MEMORY, "host_memory")     /* exit 73, or the kernel's choice */ \
+	CAUSE(CRASH, "crash")		      /* any other end by itself, a hang, a lie */ \
+	CAUSE(START, "start")		      /* before it was ready */ \
+	CAUSE(OURS, "zitd")		      /* zitd was short of something and could not talk to it */
+
+enum runner_cause {
+#define CAUSE(name, text) CAUSE_##name,
+	RUNNER_CAUSES(CAUSE)
+#undef CAUSE
+	    RUNNER_CAUSE_COUNT
+};
+
 /* Starts its life at once, or is STOPPED without `autostart`. NULL: no memory. */
 struct runner *runner_new(struct daemon *d, const struct conf_runner *conf);
 void runner_free(struct runner **r); /* it must have no process */
@@ -86,6 +103,9 @@ const struct conf_runner *runner_started_with(const struct runner *r);
 enum runner_state runner_state(const struct runner *r);
 bool runner_has_process(const struct runner *r);
 pid_t runner_pid(const struct runner *r); /* 0: none */
+/* Processes that were started because the one before ended by that. */
+int runner_restarts(const struct runner *r, enum runner_cause cause);
+const char *runner_cause_name(enum runner_cause cause);
 bool runner_has_jobs(const struct runner *r);
 int runner_held_count(const struct runner *r); /* jobs that it has */
 /* The jobs that it has, one after the other from *at = 0 on; NULL: no more. */

@@ -29,16 +29,6 @@ enum {
 
 /* ---- what a death means: the table of design.md section 6 */
 
-enum cause {
-	CAUSE_PLANNED,
-	CAUSE_OVERDUE,	     /* a job overran and it did not let go: that job has its end already */
-	CAUSE_DEVICE_MEMORY, /* exit 72 */
-	CAUSE_HOST_MEMORY,   /* exit 73, or the kernel's choice */
-	CAUSE_CRASH,	     /* any other end by itself, a hang, a lie */
-	CAUSE_START,	     /* before it was ready */
-	CAUSE_OURS,	     /* zitd was short of something and could not talk to it */
-};
-
 static const struct {
 	int weight;	  /* against the runner, in halves of a death */
 	bool blames;	  /* the job that was alone with it; several become suspects */
@@ -73,7 +63,19 @@ runner_oom_kills(void)
 	return at != NULL ? strtoll(at + strlen("\noom_kill "), NULL, 10) : 0;
 }
 
-static enum cause
+const char *
+runner_cause_name(enum runner_cause cause)
+{
+	static const char *const names[] = {
+#define CAUSE(name, text) text,
+	    RUNNER_CAUSES(CAUSE)
+#undef CAUSE
+	};
+
+	return names[cause];
+}
+
+static enum runner_cause
 find_cause(const struct runner *r, int status)
 {
 	bool by_kill = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
@@ -124,7 +126,7 @@ take_last_words(struct runner *r, char words[SHM_LAST_WORDS])
 }
 
 static void
-report(struct runner *r, enum cause cause, int status, const char *how, const char *words)
+report(struct runner *r, enum runner_cause cause, int status, const char *how, const char *words)
 {
 	static const char *const doings[] = {
 	    [END_HUNG] = ", for it showed no sign of life",
@@ -155,7 +157,7 @@ report(struct runner *r, enum cause cause, int status, const char *how, const ch
 
 /* It was alone on the runner, so it is to blame: once more, alone, or the end. */
 static void
-blame(struct held *held, enum cause cause, const char *how)
+blame(struct held *held, enum runner_cause cause, const char *how)
 {
 	struct job *job = held->job;
 	struct err e;
@@ -206,7 +208,7 @@ count_delivered(const struct runner *r)
 }
 
 static void
-settle_jobs(struct runner *r, enum cause cause, int status, const char *words, const char *how)
+settle_jobs(struct runner *r, enum runner_cause cause, int status, const char *words, const char *how)
 {
 	int count = count_delivered(r);
 	struct held *held;
@@ -307,6 +309,7 @@ runner_not_started(struct runner *r, bool counts)
 	enum runner_event event;
 
 	runner_close(r);
+	r->last_cause = CAUSE_START;
 	if (counts) {
 		r->deaths++;
 		event = decide(r, causes[CAUSE_START].weight, false);
@@ -330,7 +333,7 @@ void
 runner_reap(struct runner *r)
 {
 	char words[SHM_LAST_WORDS], how[80];
-	enum cause cause;
+	enum runner_cause cause;
 	bool permanent;
 	int status;
 
@@ -345,7 +348,7 @@ runner_reap(struct runner *r)
 	cgroup_kill(r->conf.section_name);
 	take_last_words(r, words);
 	describe_status(status, how, sizeof(how));
-	cause = find_cause(r, status);
+	cause = r->last_cause = find_cause(r, status);
 	report(r, cause, status, how, words);
 	permanent = r->permanent ||
 		    (r->end == END_ITSELF && WIFEXITED(status) && runner_exit_permanent(WEXITSTATUS(status)));

@@ -90,6 +90,8 @@ struct runner {
 
 	/* its deaths */
 	int deaths, start_failures;
+	enum runner_cause last_cause;
+	int restarts[RUNNER_CAUSE_COUNT];
 	struct {
 		int64_t at_us;
 		int weight;	  /* in halves */

@@ -139,6 +139,8 @@ runner_watch(struct runner *r)
 static void
 forget_last_process(struct runner *r)
 {
+	if (r->generation > 0)
+		r->restarts[r->last_cause]++;
 	r->generation++;
 	r->started = r->conf;
 	r->elder = false;
