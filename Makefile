@@ -320,16 +320,23 @@ check: check-parts check-whole
 
 # ---- manual pages: their lists come from the .def rows
 
-MAN := zitctl.1 zitd.8 zitd.conf.5
+MAN := zitctl.1 zitd.8 zitd.conf.5 zit-log.7
 
-$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o ipc/err.o ipc/utf8.o)
+$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-events.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^)
 
 $(MAN:%=$(BUILD)/man/%): $(BUILD)/man/%: man/%.in $(BUILD)/def-tables
 	@mkdir -p $(@D)
 	$(Q)$(BUILD)/def-tables $< > $@
 
-man: $(MAN:%=$(BUILD)/man/%)
+# What journalctl -x says of each kind of event.
+CATALOGS := zitd.catalog zitd.zh_CN.catalog
+
+$(CATALOGS:%=$(BUILD)/conf/%): $(BUILD)/conf/%: conf/%.in $(BUILD)/def-tables
+	@mkdir -p $(@D)
+	$(Q)$(BUILD)/def-tables $< > $@
+
+man: $(MAN:%=$(BUILD)/man/%) $(CATALOGS:%=$(BUILD)/conf/%)
 all: man
 
 check-man: man
@@ -376,8 +383,10 @@ install: all
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/zitd $(BUILD)/zit-runner $(BUILD)/zitctl $(BUILD)/zit-sim
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(BUILD)/man/zitctl.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 $(BUILD)/man/zitd.conf.5
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man7 $(BUILD)/man/zit-log.7
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 $(BUILD)/man/zitd.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system conf/zitd.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog $(CATALOGS:%=$(BUILD)/conf/%)
 	test -e $(DESTDIR)/etc/zit/zitd.conf || install -D -m 644 -t $(DESTDIR)/etc/zit conf/zitd.conf
 
 clean:

@@ -1,9 +1,8 @@
 /*
- * Lists for the manual pages, made from the .def rows by the preprocessor: what a user can type or see is
- * written once.
+ * Lists for the manual pages and message catalogs, made from the .def rows by the preprocessor: what a user
+ * can type or see is written once.
  *
- *   def-tables PAGE       copies the page to standard output, each line "@NAME@" replaced by that list as
- * mdoc
+ *   def-tables PAGE       copies the page to standard output, each line "@NAME@" replaced by that list
  */
 #include <ctype.h>
 #include <stdint.h>
@@ -11,33 +10,35 @@
 #include <string.h>
 
 #include "ipc/err.h"
+#include "man/def-tables.h"
 
-/* Text as mdoc takes it: no line begins with a control character, backslashes and quotes stand for
- * themselves. */
-static void
+/* No line begins with a control character, backslashes and quotes stand for themselves. */
+void
 put(const char *text)
 {
+	bool fresh = true; /* a line may begin here */
+
 	for (const char *begin = text; *text != '\0'; text++) {
+		if (fresh && strchr(".'", *text) != NULL)
+			fputs("\\&", stdout);
+		fresh = *text == '\n' || (*text == ' ' && text > begin && text[-1] == '.');
 		if (*text == '\\')
 			fputs("\\e", stdout);
 		else if (*text == '"')
 			fputs("\\(dq", stdout);
-		else if (*text == ' ' && text > begin && text[-1] == '.')
-			putchar('\n'); /* a new sentence begins a new line */
 		else
-			putchar(*text);
+			putchar(fresh ? '\n' : *text); /* a new sentence begins a new line */
 	}
 }
 
-static void
+void
 put_lower(const char *text, char dash)
 {
 	for (; *text != '\0'; text++)
 		putchar(*text == '_' ? dash : tolower((unsigned char)*text));
 }
 
-/* A capital and a full stop, whatever the row has. */
-static void
+void
 put_sentence(const char *text)
 {
 	char first[2] = {(char)toupper((unsigned char)text[0]), '\0'};
@@ -284,6 +285,10 @@ static const struct {
     {"@options@", list_options},
     {"@ctl-exits@", list_ctl_exits},
     {"@conf-options@", list_conf_options},
+    {"@events@", list_events},
+    {"@event-fields@", list_event_fields},
+    {"@catalog@", list_catalog},
+    {"@catalog-zh_CN@", list_catalog_zh_CN},
 };
 
 /* Prints the line, or the list that it stands for; false when there is no such list. */
