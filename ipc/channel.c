@@ -19,6 +19,7 @@ enum {
 	KERNEL_MAX_FDS =
 	    253, /* SCM_MAX_FD: what a hostile peer can attach; we must receive all to close all */
 	SEND_BUFFER = 4 * PROTO_MAX_BYTES,
+	BATCH = 8, /* packets that zitd receives at once; of their room only what is used is ever touched */
 };
 
 /* A packet that the socket did not take yet. */
@@ -30,12 +31,23 @@ struct packet {
 	uint8_t data[];
 };
 
+union control {
+	struct cmsghdr align;
+	char space[CMSG_SPACE(KERNEL_MAX_FDS * sizeof(int))];
+};
+
 struct channel {
 	int fd;
 	enum proto_sender self;
 	STAILQ_HEAD(, packet) output;
 	int queued;
-	uint8_t input[PROTO_MAX_BYTES]; /* the message that was received last */
+
+	/* what was received: packets [next, got) have not been handed out */
+	int batch, next, got;
+	struct mmsghdr headers[BATCH];
+	struct iovec parts[BATCH];
+	union control controls[BATCH];
+	uint8_t input[BATCH][PROTO_MAX_BYTES];
 };
 
 struct channel *
@@ -49,6 +61,7 @@ channel_new(int fd, enum proto_sender self)
 	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 	c->fd = fd;
 	c->self = self;
+	c->batch = self == PROTO_FROM_ZITD ? BATCH : 1;
 	STAILQ_INIT(&c->output);
 	return c;
 }
@@ -58,6 +71,23 @@ close_all(int *fds, int count)
 {
 	for (int i = 0; i < count; i++)
 		close(fds[i]);
+}
+
+/* All descriptors of a message into fds (room for KERNEL_MAX_FDS); their number. */
+static int
+collect_fds(struct msghdr *message, int *fds)
+{
+	int total = 0;
+
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(message); h != NULL; h = CMSG_NXTHDR(message, h)) {
+		size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		memcpy(fds + total, CMSG_DATA(h), count * sizeof(int));
+		total += (int)count;
+	}
+	return total;
 }
 
 static void
@@ -74,10 +104,14 @@ drop_first(struct channel *c)
 void
 channel_free(struct channel **c)
 {
+	int fds[KERNEL_MAX_FDS];
+
 	if (*c == NULL)
 		return;
 	while (!STAILQ_EMPTY(&(*c)->output))
 		drop_first(*c);
+	for (; (*c)->next < (*c)->got; (*c)->next++)
+		close_all(fds, collect_fds(&(*c)->headers[(*c)->next].msg_hdr, fds));
 	close((*c)->fd);
 	free(*c);
 	*c = NULL;
@@ -97,27 +131,25 @@ channel_has_output(const struct channel *c)
 
 /* ---- sending */
 
-union control {
-	struct cmsghdr align;
-	char space[CMSG_SPACE(KERNEL_MAX_FDS * sizeof(int))];
-};
-
 /* 1: sent. 0: the socket is full. -ERR_UNREACHABLE. */
 static int
-send_packet(struct channel *c, const struct packet *p)
+send_packet(struct channel *c, const void *data, size_t count, const int *fds, int fd_count)
 {
-	union control control = {0};
-	struct iovec part = {(void *)p->data, p->bytes};
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(PROTO_MAX_FDS * sizeof(int))];
+	} control = {0};
+	struct iovec part = {(void *)data, count};
 	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 	ssize_t n;
 
-	if (p->fd_count > 0) {
-		size_t bytes = (size_t)p->fd_count * sizeof(int);
+	if (fd_count > 0) {
+		size_t bytes = (size_t)fd_count * sizeof(int);
 		message.msg_control = &control;
 		message.msg_controllen = CMSG_SPACE(bytes);
 		*CMSG_FIRSTHDR(&message) = (struct cmsghdr){
 		    .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(bytes)};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), p->fds, bytes);
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), fds, bytes);
 	}
 	do
 		n = sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -130,8 +162,10 @@ send_packet(struct channel *c, const struct packet *p)
 int
 channel_flush(struct channel *c)
 {
-	while (!STAILQ_EMPTY(&c->output)) {
-		int status = send_packet(c, STAILQ_FIRST(&c->output));
+	const struct packet *p;
+
+	while ((p = STAILQ_FIRST(&c->output)) != NULL) {
+		int status = send_packet(c, p->data, p->bytes, p->fds, p->fd_count);
 		if (status <= 0)
 			return status;
 		drop_first(c);
@@ -151,74 +185,88 @@ take_fds(struct packet *p, const int *fds, int count)
 	return 0;
 }
 
-int
-channel_send(struct channel *c, const struct proto_msg *m, const int *fds)
+/* For when the socket takes packets again. */
+static int
+keep_packet(struct channel *c, const uint8_t *bytes, size_t count, const int *fds, int fd_count)
 {
-	uint8_t bytes[PROTO_MAX_BYTES];
-	int count = proto_pack(m, bytes, sizeof(bytes));
-	struct packet *p;
+	struct packet *p = malloc(sizeof(*p) + count);
 
-	if (count < 0)
-		return count;
-	if (c->queued >= MAX_QUEUED)
-		return -ERR_QUEUE_FULL;
-	p = malloc(sizeof(*p) + (size_t)count);
 	if (p == NULL)
 		return -ERR_SYSTEM;
-	p->bytes = (size_t)count;
-	memcpy(p->data, bytes, p->bytes);
-	if (take_fds(p, fds, proto_fds(m->head.type)) != 0) {
+	p->bytes = count;
+	memcpy(p->data, bytes, count);
+	if (take_fds(p, fds, fd_count) != 0) {
 		close_all(p->fds, p->fd_count);
 		free(p);
 		return -ERR_SYSTEM;
 	}
 	STAILQ_INSERT_TAIL(&c->output, p, link);
 	c->queued++;
-	return channel_flush(c);
+	return 0;
+}
+
+int
+channel_send(struct channel *c, const struct proto_msg *m, const int *fds)
+{
+	uint8_t bytes[PROTO_MAX_BYTES];
+	int count = proto_pack(m, bytes, sizeof(bytes)), fd_count, status;
+
+	if (count < 0)
+		return count;
+	if (c->queued >= MAX_QUEUED)
+		return -ERR_QUEUE_FULL;
+	fd_count = proto_fds(m->head.type);
+	status = channel_flush(c);
+	if (status == 0 && STAILQ_EMPTY(&c->output))
+		status = send_packet(c, bytes, (size_t)count, fds, fd_count);
+	if (status != 0)
+		return status > 0 ? 0 : status;
+	return keep_packet(c, bytes, (size_t)count, fds, fd_count);
 }
 
 /* ---- receiving */
 
-/* All descriptors of a message into fds (room for KERNEL_MAX_FDS); their number. */
+/* 1: there are packets in the batch, 0: there are none for now, -ERR_UNREACHABLE. */
 static int
-collect_fds(struct msghdr *message, int *fds)
+receive_batch(struct channel *c)
 {
-	int total = 0;
+	int n;
 
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(message); h != NULL; h = CMSG_NXTHDR(message, h)) {
-		size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-			continue;
-		memcpy(fds + total, CMSG_DATA(h), count * sizeof(int));
-		total += (int)count;
+	for (int i = 0; i < c->batch; i++) {
+		c->parts[i] = (struct iovec){c->input[i], sizeof(c->input[i])};
+		c->headers[i].msg_hdr = (struct msghdr){.msg_iov = &c->parts[i],
+		    .msg_iovlen = 1,
+		    .msg_control = &c->controls[i],
+		    .msg_controllen = sizeof(c->controls[i])};
 	}
-	return total;
+	do
+		n = recvmmsg(c->fd, c->headers, (unsigned)c->batch, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, NULL);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == EAGAIN ? 0 : -ERR_UNREACHABLE;
+	c->next = 0;
+	c->got = n;
+	return 1;
 }
 
 int
 channel_receive(struct channel *c, struct proto_msg *m, int fds[PROTO_MAX_FDS])
 {
 	enum proto_sender peer = c->self == PROTO_FROM_ZITD ? PROTO_FROM_RUNNER : PROTO_FROM_ZITD;
-	int got[KERNEL_MAX_FDS], count;
-	union control control;
-	struct iovec part = {c->input, sizeof(c->input)};
-	struct msghdr message = {
-	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-	ssize_t n;
+	int got[KERNEL_MAX_FDS], count, status;
+	struct mmsghdr *packet;
 
-	do
-		n = recvmsg(c->fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return errno == EAGAIN ? 0 : -ERR_UNREACHABLE;
-	count = collect_fds(&message, got);
-	if (n == 0) { /* the end, or an empty packet, which nobody of ours sends */
+	if (c->next == c->got && (status = receive_batch(c)) <= 0)
+		return status;
+	packet = &c->headers[c->next++];
+	count = collect_fds(&packet->msg_hdr, got);
+	if (packet->msg_len == 0) { /* the end, or an empty packet, which nobody of ours sends */
 		close_all(got, count);
 		return -ERR_UNREACHABLE;
 	}
-	if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ||
-	    proto_read(m, peer, c->input, (size_t)n) != 0 || count != proto_fds(m->head.type)) {
+	if ((packet->msg_hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ||
+	    proto_read(m, peer, c->input[c->next - 1], packet->msg_len) != 0 ||
+	    count != proto_fds(m->head.type)) {
 		close_all(got, count);
 		return -ERR_PROTOCOL;
 	}

@@ -30,6 +30,7 @@ bool channel_has_output(const struct channel *c); /* wants a writable wake-up */
 int channel_flush(struct channel *c);		  /* 0, or -ERR_UNREACHABLE */
 
 /* 1: *m and fds[0 .. proto_fds(type)-1] are filled, strings valid until the next call. 0: nothing there now.
+ * zitd asks until it hears 0: what it has not taken does not wake it again. A runner may take one at a time.
  * -ERR_UNREACHABLE: the peer has closed. -ERR_PROTOCOL: it broke the rules. */
 int channel_receive(struct channel *c, struct proto_msg *m, int fds[PROTO_MAX_FDS]);
 

@@ -101,15 +101,22 @@ peer_wait(struct peer *p)
 	return status;
 }
 
+int
+peer_receive(struct channel *c, struct proto_msg *m, int fds[PROTO_MAX_FDS], int patience_ms)
+{
+	struct pollfd wait = {.fd = channel_fd(c), .events = POLLIN};
+	int status = channel_receive(c, m, fds);
+
+	return status == 0 && poll(&wait, 1, patience_ms) == 1 ? channel_receive(c, m, fds) : status;
+}
+
 unsigned
 peer_next(struct peer *p, struct proto_msg *m)
 {
-	struct pollfd wait = {.fd = channel_fd(p->channel), .events = POLLIN};
-	int fds[PROTO_MAX_FDS], status;
+	int fds[PROTO_MAX_FDS], status = peer_receive(p->channel, m, fds, PEER_PATIENCE_MS);
 
-	if (poll(&wait, 1, PEER_PATIENCE_MS) != 1)
+	if (status == 0)
 		fail_msg("no message within %d ms", PEER_PATIENCE_MS);
-	status = channel_receive(p->channel, m, fds);
 	if (status == -ERR_UNREACHABLE)
 		return 0;
 	assert_int_equal(status, 1);

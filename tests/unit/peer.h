@@ -38,6 +38,8 @@ int peer_wait(struct peer *p);
 
 /* The next message's type, or 0 at the end of the channel. */
 unsigned peer_next(struct peer *p, struct proto_msg *m);
+/* channel_receive, after waiting so long if need be. */
+int peer_receive(struct channel *c, struct proto_msg *m, int fds[PROTO_MAX_FDS], int patience_ms);
 /* Sends m as message `type` about attempt 1 of `job` (0: about nobody). */
 void peer_say(struct peer *p, unsigned type, uint64_t job, struct proto_msg m);
 void peer_stop(struct peer *p, bool finish_jobs);

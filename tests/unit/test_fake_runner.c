@@ -65,17 +65,11 @@ remark_of(const struct proto_msg *m, int fd)
 static unsigned
 hear(struct peer *p, struct transcript *t)
 {
-	struct pollfd wait = {.fd = channel_fd(p->channel), .events = POLLIN};
 	struct proto_msg m;
-	int fds[PROTO_MAX_FDS], status;
+	int fds[PROTO_MAX_FDS], status = peer_receive(p->channel, &m, fds, SILENCE_MS);
 
-	if (poll(&wait, 1, SILENCE_MS) != 1) {
-		add(t, "silence", "");
-		return 0;
-	}
-	status = channel_receive(p->channel, &m, fds);
 	if (status != 1) {
-		add(t, status == -ERR_UNREACHABLE ? "end" : "nonsense", "");
+		add(t, status == 0 ? "silence" : status == -ERR_UNREACHABLE ? "end" : "nonsense", "");
 		return 0;
 	}
 	add(t, proto_name(m.head.type), remark_of(&m, fds[0]));
