@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ipc/err.h"
@@ -21,6 +22,7 @@ enum {
 	TURN = 1024 * 1024,
 	FD_WEIGHT = 16 * 1024, /* zitd has few descriptors, and clients many requests */
 	MAX_PASSED = 4 * OUTBOX_MAX_FDS,
+	PARTS = 8, /* pieces that go out with one call */
 };
 
 struct piece {
@@ -30,7 +32,7 @@ struct piece {
 	int fds[OUTBOX_MAX_FDS];
 	int fd_count;
 	int file; /* read for more base64 when data is sent; -1: none */
-	off_t file_at;
+	off_t file_at, file_end;
 	char *data; /* the text, or a chunk of the file: not there before its turn comes */
 	char text[];
 };
@@ -126,11 +128,13 @@ static int
 add_file(struct outbox *o, int fd, off_t at)
 {
 	struct piece *p = add_piece(o, 0, 1);
+	struct stat st;
 
 	if (p == NULL)
 		return -ERR_SYSTEM;
 	p->file = fd;
 	p->file_at = at;
+	p->file_end = fstat(fd, &st) == 0 ? st.st_size : at;
 	return 0;
 }
 
@@ -161,59 +165,104 @@ encode(char *out, const uint8_t *in, size_t count)
 	return n;
 }
 
-/* The next chunk of the file into data: 1, 0 at its end, or -ERR_SYSTEM. Chunks are whole threes, so no
- * padding falls in between. */
+/* The next chunk of the file into data. 0 or -ERR_SYSTEM. Chunks are whole threes, so no padding falls in
+ * between. */
 static int
 refill(struct piece *p)
 {
 	uint8_t chunk[FILE_CHUNK];
-	size_t got = 0;
+	size_t got = 0, left = (size_t)(p->file_end - p->file_at);
+	size_t wanted = left < sizeof(chunk) ? left : sizeof(chunk);
 
 	if (p->data == NULL)
-		p->data = malloc(BASE64_CHUNK);
+		p->data = malloc(left < sizeof(chunk) ? (left + 2) / 3 * 4 : BASE64_CHUNK);
 	if (p->data == NULL)
 		return -ERR_SYSTEM;
-	while (got < sizeof(chunk)) {
-		ssize_t n = pread(p->file, chunk + got, sizeof(chunk) - got, p->file_at + (off_t)got);
+	while (got < wanted) {
+		ssize_t n = pread(p->file, chunk + got, wanted - got, p->file_at + (off_t)got);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0)
+		if (n <= 0) { /* it is shorter than it was */
+			p->file_end = p->file_at + (off_t)got;
 			break;
+		}
 		got += (size_t)n;
 	}
 	p->file_at += (off_t)got;
 	p->start = 0;
 	p->end = encode(p->data, chunk, got);
-	return got > 0 ? 1 : 0;
+	return 0;
+}
+
+/* Whether all of it is in data. */
+static bool
+is_all_there(const struct piece *p)
+{
+	return p->file < 0 || p->file_at >= p->file_end;
 }
 
 /* ---- sending */
 
+/* What goes out next: pieces in a row, of which the first alone has descriptors, and the last alone more of
+ * its file. Their number, or -ERR_SYSTEM. */
+static int
+gather(struct outbox *o, struct iovec parts[PARTS])
+{
+	struct piece *p;
+	int count = 0, status;
+
+	STAILQ_FOREACH(p, &o->pieces, link)
+	{
+		if (count == PARTS || (count > 0 && p->fd_count > 0))
+			break;
+		if (p->start == p->end && !is_all_there(p) && (status = refill(p)) != 0)
+			return status;
+		parts[count++] = (struct iovec){p->data + p->start, p->end - p->start};
+		if (!is_all_there(p))
+			break;
+	}
+	return count;
+}
+
 static ssize_t
-send_piece(struct piece *p, int socket)
+send_parts(int socket, struct iovec *parts, int count, const int *fds, int fd_count)
 {
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(OUTBOX_MAX_FDS * sizeof(int))];
 	} control = {0};
-	struct iovec part = {p->data + p->start, p->end - p->start};
-	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
 	ssize_t n;
 
-	if (p->fd_count > 0) {
-		size_t bytes = (size_t)p->fd_count * sizeof(int);
+	if (fd_count > 0) {
+		size_t bytes = (size_t)fd_count * sizeof(int);
 		message.msg_control = &control;
 		message.msg_controllen = CMSG_SPACE(bytes);
 		*CMSG_FIRSTHDR(&message) = (struct cmsghdr){
 		    .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(bytes)};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), p->fds, bytes);
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), fds, bytes);
 	}
 	do
 		n = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
-	if (n > 0)
-		drop_fds(p);
 	return n;
+}
+
+/* So many bytes have gone: pieces that have nothing left go too. */
+static void
+take_off(struct outbox *o, size_t bytes)
+{
+	struct piece *p;
+
+	while ((p = STAILQ_FIRST(&o->pieces)) != NULL) {
+		size_t part = p->end - p->start < bytes ? p->end - p->start : bytes;
+
+		p->start += part;
+		bytes -= part;
+		if (p->start < p->end || !is_all_there(p))
+			break;
+		drop_first(o);
+	}
 }
 
 static bool
@@ -232,28 +281,27 @@ may_pass(struct outbox *o, int count, int socket)
 long
 outbox_send(struct outbox *o, int socket)
 {
+	struct iovec parts[PARTS];
 	long sent = 0;
 
 	while (!STAILQ_EMPTY(&o->pieces) && sent < TURN) {
-		struct piece *p = STAILQ_FIRST(&o->pieces);
-		int filled = p->start < p->end ? 1 : p->file >= 0 ? refill(p) : 0;
-		int count = p->fd_count;
+		struct piece *first = STAILQ_FIRST(&o->pieces);
+		int count = gather(o, parts), fds = first->fd_count;
 		ssize_t n;
 
-		if (filled < 0)
-			return filled;
-		if (filled == 0) {
-			drop_first(o);
-			continue;
-		}
-		o->waits = !may_pass(o, count, socket);
+		if (count < 0)
+			return count;
+		o->waits = !may_pass(o, fds, socket);
 		if (o->waits)
 			break;
-		n = send_piece(p, socket);
+		n = send_parts(socket, parts, count, first->fds, fds);
 		if (n < 0)
 			return errno == EAGAIN || errno == ENOBUFS ? sent : -ERR_UNREACHABLE;
-		o->passed += count;
-		p->start += (size_t)n;
+		if (n > 0) {
+			drop_fds(first);
+			o->passed += fds;
+		}
+		take_off(o, (size_t)n);
 		sent += n;
 	}
 	return sent;
