@@ -270,14 +270,16 @@ daemon_store(struct daemon *d, struct job *job)
 }
 
 int
-daemon_open_picture(const struct daemon *d, const struct job *job, int index)
+daemon_open_picture(const struct daemon *d, const struct job *job, int index, bool to_give_away)
 {
+	const struct picture *p = &job->pictures[index];
 	char path[PATH_MAX];
 
-	/* Through /proc, so that the reader gets an offset of its own and no way to write. */
-	if (job->pictures[index].fd >= 0)
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", job->pictures[index].fd);
+	if (p->fd >= 0 && !to_give_away)
+		return fcntl(p->fd, F_DUPFD_CLOEXEC, 0);
+	if (p->fd >= 0)
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", p->fd);
 	else
-		snprintf(path, sizeof(path), "%.3900s/%s", d->paths.results, job->pictures[index].name);
+		snprintf(path, sizeof(path), "%.3900s/%s", d->paths.results, p->name);
 	return open(path, O_RDONLY | O_CLOEXEC);
 }

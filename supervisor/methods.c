@@ -41,7 +41,7 @@ call_attach_pictures(const struct daemon *d, const struct job *job, int first, i
 {
 	*a = (struct attachment){.inline_base64 = deliver == DELIVER_BASE64};
 	for (int i = first; i <= last && deliver != DELIVER_PATH; i++) {
-		int fd = daemon_open_picture(d, job, i);
+		int fd = daemon_open_picture(d, job, i, deliver == DELIVER_FD);
 
 		if (fd >= 0 && client_fd_is_reserved(fd)) {
 			close(fd);
