@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "ipc/clock.h"
+#include "ipc/random.h"
 
 enum { UUID_BYTES = 16, DIGITS = 26 };
 
@@ -18,8 +18,7 @@ make_uuid(uint8_t uuid[UUID_BYTES])
 {
 	uint64_t ms = (uint64_t)(clock_wall_us() / 1000);
 
-	if (getrandom(uuid, UUID_BYTES, 0) != UUID_BYTES)
-		memset(uuid, 0, UUID_BYTES); /* cannot be: 16 bytes are never short once the pool is ready */
+	random_bytes(uuid, UUID_BYTES);
 	for (int i = 0; i < 6; i++)
 		uuid[i] = (uint8_t)(ms >> (40 - 8 * i));
 	uuid[6] = (uint8_t)(0x70 | (uuid[6] & 0x0f));

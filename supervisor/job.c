@@ -7,10 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "ipc/clock.h"
+#include "ipc/log.h"
+#include "ipc/random.h"
 #include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/metrics.h"
@@ -581,11 +582,10 @@ job_note_death(struct job *job, int status, const char *words, const char *log_t
 static uint64_t
 random_seed(void)
 {
-	uint64_t seed = 0;
+	uint32_t seed; /* short enough to type again */
 
-	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-		seed = (uint64_t)clock_wall_us();
-	return seed & UINT32_MAX; /* short enough to type again */
+	random_bytes(&seed, sizeof(seed));
+	return seed;
 }
 
 void
