@@ -111,9 +111,10 @@ advise_runners(const json_t *status, const char *level, json_t *list)
 		const struct runner_row *row = row_of(runner);
 		if (row != NULL && strcmp(row->level, level) == 0)
 			json_array_append_new(
-			    list, json_pack("{s:s, s:o, s:o, s:s}", "level", level, "what",
+			    list, json_pack("{s:s, s:o, s:o, s:s, s:O*}", "level", level, "what",
 				      filled_in(row->what, runner), "do", filled_in(row->action, runner),
-				      "runner", output_text(runner, "name")));
+				      "runner", output_text(runner, "name"), "last_error",
+				      json_object_get(runner, "last_error")));
 	}
 }
 

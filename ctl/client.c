@@ -64,9 +64,8 @@ client_sleep(double seconds)
 
 /* ---- connecting */
 
-/* Writes the socket's path into out; false when it does not fit. */
-static bool
-resolve_path(const char *given, char *out, size_t size)
+bool
+client_path(const char *given, char *out, size_t size)
 {
 	const char *env = getenv("ZIT_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
 	struct stat st;
@@ -113,7 +112,7 @@ client_open(struct client **out, const char *given, double timeout_s, struct err
 	struct client *c;
 	int fd;
 
-	if (!resolve_path(given, address.sun_path, sizeof(address.sun_path)))
+	if (!client_path(given, address.sun_path, sizeof(address.sun_path)))
 		return err_set(e, ERR_UNREACHABLE,
 		    "the socket's path is longer than %zu bytes; use a shorter one",
 		    sizeof(address.sun_path) - 1);

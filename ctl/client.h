@@ -6,6 +6,7 @@
 #define CTL_CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ipc/err.h"
@@ -25,6 +26,8 @@ enum client_end {
  * exists. A directory means the zitd.sock in it. `timeout_s` counts from here over all calls; 0 is no limit.
  * 0, -ERR_UNREACHABLE, or -ERR_NOT_PERMITTED when the socket is there and may not be opened. */
 int client_open(struct client **c, const char *path, double timeout_s, struct err *e);
+/* That path; false when it does not fit. */
+bool client_path(const char *given, char *out, size_t size);
 void client_close(struct client **c);
 
 /* Calls `method`; `params` is stolen and may be NULL. Events that arrive before the answer go to on_event,

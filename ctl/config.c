@@ -1,17 +1,14 @@
 /*
  * The commands about zitd's configuration: config check, show and diff, and reload.
  */
-#include <errno.h>
 #include <limits.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "ctl/call.h"
 #include "ctl/output.h"
+#include "ctl/program.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define USUAL_FILE "/etc/zit/zitd.conf"
@@ -144,60 +141,15 @@ show(struct ctl *ctl)
 
 /* ---- a check without a zitd that runs: a zitd of its own looks at the files, and ends */
 
-/* The one beside us; without one there, that of the PATH. */
-static void
-find_zitd(char out[PATH_MAX])
+/* Long enough for files on a slow disk. */
+#define PATIENCE_S 30
+
+/* The first line, without "zitd: ". */
+static const char *
+complaint_in(char *text)
 {
-	ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - sizeof("/zitd"));
-	char *slash;
-
-	out[n > 0 ? n : 0] = '\0';
-	slash = strrchr(out, '/');
-	if (slash != NULL)
-		strcpy(slash, "/zitd");
-	if (slash == NULL || access(out, X_OK) != 0)
-		strcpy(out, "zitd");
-}
-
-/* Starts it with its standard error in a pipe: *from, to be closed. 0 or an errno. */
-static int
-start_check(const char *program, const char *file, pid_t *pid, FILE **from)
-{
-	char *const argv[] = {(char *)program, "--check-config", "--config", (char *)file, NULL};
-	posix_spawn_file_actions_t actions;
-	int ends[2], error;
-
-	if (pipe(ends) != 0)
-		return errno;
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-	posix_spawn_file_actions_addclose(&actions, ends[0]);
-	posix_spawn_file_actions_addclose(&actions, ends[1]);
-	error = posix_spawnp(pid, program, &actions, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	close(ends[1]);
-	*from = error == 0 ? fdopen(ends[0], "r") : NULL;
-	if (*from == NULL)
-		close(ends[0]);
-	return error;
-}
-
-/* Its first line, without "zitd: "; the rest is read and dropped. */
-static void
-read_complaint(FILE *from, char *out, size_t size)
-{
-	char line[1024];
-	const char *text;
-
-	out[0] = '\0';
-	while (from != NULL && fgets(line, sizeof(line), from) != NULL) {
-		line[strcspn(line, "\n")] = '\0';
-		text = strncmp(line, "zitd: ", 6) == 0 ? line + 6 : line;
-		if (out[0] == '\0')
-			snprintf(out, size, "%s", text);
-	}
-	if (from != NULL)
-		fclose(from);
+	text[strcspn(text, "\n")] = '\0';
+	return strncmp(text, "zitd: ", 6) == 0 ? text + 6 : text;
 }
 
 static int
@@ -224,25 +176,20 @@ static int
 check(struct ctl *ctl)
 {
 	const char *file = ctl->arg_count > 1 ? ctl->args[1] : USUAL_FILE;
-	char program[PATH_MAX], complaint[1024];
-	FILE *from;
-	pid_t pid;
+	char program[PATH_MAX], text[1024];
+	char *const argv[] = {program, "--check-config", "--config", (char *)file, NULL};
 	int status, error;
 
-	find_zitd(program);
-	error = start_check(program, file, &pid, &from);
-	if (error != 0) {
-		fprintf(stderr,
-		    "zitctl: zitd, which checks it, cannot be started (%s); it is looked for beside zitctl "
-		    "and "
-		    "on the PATH\n",
-		    strerror(error));
-		return CTL_FAILED;
-	}
-	read_complaint(from, complaint, sizeof(complaint));
-	if (waitpid(pid, &status, 0) != pid)
-		return CTL_INTERNAL;
-	return tell_check(ctl, file, status, complaint);
+	program_zitd(program);
+	error = program_run(argv, PATIENCE_S, text, sizeof(text), &status);
+	if (error == 0)
+		return tell_check(ctl, file, status, complaint_in(text));
+	fprintf(stderr,
+	    "zitctl: zitd, which checks it, cannot be started (%s); it is looked for beside zitctl and on "
+	    "the "
+	    "PATH\n",
+	    strerror(error));
+	return CTL_FAILED;
 }
 
 /* ---- */

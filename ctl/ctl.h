@@ -28,14 +28,17 @@ struct ctl {
 	enum ctl_format format;
 	enum ctl_progress progress;
 	bool quiet;
-	double timeout_s;  /* 0: as long as it takes */
-	const char *group; /* or NULL */
-	const char *out;   /* batch's directory, or NULL */
-	bool resume;	   /* batch goes on with what is there */
-	bool origin;	   /* config show says where values come from */
-	int jobs;	   /* batch's at a time; 0: as many as zitd lets in */
-	uint32_t given;	   /* bit i: the i-th row of options.def was given */
-	json_t *params;	   /* members of `submit` given as options; owned */
+	double timeout_s;	  /* 0: as long as it takes */
+	const char *group;	  /* or NULL */
+	const char *out;	  /* batch's directory, or NULL */
+	bool resume;		  /* batch goes on with what is there */
+	bool origin;		  /* config show says where values come from */
+	int jobs;		  /* batch's at a time; 0: as many as zitd lets in */
+	bool follow;		  /* logs goes on */
+	int lines;		  /* logs' last ones; 0: all */
+	const char *job, *runner; /* whose logs, or NULL */
+	uint32_t given;		  /* bit i: the i-th row of options.def was given */
+	json_t *params;		  /* members of `submit` given as options; owned */
 };
 
 struct ctl_command {

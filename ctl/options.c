@@ -216,6 +216,40 @@ set_jobs(struct ctl *ctl, const char *text)
 }
 
 static int
+set_follow(struct ctl *ctl, const char *text)
+{
+	(void)text;
+	ctl->follow = true;
+	return 0;
+}
+
+static int
+set_lines(struct ctl *ctl, const char *text)
+{
+	char *end;
+	long lines = strtol(text, &end, 10);
+
+	if (end == text || *end != '\0' || lines < 1 || lines > 1000000)
+		return usage_error("--%s wants a number from 1 to 1000000, not '%s'", "lines", text);
+	ctl->lines = (int)lines;
+	return 0;
+}
+
+static int
+set_job(struct ctl *ctl, const char *text)
+{
+	ctl->job = text;
+	return 0;
+}
+
+static int
+set_runner(struct ctl *ctl, const char *text)
+{
+	ctl->runner = text;
+	return 0;
+}
+
+static int
 set_operand(struct ctl *ctl, const char *text)
 {
 	if (ctl->command == NULL) {
@@ -369,6 +403,10 @@ static const struct {
     {"resume", " batch "},
     {"jobs", " batch "},
     {"origin", " config "},
+    {"follow", " logs "},
+    {"lines", " logs "},
+    {"job", " logs "},
+    {"runner", " logs "},
 };
 
 static bool

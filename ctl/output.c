@@ -90,7 +90,7 @@ output_json(const struct ctl *ctl, const json_t *object)
 
 /* The elements of a list, or what is no list itself, a line each; false: the format is not of lines. */
 static bool
-print_lines(const struct ctl *ctl, const json_t *list, const char *name)
+print_lines(const struct ctl *ctl, const json_t *list, const struct output_table *table)
 {
 	size_t i;
 	json_t *item;
@@ -102,7 +102,7 @@ print_lines(const struct ctl *ctl, const json_t *list, const char *name)
 		if (ctl->format == FORMAT_JSONL)
 			output_json(ctl, item);
 		else
-			puts(output_text(item, name));
+			puts(output_text(item, table->name));
 	}
 	return true;
 }
@@ -159,7 +159,7 @@ output_list(const struct ctl *ctl, const json_t *answer, const char *path, const
 		output_json(ctl, answer);
 		return;
 	}
-	if (print_lines(ctl, list, table->name))
+	if (print_lines(ctl, list, table))
 		return;
 	if (json_array_size(list) > 0)
 		print_table(ctl, list, table);

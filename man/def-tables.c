@@ -181,6 +181,18 @@ list_commands(void)
 }
 
 static void
+list_doctor_checks(void)
+{
+	begin("version");
+#define CHECK(name, help) \
+	printf(".It Cm " #name "\n"); \
+	put_sentence(help);
+#include "ctl/doctor.def"
+#undef CHECK
+	puts(".El");
+}
+
+static void
 list_ctl_exits(void)
 {
 	puts(".Bl -tag -width 124 -compact");
@@ -284,6 +296,7 @@ static const struct {
     {"@commands@", list_commands},
     {"@options@", list_options},
     {"@ctl-exits@", list_ctl_exits},
+    {"@doctor-checks@", list_doctor_checks},
     {"@conf-options@", list_conf_options},
     {"@events@", list_events},
     {"@event-fields@", list_event_fields},
