@@ -309,6 +309,9 @@ programs: all man golden $(UNIT_TESTS) $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test
 check-layers: $(BUILD)/zitd
 	$(Q)scripts/layers $<
 
+# Every file that begins as a shell's script does.
+SCRIPTS = $(shell git ls-files -z --cached --others --exclude-standard | xargs -0 grep -lE '^\#!.*[/ ](ba|da)?sh$$')
+
 check-scripts:
 	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers tests/spin/run .ci/run
 
@@ -316,14 +319,27 @@ check-scripts:
 check-spin:
 	$(Q)$(if $(SAN),echo "  SKIP  tests/spin: it has no code to sanitize",tests/spin/run)
 
+# Units that systemd understands, and how much they leave open: at most 1.0 of 10. Once is enough.
+UNITS := $(BUILD)/units/zitd.service $(BUILD)/units/zitd.socket
+
+$(UNITS): $(BUILD)/units/%: conf/%
+	@mkdir -p $(@D)
+	$(Q)sed 's,/usr/bin/,$(abspath $(BUILD))/,g' $< >$@
+
+check-units: all $(UNITS)
+	$(Q)systemd-analyze verify --man=no $(UNITS)
+	$(Q)systemd-analyze security --offline=yes --no-pager --threshold=10 $(BUILD)/units/zitd.service >$(BUILD)/units/security || \
+		{ cat $(BUILD)/units/security; exit 1; }
+	@tail -n 1 $(BUILD)/units/security
+
 # Parts need nothing of each other and no quiet machine; the whole has clocks in it, and is checked a thing at a time.
-check-parts: check-layers check-scripts check-man check-spin check-unit check-kernels check-runner check-model
+check-parts: check-layers check-scripts check-units check-man check-spin check-unit check-kernels check-runner check-model
 check-whole: check-system check-crash check-upgrade chaos
 check: check-parts check-whole
 
 # ---- manual pages: their lists come from the .def rows
 
-MAN := zitctl.1 zitd.8 zitd.conf.5 zit-log.7
+MAN := zitctl.1 zit-sim.1 zitd.8 zitd.conf.5 zit-log.7
 
 $(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-events.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^)
@@ -380,23 +396,31 @@ bench-service: all $(BUILD)/tests/fake_runner
 bench-preempt: all
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_preempt.py
 
-# ---- installing
+# ---- installing: the one place that says what goes where
+
+SHARE  := $(DESTDIR)$(PREFIX)/share
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+# Files that name /usr are told of another PREFIX. $(call put,FILE,FOLDER)
+put = sed 's,/usr/,$(PREFIX)/,g' $(1) | install -D -m 644 /dev/stdin $(2)/$(notdir $(1))
+DEMO := $(patsubst conf/demo/model/%,%,$(shell find conf/demo/model -type f ! -path '*/training/*'))
 
 install: all
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/zitd $(BUILD)/zit-runner $(BUILD)/zitctl $(BUILD)/zit-sim
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(BUILD)/man/zitctl.1
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 $(BUILD)/man/zitd.conf.5
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man7 $(BUILD)/man/zit-log.7
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 $(BUILD)/man/zitd.8
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system conf/zitd.service
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS:%=$(BUILD)/%)
+	set -e; for page in $(MAN); do install -D -m 644 -t $(SHARE)/man/man$${page##*.} $(BUILD)/man/$$page; done
+	set -e; for file in $(DEMO); do install -D -m 644 conf/demo/model/$$file $(SHARE)/zit/demo/$$file; done
+	install -D -m 644 -t $(SHARE)/doc/zit README.md
+	$(call put,conf/zitd.service,$(DESTDIR)$(UNITDIR))
+	$(call put,conf/zitd.socket,$(DESTDIR)$(UNITDIR))
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog $(CATALOGS:%=$(BUILD)/conf/%)
-	test -e $(DESTDIR)/etc/zit/zitd.conf || install -D -m 644 -t $(DESTDIR)/etc/zit conf/zitd.conf
+	install -D -m 644 conf/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/zit.conf
+	install -D -m 644 conf/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/zit.conf
+	test -e $(DESTDIR)/etc/zit/zitd.conf || $(call put,conf/zitd.conf,$(DESTDIR)/etc/zit)
 
 clean:
 	rm -rf build build-san
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
 
 .PHONY: programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
 	bench-preempt bench-queue check check-parts check-whole check-unit check-kernels check-model check-runner check-system check-layers check-scripts \
-	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade
+	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade check-units

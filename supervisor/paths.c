@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +86,18 @@ find_program(struct paths *p)
 	strcpy(slash != NULL ? slash + 1 : p->runner, "zit-runner");
 }
 
+/* The first directory of a unit's RuntimeDirectory= or StateDirectory=. */
+static bool
+given_by_systemd(const char *variable, char *path, size_t size)
+{
+	const char *list = getenv(variable);
+
+	if (list == NULL || *list == '\0')
+		return false;
+	snprintf(path, size, "%.*s", (int)strcspn(list, ":"), list);
+	return true;
+}
+
 void
 paths_find(struct paths *p, const struct conf_zitd *conf)
 {
@@ -92,13 +105,17 @@ paths_find(struct paths *p, const struct conf_zitd *conf)
 	char fallback[PATH_MAX - 64];
 
 	*p = (struct paths){.lock_fd = p->lock_fd};
-	if (geteuid() == 0 || user == NULL)
+	if (given_by_systemd("RUNTIME_DIRECTORY", fallback, sizeof(fallback)))
+		;
+	else if (geteuid() == 0 || user == NULL)
 		snprintf(fallback, sizeof(fallback), "/run/zit");
 	else
 		snprintf(fallback, sizeof(fallback), "%s/zit", user);
 	snprintf(p->runtime_dir, sizeof(p->runtime_dir), "%s",
 	    *conf->runtime_dir != '\0' ? conf->runtime_dir : fallback);
-	if (geteuid() == 0)
+	if (given_by_systemd("STATE_DIRECTORY", fallback, sizeof(fallback)))
+		;
+	else if (geteuid() == 0)
 		snprintf(fallback, sizeof(fallback), "/var/lib/zit");
 	else
 		snprintf(fallback, sizeof(fallback), "%.3000s/state", p->runtime_dir);
