@@ -6,7 +6,8 @@
 #   make crash N=300 SEED=1         zitd killed with SIGKILL under load, N times
 #   make upgrade-loop N=200         zitd replaced every 200 ms under load
 #   make CUDA=0       without zit-runner-cuda, which is built where nvcc is found
-#   make install DESTDIR= PREFIX=/usr                        make V=1    show the commands
+#   make install DESTDIR= PREFIX=/usr        make deb         build/zit_*.deb
+#   make V=1          show the commands
 
 CC      ?= cc
 Q       := $(if $(V),,@)
@@ -333,7 +334,7 @@ check-units: all $(UNITS)
 	@tail -n 1 $(BUILD)/units/security
 
 # Parts need nothing of each other and no quiet machine; the whole has clocks in it, and is checked a thing at a time.
-check-parts: check-layers check-scripts check-units check-man check-spin check-unit check-kernels check-runner check-model
+check-parts: check-layers check-scripts check-units check-deb check-man check-spin check-unit check-kernels check-runner check-model
 check-whole: check-system check-crash check-upgrade chaos
 check: check-parts check-whole
 
@@ -396,7 +397,7 @@ bench-service: all $(BUILD)/tests/fake_runner
 bench-preempt: all
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_preempt.py
 
-# ---- installing: the one place that says what goes where
+# ---- installing: the one place that says what goes where; the Debian package is made of it
 
 SHARE  := $(DESTDIR)$(PREFIX)/share
 UNITDIR ?= $(PREFIX)/lib/systemd/system
@@ -416,6 +417,29 @@ install: all
 	install -D -m 644 conf/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/zit.conf
 	test -e $(DESTDIR)/etc/zit/zitd.conf || $(call put,conf/zitd.conf,$(DESTDIR)/etc/zit)
 
+# ---- the Debian package: build/zit_*.deb, made of the files that git knows, with conf/debian/ as debian/
+
+DEB := build/zit_$(VERSION)_amd64.deb
+DEB_TREE := build/deb/zit-$(VERSION)
+DEB_FILES := $(shell git ls-files --cached --others --exclude-standard 2>/dev/null | grep -v '^tests/')
+
+$(DEB): $(DEB_FILES)
+	@echo "  DEB   $@"
+	$(Q)test "$$(dpkg-parsechangelog -l conf/debian/changelog -S Version)" = "$(VERSION)" || \
+		{ echo "conf/debian/changelog is not of version $(VERSION)" >&2; exit 1; }
+	$(Q)rm -rf build/deb build/zit_*.deb && mkdir -p $(DEB_TREE)
+	$(Q)cp --parents -t $(DEB_TREE) $(DEB_FILES) && cp -r conf/debian $(DEB_TREE)/debian
+	$(Q)cd $(DEB_TREE) && env -u MAKEFLAGS -u SAN dpkg-buildpackage -b -us -uc >../build.log 2>&1 || { tail -n 30 ../build.log >&2; exit 1; }
+	$(Q)mv build/deb/$(@F) $@
+
+deb: $(DEB)
+
+check-deb:
+	$(Q)$(if $(SAN),echo "  SKIP  the Debian package: it is not made with sanitizers",$(MAKE) --no-print-directory lint-deb)
+
+lint-deb: $(DEB)
+	$(Q)lintian --fail-on error$(comma)warning $<
+
 clean:
 	rm -rf build build-san
 
@@ -423,4 +447,4 @@ clean:
 
 .PHONY: programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
 	bench-preempt bench-queue check check-parts check-whole check-unit check-kernels check-model check-runner check-system check-layers check-scripts \
-	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade check-units
+	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade deb check-deb lint-deb check-units
