@@ -340,9 +340,9 @@ check: check-parts check-whole
 
 # ---- manual pages: their lists come from the .def rows
 
-MAN := zitctl.1 zit-sim.1 zitd.8 zitd.conf.5 zit-log.7
+MAN := zitctl.1 zit-sim.1 zitd.8 zit-runner.8 zitd.conf.5 zit-api.7 zit-protocol.7 zit-log.7
 
-$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-events.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
+$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-api.o man/def-protocol.o man/def-events.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^)
 
 $(MAN:%=$(BUILD)/man/%): $(BUILD)/man/%: man/%.in $(BUILD)/def-tables

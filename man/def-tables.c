@@ -48,13 +48,13 @@ put_sentence(const char *text)
 	puts(text[strlen(text) - 1] == '.' ? "" : ".");
 }
 
-static void
+void
 begin(const char *width)
 {
 	printf(".Bl -tag -width %s\n", width);
 }
 
-static void
+void
 item(const char *macro, const char *name, char dash, const char *argument)
 {
 	printf(".It %s%s", macro, macro[strlen(macro) - 1] == '-' ? "" : " ");
@@ -66,70 +66,7 @@ item(const char *macro, const char *name, char dash, const char *argument)
 	putchar('\n');
 }
 
-static void
-list_errors(void)
-{
-	begin("deadline_unreachable");
-	for (size_t i = 0; err_row_at(i) != NULL; i++) {
-		const struct err_row *row = err_row_at(i);
-		printf(".It Sy %s\n", row->name);
-		put_sentence(row->text);
-		printf("Code \\-%d, exit status %d%s.\n", (int)row->code, row->ctl_exit,
-		    row->may_retry ? ", may be tried again" : "");
-	}
-	puts(".El");
-}
-
-static void
-list_runner_exits(void)
-{
-	puts(".Bl -tag -width 99 -compact");
-#define EXIT_ROW(name, number, permanent, text) \
-	printf(".It %d\n", number); \
-	put_sentence(text);
-	RUNNER_EXITS(EXIT_ROW)
-#undef EXIT_ROW
-	puts(".El");
-}
-
-/* ---- methods of the socket */
-
-#define REQUIRED " (required)"
-#define OPTIONAL ""
-#define ANYONE ""
-#define ADMIN "Administrators only.\n"
-#define FIELD(name, need, help) \
-	item("Va", #name, '_', NULL); \
-	put_sentence(help need);
-
-static void
-list_methods(void)
-{
-	begin("submit");
-#define STRING(name, need, min, max, help) FIELD(name, need, help)
-#define INTEGER(name, need, min, max, multiple, help) FIELD(name, need, help)
-#define NUMBER(name, need, min, max, help) FIELD(name, need, help)
-#define BOOLEAN(name, need, help) FIELD(name, need, help)
-#define CHOICE(name, need, words, help) FIELD(name, need, words ": " help)
-#define IDS(name, need, max, help) FIELD(name, need, help)
-#define METHOD(name, role, fields, help) \
-	printf(".It Cm " #name "\n"); \
-	put_sentence(help); \
-	fputs(role, stdout); \
-	if (sizeof(#fields) > 1) { \
-		begin("negative_prompt"); \
-		fields puts(".El"); \
-	}
-#include "ipc/api.def"
-#undef METHOD
-#undef STRING
-#undef INTEGER
-#undef NUMBER
-#undef BOOLEAN
-#undef CHOICE
-#undef IDS
-	puts(".El");
-}
+/* ---- zitctl */
 
 /* The fields of submit alone, as options of zitctl. */
 static void
@@ -163,8 +100,6 @@ list_submit_options(void)
 #undef IDS
 	puts(".El");
 }
-
-/* ---- zitctl */
 
 enum { CTL_MAX_ARGS = 0 }; /* not shown */
 
@@ -292,6 +227,12 @@ static const struct {
     {"@errors@", list_errors},
     {"@runner-exits@", list_runner_exits},
     {"@methods@", list_methods},
+    {"@job-states@", list_job_states},
+    {"@metrics@", list_metrics},
+    {"@label-values@", list_label_values},
+    {"@messages@", list_messages},
+    {"@stages@", list_stages},
+    {"@runner-options@", list_runner_options},
     {"@submit-options@", list_submit_options},
     {"@commands@", list_commands},
     {"@options@", list_options},

@@ -37,7 +37,7 @@ const char *
 metrics_timeout_name(enum metrics_timeout kind)
 {
 	static const char *const names[] = {
-#define TIMEOUT(name, text) text,
+#define TIMEOUT(name, text, help) text,
 	    METRICS_TIMEOUTS(TIMEOUT)
 #undef TIMEOUT
 	};

@@ -34,18 +34,19 @@
 	REASON(NOT_PERMITTED) \
 	REASON(ID_CONFLICT)
 
+/* TIMEOUT(NAME, "label", "what it means") */
 #define METRICS_TIMEOUTS(TIMEOUT) \
-	TIMEOUT(QUEUE, "queue")		/* a job waited, or was held, too long */ \
-	TIMEOUT(DEADLINE, "deadline")	/* waiting or running */ \
-	TIMEOUT(EXECUTION, "execution") /* it ran too long */ \
-	TIMEOUT(WRITE, "write")		/* its result could not be written in time */ \
-	TIMEOUT(START, "start")		/* a runner was not ready in time */ \
-	TIMEOUT(HANG, "hang")		/* it showed no progress */ \
-	TIMEOUT(CANCEL, "cancel")	/* it did not let go of a job */ \
-	TIMEOUT(STOP, "stop")		/* it did not end when it was asked to */ \
-	TIMEOUT(REAP, "reap")		/* it did not go when it was killed */ \
-	TIMEOUT(CONNECT, "connect")	/* a client sent no request */ \
-	TIMEOUT(STALL, "stall")		/* it sent or took nothing more */
+	TIMEOUT(QUEUE, "queue", "a job waited, or was held, too long") \
+	TIMEOUT(DEADLINE, "deadline", "a job met its deadline, waiting or running") \
+	TIMEOUT(EXECUTION, "execution", "a job ran too long") \
+	TIMEOUT(WRITE, "write", "a result could not be written in time") \
+	TIMEOUT(START, "start", "a runner was not ready in time") \
+	TIMEOUT(HANG, "hang", "a runner showed no progress") \
+	TIMEOUT(CANCEL, "cancel", "a runner did not let go of a job") \
+	TIMEOUT(STOP, "stop", "a runner did not end when it was asked to") \
+	TIMEOUT(REAP, "reap", "a runner was not gone when it had been killed") \
+	TIMEOUT(CONNECT, "connect", "a client sent no request") \
+	TIMEOUT(STALL, "stall", "a client sent or took nothing more")
 
 enum metrics_source {
 #define SOURCE(name, text) METRICS_FROM_##name,
@@ -63,7 +64,7 @@ enum {
 };
 
 enum metrics_timeout {
-#define TIMEOUT(name, text) METRICS_TIMEOUT_##name,
+#define TIMEOUT(name, text, help) METRICS_TIMEOUT_##name,
 	METRICS_TIMEOUTS(TIMEOUT)
 #undef TIMEOUT
 	    METRICS_TIMEOUT_COUNT,
