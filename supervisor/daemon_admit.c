@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/journal.h"
 
@@ -254,8 +253,7 @@ take_place(struct daemon *d, struct job *job, struct err *e, json_t **data)
 		return false;
 	}
 	if (victim != NULL) {
-		log_info("job %s: its place is wanted for job %s of %s, who has fewer", victim->id, job->id,
-		    job->client);
+		journal(EVENT_JOB_DISPLACED, .job = victim, .other_job = job->id);
 		job_event(victim, JOB_EVENT_EVICT);
 	}
 	return true;

@@ -472,8 +472,9 @@ moved(void *object, int from, int to, int event)
 {
 	struct job *job = object;
 
+	(void)to; /* it is in that already */
 	metrics_count_timeout(daemon_metrics(job->daemon), timeout_of(job, event));
-	log_debug("job %s: %s -> %s (%s)", job->id, states[from].name, states[to].name, event_names[event]);
+	journal(EVENT_JOB_MOVED, .job = job, .state_before = states[from].name, .detail = event_names[event]);
 }
 
 static void

@@ -226,8 +226,6 @@ struct outlook {
 	char held_back[64];	 /* by what it may not start now, or "" */
 };
 
-/* Which clock ended it, as the log has it: "queue", "hold", "deadline" or "execution"; NULL: none did. */
-const char *job_timeout_kind(const struct job *job);
 /* What the log says of it (journal.h); strings are the job's, or stay until the next call. */
 void job_facts(const struct job *job, struct journal_facts *facts);
 

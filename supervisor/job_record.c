@@ -212,8 +212,9 @@ job_record(
 
 /* ---- for the log */
 
-const char *
-job_timeout_kind(const struct job *job)
+/* The clock that ended it, by the metrics' words; NULL: none did. */
+static const char *
+timeout_kind(const struct job *job)
 {
 	switch (job->error.code) {
 	case ERR_DEADLINE_UNREACHABLE:
@@ -221,7 +222,7 @@ job_timeout_kind(const struct job *job)
 	case ERR_EXECUTION_TIMEOUT:
 		return "execution";
 	case ERR_QUEUE_TIMEOUT:
-		return job->held_us != 0 ? "hold" : "queue";
+		return "queue";
 	default:
 		return NULL;
 	}
@@ -276,7 +277,7 @@ job_facts(const struct job *job, struct journal_facts *f)
 	if (!job_is_final(job))
 		return;
 	f->outcome = job_state_name(job);
-	f->timeout_kind = job_timeout_kind(job);
+	f->timeout_kind = timeout_kind(job);
 	if (job->error.code == ERR_NONE)
 		return;
 	f->error_name = err_row((int)job->error.code)->name;

@@ -136,6 +136,24 @@ call_may_touch(const struct call *call, const struct job *job)
 	return client_uid(call->client) == job->uid || call_is_admin(call);
 }
 
+/* As the log has it, until the next call. */
+static const char *
+principal_of(const struct client *c)
+{
+	static char principal[24];
+
+	snprintf(principal, sizeof(principal), "uid:%d", (int)client_uid(c));
+	return principal;
+}
+
+void
+call_note_touch(const struct call *call, const struct job *job)
+{
+	if (client_uid(call->client) != job->uid)
+		journal(EVENT_ADMIN_ACTION, .action = api_method_name(call->request->method),
+		    .principal = principal_of(call->client), .job_id = job->id);
+}
+
 bool
 call_may_touch_or_complain(struct call *call, const struct job *job)
 {
@@ -156,8 +174,10 @@ call_treat(struct call *call, const struct found *found, int count,
 		if (job == NULL || !call_may_touch_or_complain(call, job) || (may != NULL && !may(call, job)))
 			return NULL;
 	}
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < count; i++) {
+		call_note_touch(call, found[i].job);
 		treat(call, found[i].job);
+	}
 	call_begin_list(&list, call, count); /* when all is done, for each changes the positions of others */
 	for (int i = 0; i < count; i++)
 		call_list_job(&list, found[i].job);
@@ -177,9 +197,8 @@ static void
 tell_rejected(const struct call *call)
 {
 	const struct api_submit *p = &call->request->submit;
-	char principal[24];
+	const char *principal = principal_of(call->client);
 
-	snprintf(principal, sizeof(principal), "uid:%d", (int)client_uid(call->client));
 	journal(EVENT_JOB_REJECTED, .principal = principal, .client = p->has_client ? p->client : principal,
 	    .error = &call->e);
 }
@@ -188,11 +207,10 @@ static void
 tell_order(const struct client *c, const struct api_request *r, bool allowed)
 {
 	const json_t *params = json_object_get(r->json, "params");
-	char principal[24];
 
-	snprintf(principal, sizeof(principal), "uid:%d", (int)client_uid(c));
 	journal(allowed ? EVENT_ADMIN_ACTION : EVENT_ADMIN_REFUSED, .action = api_method_name(r->method),
-	    .principal = principal, .runner_name = json_string_value(json_object_get(params, "runner")));
+	    .principal = principal_of(c),
+	    .runner_name = json_string_value(json_object_get(params, "runner")));
 }
 
 static void

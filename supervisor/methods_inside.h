@@ -20,6 +20,8 @@ bool call_is_admin(const struct call *call);
 struct job *call_the_job(struct call *call, const struct found *found);
 bool call_may_touch(const struct call *call, const struct job *job);
 bool call_may_touch_or_complain(struct call *call, const struct job *job);
+/* Before a job is treated: that of another user is an administrator's action, and logged. */
+void call_note_touch(const struct call *call, const struct job *job);
 
 /* {"jobs":[...]}, written to the call's text; what is more than the limit is left out. */
 struct listing {

@@ -43,6 +43,7 @@ group_found(struct call *call, const struct found *found, int count)
 		touched++;
 		if (job_is_final(job))
 			continue;
+		call_note_touch(call, job);
 		job_event(job, JOB_EVENT_CANCEL);
 		call_list_job(&list, job);
 	}
@@ -88,6 +89,7 @@ retry_found(struct call *call, const struct found *found, int count)
 	(void)count;
 	if (ended == NULL || !call_may_touch_or_complain(call, ended))
 		return NULL;
+	call_note_touch(call, ended);
 	if (!job_is_final(ended) || job_state(ended) == JOB_DONE)
 		err_set(&call->e, ERR_INVALID_PARAM,
 		    "job %s is %s; what can be tried again has ended without a picture", ended->id,
@@ -130,6 +132,7 @@ drop_found(struct call *call, const struct found *found, int count)
 	(void)count;
 	if (dead == NULL)
 		return NULL;
+	call_note_touch(call, dead);
 	job_record(dead, NULL, NULL, &call->text);
 	daemon_drop_dead(call->daemon, dead);
 	return NULL;

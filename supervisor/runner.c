@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/cgroup.h"
 #include "supervisor/daemon.h"
 #include "supervisor/journal.h"
@@ -156,7 +155,7 @@ static const struct runner_timeout cancel_clock = {
 static const struct runner_timeout stop_clock = {"stop", "did not end in time after stopsignal"};
 static const struct runner_timeout start_clock = {"start", "was not ready in time"};
 static const struct runner_timeout hang_clock = {"hang", "showed no sign of life in time"};
-const struct runner_timeout runner_timeout_ack = {"ack", "did not acknowledge a job in time"};
+const struct runner_timeout runner_timeout_ack = {"hang", "did not acknowledge a job in time"};
 
 static void
 do_stopsignal(void *object, void *detail)
@@ -414,8 +413,8 @@ moved(void *object, int from, int to, int event)
 	if (from != to)
 		r->since_us = clock_now_us();
 	if (from != to)
-		log_debug("runner %s: %s -> %s (%s)", r->conf.section_name, states[from].name,
-		    states[to].name, event_names[event]);
+		journal(EVENT_RUNNER_MOVED, .runner = r, .state_before = states[from].name,
+		    .detail = event_names[event]);
 }
 
 static void

@@ -11,7 +11,6 @@
 
 #include "build_id.h"
 #include "ipc/clock.h"
-#include "ipc/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
@@ -304,10 +303,8 @@ fence(struct runner *r, struct held *held, const struct proto_msg *m)
 		return;
 	}
 	if (held == NULL || m->head.type == PROTO_PICTURE)
-		log_info(
-		    "runner %s: %s of job number %llu, attempt %u, generation %u is not current: dropped",
-		    r->conf.section_name, proto_name(m->head.type), (unsigned long long)m->head.job,
-		    m->head.attempt, m->head.generation);
+		journal(EVENT_MESSAGE_DROPPED, .runner = r, .detail = proto_name(m->head.type),
+		    .count = (int64_t)m->head.job, .attempt = m->head.attempt);
 }
 
 static void
