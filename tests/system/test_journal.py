@@ -175,7 +175,7 @@ def test_a_runner_that_dies_under_its_job(zitd, journal):
 
 @needs_namespace
 def test_lines_of_a_runner(zitd, journal):
-    daemon = start(zitd, journal, "@loud; step 1 flood 3000")
+    daemon = start(zitd, journal, "@loud; step 0.05; step 1 flood 3000")
     job = daemon.generate("@loud")["job"]
     lines = until(lambda: journal.events(None, SYSLOG_IDENTIFIER="zit-runner"), 10, "a line of the runner")
     assert {(e["ZIT_RUNNER"], e["ZIT_JOB_ID"], e["PRIORITY"], "MESSAGE_ID" in e) for e in lines} == {("0", job, "4", False)}
