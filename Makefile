@@ -85,8 +85,6 @@ all: $(PROGRAMS:%=$(BUILD)/%)
 
 $(BUILD)/zitd: $(addprefix $(BUILD)/,$(IPC) $(SUPERVISOR))
 $(BUILD)/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) $(RUNNER))
-$(BUILD)/zit-runner-cuda: $(addprefix $(BUILD)/,$(IPC) $(filter-out kernels/device.o,$(KERNELS)) $(RUNNER_MODEL) $(RUNNER)) \
-		$(addprefix $(BUILD)/cuda/,kernels/device.o $(KERNELS_CUDA:%=%.o) kernels/cuda/gemm.o)
 $(BUILD)/zitctl: $(addprefix $(BUILD)/,$(IPC) $(CTL))
 $(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/sim_flood.o supervisor/fair.o supervisor/fair_admit.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o)
 
@@ -142,6 +140,14 @@ $(BUILD)/build_id.h: $(sort $(wildcard ipc/*.def ipc/*.h))
 	@mkdir -p $(@D)
 	@echo "#define ZIT_BUILD \"$(VERSION)+$$(cat $^ | sha256sum | cut -c1-8)\"" > $@
 
+# The kernels with the cuda backend: for a card, and for the emulated device, where products are plain loops.
+FOR_CARDS := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
+	$(addprefix $(BUILD)/cuda/,kernels/device.o $(KERNELS_CUDA:%=%.o) kernels/cuda/gemm.o)
+EMULATED := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
+	$(addprefix $(BUILD)/emul/,kernels/device.o $(KERNELS_CUDA:%=%.o) $(addprefix tests/emul/,scheduler.o runtime.o gemm.o))
+
+$(BUILD)/zit-runner-cuda: $(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(RUNNER)) $(FOR_CARDS)
+
 # ---- tests: every tests/*/test_X.c is one cmocka program; each kind names the objects that it links
 
 # The tiny checkpoints and their golden arrays, from formulas: bf16 and float32 of configuration B, bf16 of A and C. Always in
@@ -166,12 +172,25 @@ golden: $(GOLDEN_ALL)
 MODEL_TESTS := stages golden model reference
 
 $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%): $(BUILD)/tests/model/test_%: $(BUILD)/tests/model/test_%.o \
-		$(addprefix $(BUILD)/,tests/model/golden.o $(IPC) $(KERNELS) $(RUNNER_MODEL))
+		$(addprefix $(BUILD)/,tests/model/golden.o tests/model/settings.o $(IPC) $(KERNELS) $(RUNNER_MODEL))
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner) -lcmocka
 
+# The same programs with the cuda backend on the emulated device, and for a card.
+$(MODEL_TESTS:%=$(BUILD)/emul/test_%): $(BUILD)/emul/test_%: $(BUILD)/tests/model/test_%.o \
+		$(addprefix $(BUILD)/,tests/model/golden.o tests/model/settings_cuda.o $(IPC) $(RUNNER_MODEL)) $(EMULATED)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner) -lcmocka -lstdc++
+
+$(MODEL_TESTS:%=$(BUILD)/cuda/test_%): $(BUILD)/cuda/test_%: $(BUILD)/tests/model/test_%.o \
+		$(addprefix $(BUILD)/,tests/model/golden.o tests/model/settings_cuda.o $(IPC) $(RUNNER_MODEL)) $(FOR_CARDS)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner-cuda) -lcmocka
+
+CHECKED_MODEL_TESTS := $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) $(BUILD)/emul/test_stages $(if $(SAN),,$(BUILD)/emul/test_golden)
+
 # Passive: threads that spin while they wait slow the tests down fifty times on a busy machine.
-check-model: $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) $(GOLDEN_ALL)
+check-model: $(CHECKED_MODEL_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; OMP_WAIT_POLICY=passive $$t; done
 
 $(BUILD)/tests/bench/bench_%: $(BUILD)/tests/bench/bench_%.o \
@@ -186,7 +205,7 @@ bench-checkpoint: $(BUILD)/tests/bench/bench_checkpoint $(GOLDEN)/.done
 	$(Q)OMP_WAIT_POLICY=passive $<
 
 # The runner's process side; test_session runs the real program on a tiny checkpoint.
-RUNNER_TESTS := png metadata resume session fake_runner
+RUNNER_TESTS := png metadata resume session fake_runner cuda_runner
 
 $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
 		$(addprefix $(BUILD)/,$(IPC) runner/png_writer.o runner/metadata.o runner/result.o runner/resume.o)
@@ -194,7 +213,12 @@ $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUIL
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lpng -lz -lpthread
 
 $(BUILD)/tests/unit/test_session: $(BUILD)/tests/unit/peer.o $(BUILD)/zit-runner
+$(BUILD)/tests/unit/test_cuda_runner: $(BUILD)/tests/unit/peer.o $(BUILD)/emul/zit-runner $(if $(HAS_CUDA),$(BUILD)/zit-runner-cuda)
 $(BUILD)/tests/unit/test_fake_runner: $(BUILD)/tests/unit/peer.o $(BUILD)/tests/fake_runner
+
+$(BUILD)/emul/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(RUNNER)) $(EMULATED)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner) -lstdc++
 
 # A runner without a model, for tests of zitd.
 $(BUILD)/tests/fake_runner: $(addprefix $(BUILD)/,tests/system/fake_runner.o $(IPC) runner/result.o)
@@ -257,24 +281,25 @@ check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done
 
 # Every operation of ops.h on its list of shapes, cpu against ref, and cuda on the emulated device against ref.
-KERNEL_TESTS := $(BUILD)/tests/kernels/test_ops $(BUILD)/emul/test_cuda
+KERNEL_TESTS := $(BUILD)/tests/kernels/test_ops $(BUILD)/emul/test_emul $(BUILD)/emul/test_cuda
 
 $(BUILD)/tests/kernels/test_ops: $(addprefix $(BUILD)/,tests/kernels/test_ops.o tests/kernels/operations.o $(KERNELS))
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm
 
-# The cuda backend without a card: kernels for the emulated device, everything else as it is.
-EMULATED := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
-	$(addprefix $(BUILD)/emul/,kernels/device.o $(KERNELS_CUDA:%=%.o) $(addprefix tests/emul/,scheduler.o runtime.o gemm.o))
-
 $(BUILD)/emul/test_cuda: $(addprefix $(BUILD)/,tests/kernels/test_cuda.o tests/kernels/operations.o) $(EMULATED)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm -lstdc++
+
+$(BUILD)/emul/test_emul: $(BUILD)/emul/tests/emul/test_emul.o $(EMULATED)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm -lstdc++
 
 # EMUL_SEED: the order in which threads run.
 check-kernels: $(KERNEL_TESTS)
 	$(Q)$(BUILD)/tests/kernels/test_ops
-	$(Q)set -e; for seed in 1 2; do EMUL_SEED=$$seed OMP_WAIT_POLICY=passive $(BUILD)/emul/test_cuda; done
+	$(Q)$(BUILD)/emul/test_emul
+	$(Q)set -e; for seed in 1 $(if $(SAN),,2); do EMUL_SEED=$$seed OMP_WAIT_POLICY=passive $(BUILD)/emul/test_cuda; done
 
 # The real zitd with the real runner and with the fake one, faults from outside, the auditor after each.
 check-system: all $(BUILD)/tests/fake_runner $(PRELOADED) $(GOLDEN)/.done
@@ -304,7 +329,7 @@ check-upgrade: all $(BUILD)/tests/fake_runner
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/system/upgrade_loop.py --upgrades 20 --seed $(SEED)
 
 # All that the checks run, so that it can be built in parallel before them.
-programs: all man golden $(UNIT_TESTS) $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) \
+programs: all man golden $(UNIT_TESTS) $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(CHECKED_MODEL_TESTS) \
 	$(KERNEL_TESTS) $(BUILD)/tests/fake_runner $(PRELOADED)
 
 check-layers: $(BUILD)/zitd

@@ -8,6 +8,10 @@
  * happens when it is waited for and not before; and what is in a stream happens when somebody waits for it.
  * Instructions of whole warps have the layout that the PTX manual gives. What it cannot show: races inside a
  * warp between two of its instructions, timing, and whether the manual was read rightly.
+ *
+ * The environment says what device it is: EMUL_DEVICES how many there are (1), EMUL_DRIVER the driver's
+ * version (13000; 0: none), EMUL_MAJOR the compute capability (9); call EMUL_FAIL_CALL of the runtime fails
+ * with error EMUL_FAIL_ERROR.
  */
 #ifndef TESTS_EMUL_EMUL_H
 #define TESTS_EMUL_EMUL_H
@@ -39,13 +43,7 @@ void emul_copy_wait(int left);
 /* Ends the program: the kernel did what no device allows. */
 [[noreturn]] void emul_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* ---- for tests; emul.c has no say in them */
-
-extern "C" {
-unsigned long emul_conflicts(void);	  /* lanes that had to wait for a bank in loads of tiles, so far */
-void emul_devices(int count);		  /* how many there are; 1 at first */
-void emul_fail_call(int call, int error); /* the call-th call of the runtime from now on fails; 0: none */
-}
+/* Passes over the banks of shared memory that loads of tiles needed beyond one for each tile, so far. */
 extern unsigned long emul_conflict_count;
 
 #endif

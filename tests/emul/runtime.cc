@@ -22,30 +22,28 @@ struct emul_event {
 	uint64_t after; /* pieces of its work */
 };
 
-static int device_count = 1, calls_to_failure, failure;
 static std::map<const void *, int> shared_limits; /* of kernels that asked for more than the default */
 
-void
-emul_devices(int count)
+static int
+setting(const char *name, int otherwise)
 {
-	device_count = count;
+	const char *value = getenv(name);
+
+	return value != NULL ? atoi(value) : otherwise;
 }
 
-void
-emul_fail_call(int call, int error)
-{
-	calls_to_failure = call;
-	failure = error;
-}
-
-/* A sticky error is the answer to every call from then on; out of memory once. */
+/* Of call EMUL_FAIL_CALL, counted from the opening of the device: EMUL_FAIL_ERROR. A sticky error is the
+ * answer to every call from then on, being out of memory to that one. */
 static cudaError_t
 answer(void)
 {
-	if (calls_to_failure == 0 || --calls_to_failure > 0)
+	static const int call = setting("EMUL_FAIL_CALL", 0), error = setting("EMUL_FAIL_ERROR", 0);
+	static int calls;
+
+	calls++;
+	if (call == 0 || calls < call || (calls > call && error == cudaErrorMemoryAllocation))
 		return cudaSuccess;
-	calls_to_failure = failure == cudaErrorMemoryAllocation ? 0 : 1;
-	return (cudaError_t)failure;
+	return (cudaError_t)error;
 }
 
 /* ---- streams and events */
@@ -164,15 +162,17 @@ cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaSt
 cudaError_t
 cudaDriverGetVersion(int *version)
 {
-	*version = CUDART_VERSION;
+	*version = setting("EMUL_DRIVER", CUDART_VERSION);
 	return cudaSuccess;
 }
 
 cudaError_t
 cudaGetDeviceCount(int *count)
 {
-	*count = device_count;
-	return device_count > 0 ? cudaSuccess : cudaErrorNoDevice;
+	*count = setting("EMUL_DEVICES", 1);
+	if (setting("EMUL_DRIVER", CUDART_VERSION) < CUDART_VERSION / 1000 * 1000)
+		return cudaErrorInsufficientDriver;
+	return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
 cudaError_t
@@ -184,7 +184,7 @@ cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 		p->uuid.bytes[i] = (char)(i * 17);
 	p->uuid.bytes[15] = (char)device;
 	p->totalGlobalMem = DEVICE_MEMORY;
-	p->major = 9;
+	p->major = setting("EMUL_MAJOR", 9);
 	p->multiProcessorCount = 132;
 	return cudaSuccess;
 }
@@ -192,7 +192,7 @@ cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 cudaError_t
 cudaSetDevice(int device)
 {
-	return device < device_count ? answer() : cudaErrorInvalidDevice;
+	return device < setting("EMUL_DEVICES", 1) ? answer() : cudaErrorInvalidDevice;
 }
 
 cudaError_t

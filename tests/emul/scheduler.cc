@@ -76,12 +76,6 @@ emul_fault(const char *format, ...)
 	abort();
 }
 
-unsigned long
-emul_conflicts(void)
-{
-	return emul_conflict_count;
-}
-
 /* ---- switching: saves the registers that a call keeps, and the stack pointer */
 
 extern "C" void emul_switch(void **save, void *load);

@@ -16,6 +16,8 @@
 
 #include "kernels/convert.h"
 
+enum { MAX_OPENED = 8 };
+
 struct tensor
 bench_empty(struct bench *b, enum dtype type, int rank, const int64_t *dim)
 {
@@ -472,34 +474,68 @@ read_result(struct bench *b, const struct tensor *y)
 }
 
 void
-bench_close(struct bench *b)
+bench_release(struct bench *b)
 {
 	for (int i = 0; i < b->made_count; i++)
 		b->ops->release(b->d, b->made[i].data);
-	device_close(&b->d);
+	b->made_count = 0;
+}
+
+/* Opening a card takes longer than all of an operation's shapes: devices stay open until the program's end.
+ */
+static struct {
+	char backend[16];
+	enum precision precision;
+	struct device *d;
+} opened[MAX_OPENED];
+
+static void
+close_opened(void)
+{
+	for (int i = 0; i < MAX_OPENED; i++)
+		device_close(&opened[i].d);
+}
+
+static struct device *
+open_once(const char *backend, enum precision precision)
+{
+	struct device_options options = {.precision = precision, .threads = 2};
+	char why[200];
+	int i = 0;
+
+	for (; opened[i].d != NULL; i++) {
+		if (strcmp(opened[i].backend, backend) == 0 && opened[i].precision == precision)
+			return opened[i].d;
+	}
+	assert_true(i + 1 < MAX_OPENED);
+	if (device_open(&opened[i].d, backend, &options, why, sizeof(why)) != 0) {
+		print_message("%s\n", why);
+		return NULL;
+	}
+	if (i == 0)
+		atexit(close_opened);
+	snprintf(opened[i].backend, sizeof(opened[i].backend), "%s", backend);
+	opened[i].precision = precision;
+	return opened[i].d;
 }
 
 float *
 operation_result(const struct operation *o, const struct shape *shape, const char *backend,
     enum precision precision, bool rounded, int64_t *count)
 {
-	struct device_options options = {.precision = precision, .threads = 2};
-	struct bench b = {.seed = 12345, .rounded = rounded};
+	struct bench b = {.d = open_once(backend, precision), .seed = 12345, .rounded = rounded};
 	struct tensor y;
-	char why[200];
 	float *host;
 
-	if (device_open(&b.d, backend, &options, why, sizeof(why)) != 0) {
-		print_message("%s\n", why);
+	if (b.d == NULL)
 		return NULL;
-	}
 	b.ops = device_ops(b.d);
 	y = o->run(&b, shape);
 	host = read_result(&b, &y);
 	if (b.ops->sync(b.d) != 0)
 		fail_msg("%s: %s", o->name, device_error(b.d));
 	*count = tensor_count(&y);
-	bench_close(&b);
+	bench_release(&b);
 	return host;
 }
 

@@ -45,12 +45,12 @@ struct operation {
 extern const struct operation operations[];
 extern const size_t operation_count;
 
-/* A tensor of NaN, or of numbers in [-1, 1) in the activations' type; released by bench_close. */
+/* A tensor of NaN, or of numbers in [-1, 1) in the activations' type; released by bench_release. */
 struct tensor bench_empty(struct bench *b, enum dtype type, int rank, const int64_t *dim);
 struct tensor bench_random(struct bench *b, int rank, const int64_t *dim);
-void bench_close(struct bench *b);
+void bench_release(struct bench *b);
 
-/* The result of one operation and shape on a fresh device, as floats of the caller's; NULL: there is no such
+/* The result of one operation and shape, as floats of the caller's; NULL: there is no such
  * device. */
 float *operation_result(const struct operation *o, const struct shape *shape, const char *backend,
     enum precision precision, bool rounded, int64_t *count);

@@ -70,7 +70,8 @@ test_ref_by_hand(void **state)
 	memcpy(x.data, (float[]){0, 1, 5, 7}, 16);
 	b.ops->swiglu(b.d, &half, &x); /* silu(1) = 0.731059 */
 	check_values(&half, (float[]){0, 0.731059f * 7}, 1e-5);
-	bench_close(&b);
+	bench_release(&b);
+	device_close(&b.d);
 }
 
 /* A 2x2 picture convolved with a kernel that picks its upper left neighbour; doubled first, the corner
@@ -93,7 +94,8 @@ test_ref_convolution_by_hand(void **state)
 	check_values(&y, (float[]){0, 0, 0, 1}, 0);
 	b.ops->conv2d(b.d, &big, &x, w, NULL, NULL, &doubled);
 	check_values(&big, (float[]){0, 0, 0, 0, 0, 1, 1, 2, 0, 1, 1, 2, 0, 3, 3, 4}, 0);
-	bench_close(&b);
+	bench_release(&b);
+	device_close(&b.d);
 }
 
 static void
@@ -118,7 +120,8 @@ test_ref_patches_and_pixels(void **state)
 	pixels.type = DT_U8;
 	b.ops->to_pixels(b.d, &pixels, &x);
 	assert_memory_equal(pixels.data, ((uint8_t[]){0, 0, 128, 255, 255, 128}), 6); /* 127.5 and 128 */
-	bench_close(&b);
+	bench_release(&b);
+	device_close(&b.d);
 }
 
 /* Softmax over one key is that key's value; uniform scores give the mean. */
@@ -142,7 +145,8 @@ test_ref_attention_identities(void **state)
 		want[4 + i] = (values[i] + values[4 + i]) / 2;
 	}
 	check_values(&o, want, 1e-6);
-	bench_close(&b);
+	bench_release(&b);
+	device_close(&b.d);
 }
 
 /* The same work twice gives the same bits: pictures are to be repeatable. */

@@ -13,14 +13,6 @@
 
 #include <cmocka.h>
 
-const struct golden_setting golden_settings[] = {
-    {"ref", PRECISION_F32, 1e-4, 1e-4, 1},
-    {"cpu", PRECISION_F32, 1e-4, 1e-4, 1},
-    {"cpu", PRECISION_BF16, 2e-2, 1e-2, 6},
-};
-
-const size_t golden_setting_count = sizeof(golden_settings) / sizeof(golden_settings[0]);
-
 bool
 golden_is_bf16(const struct golden_setting *s)
 {

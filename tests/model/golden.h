@@ -21,10 +21,14 @@
 struct golden_setting {
 	const char *backend;
 	enum precision precision;
-	double stage, latent; /* tolerances */
-	int pixel;	      /* of 255 */
+	double stage, latent;  /* tolerances */
+	int pixel;	       /* of 255 */
+	const char *reference; /* checkpoint of configuration B for test_reference; A has one, in bf16, with
+				  the same values */
+	int max_area;	       /* pixels there; the plain loops of ref are for small pictures */
 };
 
+/* Those of the program: settings.c, or settings_cuda.c. */
 extern const struct golden_setting golden_settings[];
 extern const size_t golden_setting_count;
 

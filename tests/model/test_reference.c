@@ -42,24 +42,11 @@
 #define BF16_SLACK 1.5
 #define BF16_PICTURE_SLACK_DB 2.0
 
-struct setting {
-	const char *backend;
-	enum precision precision;
-	const char *checkpoint; /* of configuration B; A has one, in bf16, with the same values */
-	int max_area;		/* pixels; the plain loops of ref are for small pictures */
-};
-
-static const struct setting settings[] = {
-    {"ref", PRECISION_F32, "golden-f32", 40 * 40},
-    {"cpu", PRECISION_F32, "golden-f32", 256 * 256},
-    {"cpu", PRECISION_BF16, "golden", 256 * 256},
-};
-
-enum { SETTINGS = sizeof(settings) / sizeof(settings[0]), MAX_RUNS = 256, MAX_PIXELS = 256 * 256 };
+enum { MAX_RUNS = 256, MAX_PIXELS = 256 * 256 };
 
 /* One test: a case of the manifest under a setting. */
 struct run {
-	const struct setting *setting;
+	const struct golden_setting *setting;
 	json_t *row;
 	char name[64];
 };
@@ -237,9 +224,9 @@ close_model(void)
 static struct model *
 model_for(const struct run *run)
 {
-	const struct setting *s = run->setting;
+	const struct golden_setting *s = run->setting;
 	const char *config = json_string_value(json_object_get(run->row, "config"));
-	const char *dir = golden_dir(strcmp(config, "A") == 0 ? "golden-a" : s->checkpoint);
+	const char *dir = golden_dir(strcmp(config, "A") == 0 ? "golden-a" : s->reference);
 	struct device_options options = {.precision = s->precision, .threads = 2};
 	char why[200], key[96];
 	struct err e;
@@ -421,16 +408,17 @@ plan_runs(struct run *runs)
 	json_t *row;
 	size_t count = 0, i;
 
-	for (size_t s = 0; s < SETTINGS; s++)
+	for (size_t s = 0; s < golden_setting_count; s++)
 		json_array_foreach(json_object_get(vectors.manifest, "cases"), i, row)
 		{
-			if (number(row, "width") * number(row, "height") > settings[s].max_area)
+			if (number(row, "width") * number(row, "height") > golden_settings[s].max_area)
 				continue;
 			assert_true(count < MAX_RUNS);
-			runs[count].setting = &settings[s];
+			runs[count].setting = &golden_settings[s];
 			runs[count].row = row;
-			snprintf(runs[count].name, sizeof(runs[count].name), "%s %s %s", settings[s].backend,
-			    settings[s].precision == PRECISION_BF16 ? "bf16" : "f32",
+			snprintf(runs[count].name, sizeof(runs[count].name), "%s %s %s",
+			    golden_settings[s].backend,
+			    golden_settings[s].precision == PRECISION_BF16 ? "bf16" : "f32",
 			    json_string_value(json_object_get(row, "name")));
 			count++;
 		}

@@ -1,0 +1,247 @@
+/*
+ * The emulated device itself: that it sees the mistakes it is there to see. And of the real kernels what only
+ * it can tell: that no load of tiles meets another in a bank.
+ */
+extern "C" {
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+}
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernels/cuda/numbers.cuh"
+
+extern "C" {
+#include "kernels/device.h"
+}
+
+enum { THREADS = 64 };
+
+static cudaStream_t stream;
+
+template <typename... P, typename... A>
+static void
+run(size_t shared, void (*kernel)(P...), A... arguments)
+{
+	cudaLaunchConfig_t config = {};
+
+	config.gridDim = dim3(1);
+	config.blockDim = dim3(THREADS);
+	config.dynamicSmemBytes = shared;
+	config.stream = stream;
+	assert_int_equal(cudaLaunchKernelEx(&config, kernel, arguments...), cudaSuccess);
+	cudaStreamSynchronize(stream);
+}
+
+/* ---- barriers */
+
+/* Every thread gives its number to the one opposite. */
+static void
+swap_kernel(int *out, bool barrier)
+{
+	int *board = (int *)dynamic_shared();
+
+	board[threadIdx.x] = (int)threadIdx.x;
+	if (barrier)
+		__syncthreads();
+	out[threadIdx.x] = board[THREADS - 1 - threadIdx.x];
+}
+
+static int
+wrong_swaps(bool barrier)
+{
+	int out[THREADS], wrong = 0;
+
+	run(sizeof(out), swap_kernel, out, barrier);
+	for (int i = 0; i < THREADS; i++)
+		wrong += out[i] != THREADS - 1 - i;
+	return wrong;
+}
+
+static void
+test_missing_barrier_is_seen(void **)
+{
+	assert_int_equal(wrong_swaps(true), 0);
+	assert_true(wrong_swaps(false) > 0);
+}
+
+/* ---- copies */
+
+static void
+copy_kernel(float *out, const float *from, bool wait)
+{
+	float *board = (float *)dynamic_shared();
+
+	if (threadIdx.x == 0) {
+		copy_begin(board, from, true);
+		copy_begin(board + 4, from, false);
+		copy_group();
+		copy_group();
+		if (wait)
+			copy_wait<1>();
+		for (int i = 0; i < 8; i++)
+			out[i] = board[i];
+		copy_wait<0>();
+	}
+}
+
+static void
+test_copy_is_there_when_waited_for(void **)
+{
+	alignas(16) float from[4] = {1, 2, 3, 4}, out[8];
+
+	run(8 * sizeof(float), copy_kernel, out, (const float *)from, true);
+	for (int i = 0; i < 8; i++)
+		assert_true(out[i] == (i < 4 ? from[i] : 0.0f));
+	run(8 * sizeof(float), copy_kernel, out, (const float *)from, false);
+	assert_true(isnan(out[0]) && isnan(out[7]));
+}
+
+static void
+test_stream_works_when_waited_for(void **)
+{
+	int from = 1, to = 0;
+
+	cudaMemcpyAsync(&to, &from, sizeof(to), cudaMemcpyHostToDevice, stream);
+	from = 2; /* the host has not waited: this is what is copied */
+	assert_int_equal(to, 0);
+	cudaStreamSynchronize(stream);
+	assert_int_equal(to, 2);
+}
+
+/* ---- what no device allows */
+
+static void
+half_warp_kernel(float *out)
+{
+	if (threadIdx.x % WARP < WARP / 2)
+		out[threadIdx.x] = warp_sum(1.0f);
+}
+
+static void
+unwaited_kernel(const float *from)
+{
+	copy_begin(dynamic_shared(), from, true);
+	copy_group();
+}
+
+static void
+run_half_warp(void)
+{
+	float out[THREADS];
+
+	run(0, half_warp_kernel, out);
+}
+
+static void
+run_unwaited(void)
+{
+	alignas(16) float from[4] = {};
+
+	run(64, unwaited_kernel, (const float *)from);
+}
+
+static void
+assert_aborts(void (*what)(void))
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		signal(SIGABRT, SIG_DFL);
+		what();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void
+test_faults_end_the_program(void **)
+{
+	assert_aborts(run_half_warp);
+	assert_aborts(run_unwaited);
+}
+
+/* ---- banks */
+
+static void
+tiles_kernel(uint32_t *out, int row_bytes)
+{
+	uint32_t r[4];
+
+	load_tiles(r, dynamic_shared() + threadIdx.x % WARP * row_bytes);
+	out[threadIdx.x] = r[0];
+}
+
+static unsigned long
+conflicts_of_rows(int row_bytes)
+{
+	uint32_t out[THREADS];
+
+	emul_conflict_count = 0;
+	run((size_t)(WARP * row_bytes), tiles_kernel, out, row_bytes);
+	return emul_conflict_count;
+}
+
+static void
+test_conflicts_are_counted(void **)
+{
+	assert_int_equal(conflicts_of_rows(16), 0);
+	assert_int_equal(
+	    conflicts_of_rows(128), 2 * 4 * 7); /* two warps, four tiles, seven rows behind the first */
+}
+
+static void
+test_attention_has_no_conflicts(void **)
+{
+	struct device_options options = {};
+	struct attention_shape shape = {2, 1, 128, true, 0.1f};
+	struct device *d;
+	struct tensor t[4];
+	char why[200];
+
+	options.precision = PRECISION_BF16;
+	assert_int_equal(device_open(&d, "cuda", &options, why, sizeof(why)), 0);
+	for (int width = 64; width <= 128; width *= 2) {
+		shape.head_dim = width;
+		for (int i = 0; i < 4; i++) {
+			t[i] = {NULL, DT_BF16, 3, {150, i < 2 ? 2 : 1, width, 1}};
+			t[i].data = device_ops(d)->reserve(d, tensor_bytes(&t[i]));
+		}
+		emul_conflict_count = 0;
+		device_ops(d)->attention(d, &t[0], &t[1], &t[2], &t[3], &shape);
+		assert_int_equal(device_ops(d)->sync(d), 0);
+		assert_int_equal(emul_conflict_count, 0);
+		for (int i = 0; i < 4; i++)
+			device_ops(d)->release(d, t[i].data);
+	}
+	device_close(&d);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_missing_barrier_is_seen),
+	    cmocka_unit_test(test_copy_is_there_when_waited_for),
+	    cmocka_unit_test(test_stream_works_when_waited_for),
+	    cmocka_unit_test(test_faults_end_the_program),
+	    cmocka_unit_test(test_conflicts_are_counted),
+	    cmocka_unit_test(test_attention_has_no_conflicts),
+	};
+	int failed;
+
+	cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	cudaStreamDestroy(stream);
+	return failed;
+}

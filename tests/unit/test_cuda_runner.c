@@ -1,0 +1,268 @@
+/*
+ * zit-runner-cuda as zitd sees it, on the emulated device (tests/emul): what --probe says with and without
+ * devices, a whole life, and how it ends when the device fails. And the real one here: where there is no
+ * driver it must say so.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ipc/err.h"
+#include "tests/unit/peer.h"
+
+enum { SIDE = 32, ILLEGAL_ADDRESS = 700, OUT_OF_MEMORY = 2 };
+
+static const char model[] = "build/golden";
+static const char *emulated;
+
+/* ---- --probe */
+
+/* What `program --probe` prints, and its exit status. */
+static json_t *
+probe(const char *program, int *status)
+{
+	char command[600];
+	json_error_t e;
+	json_t *answer;
+	FILE *pipe;
+
+	snprintf(command, sizeof(command), "%s --probe", program);
+	pipe = popen(command, "r");
+	assert_non_null(pipe);
+	answer = json_loadf(pipe, 0, &e);
+	*status = WEXITSTATUS(pclose(pipe));
+	if (answer == NULL)
+		fail_msg("%s prints no JSON: %s", command, e.text);
+	return answer;
+}
+
+static void
+test_probe_lists_devices(void **state)
+{
+	int status;
+	json_t *answer, *second;
+
+	(void)state;
+	setenv("EMUL_DEVICES", "2", 1);
+	answer = probe(emulated, &status);
+	unsetenv("EMUL_DEVICES");
+	second = json_array_get(json_object_get(answer, "devices"), 1);
+	assert_int_equal(status, 0);
+	assert_int_equal(json_array_size(json_object_get(answer, "devices")), 2);
+	assert_string_equal(json_string_value(json_object_get(second, "device")), "cuda:1");
+	assert_string_equal(
+	    json_string_value(json_object_get(second, "uuid")), "GPU-00112233-4455-6677-8899-aabbccddee01");
+	assert_string_equal(json_string_value(json_object_get(second, "name")), "emulated device");
+	assert_string_equal(json_string_value(json_object_get(second, "compute_capability")), "9.0");
+	assert_int_equal(json_integer_value(json_object_get(second, "memory_bytes")), 1 << 30);
+	json_decref(answer);
+}
+
+/* No device: 77 and a reason with these words. */
+static void
+check_no_device(const char *program, const char *words)
+{
+	int status;
+	json_t *answer = probe(program, &status);
+	const char *reason = json_string_value(json_object_get(answer, "reason"));
+
+	assert_int_equal(status, RUNNER_EXIT_NO_DEVICE);
+	assert_int_equal(json_array_size(json_object_get(answer, "devices")), 0);
+	if (reason == NULL || strstr(reason, words) == NULL)
+		fail_msg("the reason is '%s', not '%s'", reason, words);
+	json_decref(answer);
+}
+
+static const struct {
+	const char *variable, *value, *words;
+} no_devices[] = {
+    {"EMUL_DRIVER", "0", "no driver"},
+    {"EMUL_DRIVER", "12040", "the driver is too old: it is for CUDA 12.4"},
+    {"EMUL_DEVICES", "0", "no device is visible"},
+};
+
+static void
+test_probe_says_why_there_is_none(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(no_devices) / sizeof(no_devices[0]); i++) {
+		setenv(no_devices[i].variable, no_devices[i].value, 1);
+		check_no_device(emulated, no_devices[i].words);
+		unsetenv(no_devices[i].variable);
+	}
+	check_no_device(peer_program("zit-runner"), "no devices of backend 'cuda'");
+}
+
+static void
+test_probe_without_a_driver(void **state)
+{
+	const char *program = peer_program("zit-runner-cuda");
+
+	(void)state;
+	if (access(program, X_OK) != 0 || access("/dev/nvidiactl", F_OK) == 0)
+		skip(); /* not built, or there is a driver */
+	check_no_device(program, "no driver");
+}
+
+/* ---- a life */
+
+/* Skips PROGRESS, LOADING, ACK and PICTURE. */
+static unsigned
+next(struct peer *p, struct proto_msg *m)
+{
+	unsigned type;
+
+	do
+		type = peer_next(p, m);
+	while (type == PROTO_PROGRESS || type == PROTO_LOADING || type == PROTO_ACK || type == PROTO_PICTURE);
+	return type;
+}
+
+static int
+exit_status(struct peer *p)
+{
+	int status = peer_wait(p);
+
+	shm_detach(&p->page);
+	if (!WIFEXITED(status))
+		fail_msg("ended by signal %d", WTERMSIG(status));
+	return WEXITSTATUS(status);
+}
+
+static void
+give(struct peer *p, int side, int steps)
+{
+	struct proto_msg m = {
+	    .JOB = {(uint32_t)side, (uint32_t)side, (uint32_t)steps, 1, 0, 0, 42, "job_x", "a cat", ""}};
+
+	peer_say(p, PROTO_JOB, 1, m);
+}
+
+/* Standard error of processes started from here on goes to a file that has no name; returns what it was. */
+static int
+catch_log(FILE *log)
+{
+	int before = dup(STDERR_FILENO);
+
+	assert_true(before >= 0 && dup2(fileno(log), STDERR_FILENO) >= 0);
+	return before;
+}
+
+static void
+test_life_without_new_memory(void **state)
+{
+	FILE *log = tmpfile();
+	int before = catch_log(log);
+	struct peer p = peer_start(emulated, "cuda:0", model);
+	struct proto_msg m;
+	char text[4096];
+	size_t length;
+
+	(void)state;
+	dup2(before, STDERR_FILENO);
+	close(before);
+	assert_int_equal(next(&p, &m), PROTO_HELLO);
+	assert_int_equal(next(&p, &m), PROTO_WARMING);
+	assert_int_equal(next(&p, &m), PROTO_READY);
+	assert_non_null(strstr(m.READY.device, "emulated device"));
+	give(&p, 2 * SIDE, 2);
+	assert_int_equal(next(&p, &m), PROTO_DONE);
+	give(&p, 3 * SIDE, 1);
+	assert_int_equal(next(&p, &m), PROTO_DONE);
+	peer_stop(&p, true);
+	assert_int_equal(next(&p, &m), 0);
+	assert_int_equal(exit_status(&p), 0);
+	rewind(log);
+	length = fread(text, 1, sizeof(text) - 1, log);
+	text[length] = '\0';
+	fclose(log);
+	if (strstr(text, " before READY, 0 after") == NULL)
+		fail_msg("its log is: %s", text);
+}
+
+static void
+test_no_device_is_permanent(void **state)
+{
+	struct proto_msg m;
+	struct peer p;
+
+	(void)state;
+	setenv("EMUL_MAJOR", "7", 1);
+	p = peer_start(emulated, "cuda:0", model);
+	unsetenv("EMUL_MAJOR");
+	assert_int_equal(next(&p, &m), PROTO_HELLO);
+	assert_int_equal(next(&p, &m), PROTO_FATAL);
+	assert_int_equal(m.FATAL.exit_status, RUNNER_EXIT_NO_DEVICE);
+	assert_non_null(strstr(m.FATAL.text, "compute capability 7.0"));
+	assert_int_equal(exit_status(&p), RUNNER_EXIT_NO_DEVICE);
+}
+
+/* Wherever in its life the device fails, the process says what failed and ends with that status. */
+static void
+check_failing_device(int call, int error, int status)
+{
+	char number[16], code[16];
+	struct proto_msg m;
+	struct peer p;
+	unsigned type;
+
+	snprintf(number, sizeof(number), "%d", call);
+	snprintf(code, sizeof(code), "%d", error);
+	setenv("EMUL_FAIL_CALL", number, 1);
+	setenv("EMUL_FAIL_ERROR", code, 1);
+	p = peer_start(emulated, "cuda:0", model);
+	unsetenv("EMUL_FAIL_CALL");
+	unsetenv("EMUL_FAIL_ERROR");
+	while ((type = next(&p, &m)) != PROTO_FATAL) {
+		if (type == PROTO_READY)
+			give(&p, SIDE, 50);
+		if (type == 0 || type == PROTO_DONE)
+			fail_msg("call %d fails with %d, and nothing is said", call, error);
+	}
+	assert_int_equal(m.FATAL.exit_status, status);
+	assert_true(m.FATAL.text[0] != '\0');
+	assert_int_equal(exit_status(&p), status);
+}
+
+static const int calls[] = {3, 40, 700, 1500}; /* opening, loading, the first picture, the job */
+
+static void
+test_sticky_errors(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		check_failing_device(calls[i], ILLEGAL_ADDRESS, RUNNER_EXIT_STICKY);
+}
+
+static void
+test_out_of_memory(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		check_failing_device(calls[i], OUT_OF_MEMORY, RUNNER_EXIT_DEVICE_MEMORY);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_probe_lists_devices),
+	    cmocka_unit_test(test_probe_says_why_there_is_none),
+	    cmocka_unit_test(test_probe_without_a_driver),
+	    cmocka_unit_test(test_life_without_new_memory),
+	    cmocka_unit_test(test_no_device_is_permanent),
+	    cmocka_unit_test(test_sticky_errors),
+	    cmocka_unit_test(test_out_of_memory),
+	};
+
+	emulated = strdup(peer_program("emul/zit-runner")); /* its memory is that of the next one */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
