@@ -198,6 +198,19 @@ $(BUILD)/tests/bench/bench_%: $(BUILD)/tests/bench/bench_%.o \
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner)
 
+# Networks of full size with random weights, on a card; small ones on the emulated device, to see that the program works.
+BENCH_GPU := $(addprefix $(BUILD)/,tests/bench/bench_gpu.o tests/bench/random_checkpoint.o $(IPC) \
+	$(filter-out runner/checkpoint.o,$(RUNNER_MODEL)))
+
+$(BUILD)/tests/bench/random_checkpoint.o: CFLAGS := -O3 -g -fopenmp
+$(BUILD)/cuda/bench_gpu: $(BENCH_GPU) $(FOR_CARDS)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner-cuda)
+
+$(BUILD)/emul/bench_gpu: $(BENCH_GPU) $(EMULATED)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner) -lstdc++
+
 bench-pipeline: $(BUILD)/tests/bench/bench_pipeline $(GOLDEN)/.done
 	$(Q)$<
 
@@ -330,7 +343,55 @@ check-upgrade: all $(BUILD)/tests/fake_runner
 
 # All that the checks run, so that it can be built in parallel before them.
 programs: all man golden $(UNIT_TESTS) $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(CHECKED_MODEL_TESTS) \
-	$(KERNEL_TESTS) $(BUILD)/tests/fake_runner $(PRELOADED)
+	$(KERNEL_TESTS) $(BUILD)/tests/fake_runner $(PRELOADED) gpu-programs
+
+# ---- on a card. Without one, or without nvcc, these say so. scripts/gpu-check runs all of them and ends with a table.
+
+GPU_PROGRAMS := $(if $(HAS_CUDA),$(addprefix $(BUILD)/,zit-runner-cuda cuda/test_cuda cuda/test_stages cuda/test_golden cuda/test_model \
+	cuda/test_reference cuda/bench_gpu cuda/faulty tests/gpu/test_faults))
+WITH_DEVICE := scripts/with-device $(BUILD)/zit-runner-cuda
+SANITIZER = $(firstword $(shell command -v compute-sanitizer) $(wildcard $(CUDA_HOME)/bin/compute-sanitizer))
+
+gpu-programs: $(GPU_PROGRAMS)
+
+$(BUILD)/cuda/test_cuda: $(addprefix $(BUILD)/,tests/kernels/test_cuda.o tests/kernels/operations.o) $(FOR_CARDS)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zit-runner-cuda)
+
+$(BUILD)/cuda/faulty: $(BUILD)/cuda/tests/gpu/faulty.o $(FOR_CARDS)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner-cuda)
+
+$(BUILD)/tests/gpu/test_faults: $(addprefix $(BUILD)/,tests/gpu/test_faults.o tests/unit/peer.o $(IPC))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson
+
+gpu-operations: gpu-programs
+	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_cuda
+
+gpu-stages: gpu-programs golden
+	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_stages
+
+gpu-pictures: gpu-programs golden
+	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_golden && $(WITH_DEVICE) $(BUILD)/cuda/test_model
+
+gpu-reference: gpu-programs golden
+	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_reference
+
+gpu-faults: gpu-programs golden
+	$(Q)$(WITH_DEVICE) $(BUILD)/tests/gpu/test_faults
+
+gpu-memcheck gpu-racecheck: gpu-%: gpu-programs
+	$(Q)$(if $(SANITIZER),$(WITH_DEVICE) $(SANITIZER) --tool $* --error-exitcode 1 $(BUILD)/cuda/test_cuda, \
+		echo "skipped: compute-sanitizer is not installed"; exit 77)
+
+GPU_PARTS := gpu-operations gpu-stages gpu-pictures gpu-reference gpu-faults gpu-memcheck gpu-racecheck
+
+check-gpu: gpu-programs golden
+	$(Q)$(WITH_DEVICE) $(MAKE) --no-print-directory -k $(GPU_PARTS) || [ $$? -eq 77 ]
+
+bench-gpu: gpu-programs
+	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/bench_gpu --cache $(BUILD) || [ $$? -eq 77 ]
 
 check-layers: $(BUILD)/zitd
 	$(Q)scripts/layers $<
@@ -339,7 +400,7 @@ check-layers: $(BUILD)/zitd
 SCRIPTS = $(shell git ls-files -z --cached --others --exclude-standard | xargs -0 grep -lE '^\#!.*[/ ](ba|da)?sh$$')
 
 check-scripts:
-	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers tests/spin/run .ci/run
+	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers scripts/gpu-check scripts/with-device tests/spin/run .ci/run
 
 # The protocol of job, runner and zitd as a model, all of its states; no code of ours runs in it, so once is enough.
 check-spin:
@@ -474,6 +535,6 @@ clean:
 
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
 
-.PHONY: programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
+.PHONY: check-gpu bench-gpu gpu-programs $(GPU_PARTS) programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
 	bench-preempt bench-queue check check-parts check-whole check-unit check-kernels check-model check-runner check-system check-layers check-scripts \
 	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade deb check-deb lint-deb check-units check-systemd
