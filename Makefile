@@ -67,7 +67,7 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/runner_handover.o supervisor/job_handover.o
 
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
-	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o \
+	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o ctl/completion.o \
 	ctl/status.o ctl/advice.o ctl/doctor.o ctl/doctor_machine.o ctl/doctor_model.o \
 	ctl/picture.o ctl/picture_read.o ctl/request.o ctl/info.o \
 	ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
@@ -491,6 +491,8 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 put = sed 's,/usr/,$(PREFIX)/,g' $(1) | install -D -m 644 /dev/stdin $(2)/$(notdir $(1))
 DEMO := $(patsubst conf/demo/model/%,%,$(shell find conf/demo/model -type f ! -path '*/training/*'))
 
+COMPLETIONS := bash-completion/completions zsh/vendor-completions fish/vendor_completions.d
+
 install: all
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS:%=$(BUILD)/%)
 	set -e; for page in $(MAN); do install -D -m 644 -t $(SHARE)/man/man$${page##*.} $(BUILD)/man/$$page; done
@@ -501,6 +503,10 @@ install: all
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog $(CATALOGS:%=$(BUILD)/conf/%)
 	install -D -m 644 conf/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/zit.conf
 	install -D -m 644 conf/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/zit.conf
+	install -d $(COMPLETIONS:%=$(SHARE)/%)
+	$(BUILD)/zitctl completion bash >$(SHARE)/bash-completion/completions/zitctl
+	$(BUILD)/zitctl completion zsh >$(SHARE)/zsh/vendor-completions/_zitctl
+	$(BUILD)/zitctl completion fish >$(SHARE)/fish/vendor_completions.d/zitctl.fish
 	test -e $(DESTDIR)/etc/zit/zitd.conf || $(call put,conf/zitd.conf,$(DESTDIR)/etc/zit)
 
 # ---- the Debian package: build/zit_*.deb, made of the files that git knows, with conf/debian/ as debian/

@@ -55,6 +55,16 @@ struct ctl_command {
 const struct ctl_command *command_find(const char *name);
 const struct ctl_command *command_at(size_t index);
 
+/* The options, of options.def and then of `submit`; false past the end. Works once options_parse was called.
+ */
+struct ctl_option {
+	const char *name, *arg, *help; /* arg: NULL for none */
+	int letter;		       /* or 0 */
+	bool of_submit;
+};
+bool options_at(size_t index, struct ctl_option *out);
+bool options_taken(const struct ctl_option *o, const struct ctl_command *c); /* by that command */
+
 /* Fills *ctl from the command line. 0, or an exit code after saying on stderr what is wrong. Help and version
  * are printed here too and end with *done = true. */
 int options_parse(struct ctl *ctl, int argc, char **argv, bool *done);

@@ -322,9 +322,8 @@ set_origin(struct ctl *ctl, const char *text)
 static int
 set_front(struct ctl *ctl, const char *text)
 {
+	(void)ctl;
 	(void)text;
-	if (ctl->command != NULL && strcmp(ctl->command->name, "move") != 0)
-		return usage_error("%s does not take --front%s", ctl->command->name, "");
 	return 0;
 }
 
@@ -357,11 +356,40 @@ print_option(int letter, const char *name, const char *arg, const char *help)
 		printf("  %-26s  %s\n", left, help);
 }
 
+bool
+options_at(size_t index, struct ctl_option *out)
+{
+	static const char *const type_words[] = {"TEXT", "N", "NUMBER", NULL, NULL, "ID"};
+	const struct param_row *p;
+
+	if (index < GLOBAL_COUNT) {
+		const struct option_row *o = &globals[index];
+		*out = (struct ctl_option){o->name, o->arg, o->help, o->letter, false};
+		return true;
+	}
+	index -= GLOBAL_COUNT;
+	if (index >= (size_t)param_count)
+		return false;
+	p = params[index];
+	*out = (struct ctl_option){
+	    param_names[index], p->words != NULL ? p->words : type_words[p->type], p->help, 0, true};
+	return true;
+}
+
+static void
+print_options(bool of_submit)
+{
+	struct ctl_option o;
+
+	for (size_t i = 0; options_at(i, &o); i++) {
+		if (o.of_submit == of_submit)
+			print_option(o.letter, o.name, o.arg, o.help);
+	}
+}
+
 static int
 set_help(struct ctl *ctl, const char *text)
 {
-	static const char *const type_words[] = {"TEXT", "N", "NUMBER", NULL, NULL, "ID"};
-
 	(void)ctl;
 	(void)text;
 	printf("usage: zitctl [options] COMMAND ...\n\ncommands:\n");
@@ -372,13 +400,9 @@ set_help(struct ctl *ctl, const char *text)
 		printf("  %-26s  %s\n", left, c->help);
 	}
 	printf("\noptions:\n");
-	for (size_t i = 0; i < GLOBAL_COUNT; i++)
-		print_option(globals[i].letter, globals[i].name, globals[i].arg, globals[i].help);
+	print_options(false);
 	printf("\noptions of the commands that draw (generate, submit, batch, replay):\n");
-	for (int i = 0; i < param_count; i++)
-		print_option(0, param_names[i],
-		    params[i]->words != NULL ? params[i]->words : type_words[params[i]->type],
-		    params[i]->help);
+	print_options(true);
 	printf("\nExit codes and examples: zitctl(1).\n");
 	return DONE;
 }
@@ -403,6 +427,8 @@ static const struct {
     {"resume", " batch "},
     {"jobs", " batch "},
     {"origin", " config "},
+    {"front", " move "},
+    {"size", " generate submit batch replay "},
     {"follow", " logs "},
     {"lines", " logs "},
     {"job", " logs "},
@@ -420,6 +446,16 @@ is_taken(const char *option, const char *command)
 			return strstr(limited[i].commands, word) != NULL;
 	}
 	return true;
+}
+
+bool
+options_taken(const struct ctl_option *o, const struct ctl_command *c)
+{
+	if (o->of_submit)
+		return c->takes_params;
+	if (strcmp(o->name, "save") == 0)
+		return c->saves;
+	return is_taken(o->name, c->name);
 }
 
 static int
