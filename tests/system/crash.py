@@ -4,8 +4,8 @@
   make crash N=300 SEED=1     ends with one line of figures; fails when a job was lost or done twice
 
 Each round: zitd is started; clients submit jobs that must survive, some of them waited for, some by a key; 20 to 250 ms
-later it is killed. An attempt counts once it is on disk, which it is not in state claimed. lost: acknowledged jobs that zitd does not know later, or that do not end, or whose attempts went
-down. twice: jobs that ran again though a client had been told their end, and keys with two jobs. replay: from zitd's exec
+later it is killed. An attempt counts once it is on disk, which it is not in state claimed, and an answer may say that too.
+lost: acknowledged jobs that zitd does not know later, or that do not end, or whose attempts went down. twice: jobs that ran again though a client had been told their end, and keys with two jobs. replay: from zitd's exec
 to its first answer on the socket.
 """
 import argparse
@@ -41,9 +41,10 @@ class Books:
         job = record["job"]
         with self.lock:
             before = self.acknowledged.setdefault(job, 0)
-            if record.get("attempts", 0) < before:
-                self.broken.append(f"{job}: {before} attempts, then {record['attempts']}")
-            self.acknowledged[job] = max(before, record.get("attempts", 0))
+            if record["state"] != "claimed":
+                if record.get("attempts", 0) < before:
+                    self.broken.append(f"{job}: {before} attempts, then {record['attempts']}")
+                self.acknowledged[job] = max(before, record.get("attempts", 0))
             if record["state"] in FINAL:
                 self.told.setdefault(job, record)
             if key:
@@ -74,7 +75,7 @@ class Client(threading.Thread):
         try:
             if kind == "look":
                 for record in connection.call("list", limit=50)["jobs"]:
-                    if record["job"] in self.books.acknowledged and record["state"] != "claimed":
+                    if record["job"] in self.books.acknowledged:
                         self.books.note(record)
             elif kind == "key":
                 self.books.note(connection.call("submit", idempotency_key=key, **request), key)
