@@ -209,6 +209,30 @@ note_section(struct reading *r, const char *text)
 		unknown_section(r, name);
 }
 
+/* inih would take an indented line for more of the value before it. */
+static void
+unindent(char *line)
+{
+	memmove(line, line + strspn(line, " \t"), strlen(line + strspn(line, " \t")) + 1);
+}
+
+/* What did not fit is passed over; only a comment may do without it. */
+static void
+drop_rest(struct reading *r, const char *line, int size)
+{
+	char text[12];
+	int c;
+
+	if (strchr(line, '\n') != NULL || feof(r->stream))
+		return;
+	while ((c = getc(r->stream)) != '\n' && c != EOF)
+		;
+	snprintf(text, sizeof(text), "%d", size - 2);
+	line += strspn(line, " \t");
+	if (line[0] != '#' && line[0] != ';')
+		complain(r, "the line is longer than %s bytes%s", text, "");
+}
+
 /* fgets that counts: Debian's inih does not tell its handler the line. */
 static char *
 next_line(char *text, int size, void *stream)
@@ -217,8 +241,11 @@ next_line(char *text, int size, void *stream)
 	char *line = fgets(text, size, r->stream);
 
 	r->line++;
-	if (line != NULL && r->status == 0)
-		note_section(r, line);
+	if (line == NULL || r->status != 0)
+		return line;
+	drop_rest(r, line, size);
+	unindent(line);
+	note_section(r, line);
 	return line;
 }
 
@@ -278,6 +305,8 @@ read_directory(struct reading *r)
 
 	snprintf(dir, sizeof(dir), "%.4000s/conf.d", r->dir);
 	count = scandir(dir, &entries, is_conf_file, alphasort);
+	if (count < 0 && errno != ENOENT)
+		r->status = err_set(r->e, ERR_BAD_CONFIG, "%s: %s", dir, strerror(errno));
 	for (int i = 0; i < count; i++) {
 		snprintf(path, sizeof(path), "%.2000s/%.2000s", dir, entries[i]->d_name);
 		if (r->status == 0)

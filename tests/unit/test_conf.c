@@ -110,6 +110,12 @@ test_directory_wins(void **state)
 	write_conf("conf.d/20.conf", "");
 }
 
+#define LONG \
+	"01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567" \
+	"89" \
+	"01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567" \
+	"89"
+
 static const struct {
 	const char *text, *says[3];
 } bad[] = {
@@ -134,6 +140,11 @@ static const struct {
     {"[clients:a]\nweight = 2\n", {"zitd.conf:1", "clients:a", ""}},
     {"[queue]\nwindow_low = at night\n", {"zitd.conf:2", "window_low", "22:00-06:00"}},
     {"this is not an option\n", {"zitd.conf:1", "key = value", ""}},
+    {"[queue]\nmax_size = 5\n  6\n",
+	{"zitd.conf:3", "key = value", ""}}, /* nothing goes on on another line */
+    {"[runner]\nmodel = /m\n  devise = cpu\n", {"zitd.conf:3", "devise", "device"}},
+    {"[runner]\nmodel = /" LONG "\n", {"zitd.conf:2", "longer than 198 bytes", ""}},
+    {"[runner]\nmodel = /m\n  # " LONG " = x\nthreads = x\n", {"zitd.conf:4", "threads", "integer"}},
 };
 
 static void
@@ -323,6 +334,31 @@ test_what_a_process_was_started_with(void **state)
 	free(now);
 }
 
+/* What should be read and cannot be is no reason to go on without it. */
+static void
+test_a_directory_that_is_none(void **state)
+{
+	struct conf *c = calloc(1, sizeof(*c));
+	struct err e = {0};
+	char path[300];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/conf.d/10.conf", dir);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/conf.d/20.conf", dir);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/conf.d/ignored.txt", dir);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/conf.d", dir);
+	rmdir(path);
+	write_conf("conf.d", "");
+	assert_int_equal(
+	    conf_read(c, write_conf("zitd.conf", "[runner]\nmodel = /m\n"), &e), -ERR_BAD_CONFIG);
+	assert_non_null(strstr(e.text, "conf.d: Not a directory"));
+	unlink(path);
+	free(c);
+}
+
 static void
 test_too_many_files(void **state)
 {
@@ -382,6 +418,7 @@ main(void)
 	    cmocka_unit_test(test_values_and_their_origins),
 	    cmocka_unit_test(test_take_over),
 	    cmocka_unit_test(test_what_a_process_was_started_with),
+	    cmocka_unit_test(test_a_directory_that_is_none),
 	    cmocka_unit_test(test_too_many_files),
 	    cmocka_unit_test(test_the_table_as_json),
 	};
