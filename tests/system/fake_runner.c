@@ -25,9 +25,9 @@
  * ACTION (rows[] below says what each one does):
  *   ends      exit N, fatal N (FATAL first), kill N, kill_zitd N, hang, close
  *   ignores   ignore_cancel, ignore_stop, ignore_signals, skip
- *   lies      garbage N, fds N, unsealed, bytes N, attempt N, generation N, progress N, send_picture,
- * send_done, send_suspended, ready_again, build, fail NAME harms     scribble, truncate, flood N, allocate N,
- * fork S, daemonize S, words TEXT waits     sleep S
+ *   lies      garbage N, fds N, unsealed, bytes N, times N, attempt N, generation N, progress N,
+ * send_picture, send_done, send_suspended, ready_again, build, fail NAME harms     scribble, truncate, flood
+ * N, allocate N, fork S, daemonize S, words TEXT waits     sleep S
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -120,6 +120,7 @@ static uint32_t generation;
 static struct job jobs[MAX_JOBS];
 static int job_count;
 static bool ignore_cancel, ignore_stop, skip, unsealed, finish;
+static double stage_s;	     /* that DONE says of each stage */
 static uint64_t extra_bytes; /* that PICTURE claims beyond the truth */
 static const char *build = ZIT_BUILD;
 static volatile sig_atomic_t interrupted;
@@ -348,6 +349,12 @@ act_bytes(const struct scene *s)
 	extra_bytes = (uint64_t)s->number;
 }
 
+static void
+act_times(const struct scene *s)
+{
+	stage_s = s->number;
+}
+
 /* A DONE of another attempt. */
 static void
 act_attempt(const struct scene *s)
@@ -388,7 +395,7 @@ act_send_done(const struct scene *s)
 {
 	struct proto_msg m = about(s->job, PROTO_DONE);
 
-	m.DONE.tokens = 1;
+	m.DONE = (struct proto_DONE){1, 0, stage_s, stage_s, stage_s, stage_s, stage_s};
 	send_message(&m, -1);
 }
 
@@ -519,6 +526,7 @@ static const struct {
     {"fds", act_fds},			    /* a PICTURE with N descriptors */
     {"unsealed", act_unsealed},		    /* pictures from here on */
     {"bytes", act_bytes},		    /* pictures from here on claim N more than they have */
+    {"times", act_times},		    /* a DONE from here on says N seconds for each stage */
     {"attempt", act_attempt},		    /* a DONE of an attempt N later (negative: earlier) */
     {"generation", act_generation},	    /* a DONE of a generation N later */
     {"progress", act_progress},		    /* a PROGRESS with step N */

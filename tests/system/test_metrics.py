@@ -154,6 +154,19 @@ def test_stages_are_as_long_as_records_say(zitd):
     assert get(found, "zit_job_stage_duration_seconds_sum", stage="denoise") > 0
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "1e9"])
+def test_times_that_cannot_be(zitd, seconds):
+    """A runner that tells such is a liar, and nothing of it is counted; one that tells others is believed."""
+    daemon = zitd(f"step 0;@long;done times 2.5;@liar;done times {seconds}", runner={"startretries": 9})
+    daemon.generate("@long", steps=1)
+    record = daemon.generate("@liar", steps=1)
+    assert "times that cannot be" in daemon.log() and daemon.runner()["deaths"] >= 1
+    found = values(daemon)
+    for stage in STAGES:
+        assert check_histogram(found, "zit_job_stage_duration_seconds", stage=stage) == (1, 2.5)
+    assert record["attempts"] <= 2
+
+
 def test_a_reload_is_seen(zitd):
     daemon = zitd("")
     first = get(values(daemon), "zit_config_last_reload_success_timestamp_seconds")
