@@ -67,7 +67,7 @@ SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o su
 	supervisor/runner_handover.o supervisor/job_handover.o
 
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
-	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o ctl/completion.o \
+	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o ctl/completion.o ctl/screen.o ctl/top.o ctl/top_frame.o \
 	ctl/status.o ctl/advice.o ctl/doctor.o ctl/doctor_machine.o ctl/doctor_model.o \
 	ctl/picture.o ctl/picture_read.o ctl/request.o ctl/info.o \
 	ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o

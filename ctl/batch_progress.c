@@ -10,8 +10,6 @@
 #include "ctl/output.h"
 #include "ctl/progress.h"
 
-enum { BAR_WIDTH = 24 };
-
 void
 batch_progress_init(struct batch *b)
 {
@@ -34,19 +32,13 @@ static void
 draw_bar(struct batch *b)
 {
 	int ended = b->tally[ITEM_DONE] + b->tally[ITEM_FAILED];
-	char bar[BAR_WIDTH + 1];
+	char failed[32] = "", with[32] = "waiting for zitd";
 
-	memset(bar, '.', BAR_WIDTH);
-	memset(bar, '#', (size_t)(BAR_WIDTH * (long long)ended / b->count));
-	bar[BAR_WIDTH] = '\0';
-	fprintf(stderr, "\r[%s] %d/%d", bar, ended, b->count);
 	if (b->tally[ITEM_FAILED] > 0)
-		fprintf(stderr, ", %d failed", b->tally[ITEM_FAILED]);
-	if (b->client == NULL)
-		fprintf(stderr, ", waiting for zitd");
-	else
-		fprintf(stderr, ", %d with zitd", b->flying_count);
-	fprintf(stderr, "\033[K");
+		snprintf(failed, sizeof(failed), "%d failed, ", b->tally[ITEM_FAILED]);
+	if (b->client != NULL)
+		snprintf(with, sizeof(with), "%d with zitd", b->flying_count);
+	progress_line(ended, b->count, "%d/%d, %s%s", ended, b->count, failed, with);
 	fflush(stderr);
 	b->drawn = true;
 }

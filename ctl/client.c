@@ -159,6 +159,12 @@ client_close(struct client **c)
 }
 
 int
+client_fd(const struct client *c)
+{
+	return c->fd;
+}
+
+int
 client_take_fd(struct client *c, int index)
 {
 	int fd;

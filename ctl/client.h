@@ -35,6 +35,9 @@ void client_close(struct client **c);
 enum client_end client_call(struct client *c, const char *method, json_t *params,
     void (*on_event)(void *arg, const json_t *params), void *arg, json_t **result, struct err *e);
 
+/* For poll: something may have come when it is readable. */
+int client_fd(const struct client *c);
+
 /* ---- several requests at a time, for who keeps count of them: not to be mixed with client_call */
 
 /* Sends a request; `params` is stolen. Its number goes to *id. */

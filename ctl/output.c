@@ -70,6 +70,27 @@ output_width(const char *text)
 	return width;
 }
 
+void
+output_cut(char *text, int columns)
+{
+	char one[8];
+	int width = 0;
+
+	for (char *p = text; *p != '\0';) {
+		size_t bytes = 1;
+		while (((unsigned char)p[bytes] & 0xc0) == 0x80 && bytes < sizeof(one) - 1)
+			bytes++;
+		memcpy(one, p, bytes);
+		one[bytes] = '\0';
+		width += output_width(one);
+		if (width > columns) {
+			*p = '\0';
+			return;
+		}
+		p += bytes;
+	}
+}
+
 static void
 print_padded(const char *text, int width)
 {

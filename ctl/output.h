@@ -47,5 +47,7 @@ void output_json(const struct ctl *ctl, const json_t *object);
 void output_plain(const char *text, char *out, size_t size);
 /* Columns of the terminal that UTF-8 text takes, near enough: wide East Asian characters count two. */
 int output_width(const char *text);
+/* Cuts it to so many of them, at a character's end. */
+void output_cut(char *text, int columns);
 
 #endif

@@ -3,14 +3,16 @@
  */
 #include "ctl/progress.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "ctl/output.h"
 
-enum { BAR_WIDTH = 24 };
+enum { BAR_WIDTH = 24, SHORT_BAR_WIDTH = 10, NARROW = 60 };
 
 void
 progress_init(struct progress *p, const struct ctl *ctl)
@@ -23,33 +25,47 @@ progress_init(struct progress *p, const struct ctl *ctl)
 		p->mode = terminal && !ctl->quiet ? PROGRESS_BAR : PROGRESS_NONE;
 }
 
-static void
-draw_bar(const json_t *params)
+/* Columns of the terminal behind stderr. */
+static int
+terminal_columns(void)
 {
-	json_int_t step = json_integer_value(json_object_get(params, "step"));
-	json_int_t steps = json_integer_value(json_object_get(params, "steps"));
-	json_int_t done = steps > 0 && step <= steps && step >= 0 ? BAR_WIDTH * step / steps : 0;
-	char bar[BAR_WIDTH + 1];
+	struct winsize size;
 
-	memset(bar, '.', BAR_WIDTH);
-	memset(bar, '#', (size_t)done);
-	bar[BAR_WIDTH] = '\0';
-	fprintf(stderr, "\r[%s] %" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT " %s\033[K", bar, step, steps,
-	    output_text(params, "stage"));
+	return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+void
+progress_line(long long done, long long all, const char *format, ...)
+{
+	int columns = terminal_columns(), width = columns >= NARROW ? BAR_WIDTH : SHORT_BAR_WIDTH, used = 0;
+	char bar[BAR_WIDTH + 1], text[256], plain[256];
+	va_list args;
+
+	memset(bar, '.', sizeof(bar));
+	memset(bar, '#', done >= 0 && done <= all && all > 0 ? (size_t)(width * done / all) : 0);
+	if (all > 0)
+		used = snprintf(text, sizeof(text), "[%.*s] ", width, bar);
+	va_start(args, format);
+	vsnprintf(text + used, sizeof(text) - (size_t)used, format, args);
+	va_end(args);
+	output_plain(text, plain, sizeof(plain));
+	output_cut(plain, columns - 1); /* in the last one the terminal would begin a new line */
+	fprintf(stderr, "\r%s\033[K", plain);
 }
 
 static void
 draw(const json_t *params)
 {
 	const json_t *position = json_object_get(params, "position");
+	long long step = json_integer_value(json_object_get(params, "step"));
+	long long steps = json_integer_value(json_object_get(params, "steps"));
 
 	if (strcmp(output_text(params, "state"), "running") == 0)
-		draw_bar(params);
+		progress_line(step, steps, "%lld/%lld %s", step, steps, output_text(params, "stage"));
 	else if (json_is_integer(position))
-		fprintf(
-		    stderr, "\rqueued, place %" JSON_INTEGER_FORMAT "\033[K", json_integer_value(position));
+		progress_line(0, 0, "queued, place %lld", (long long)json_integer_value(position));
 	else
-		fprintf(stderr, "\r%s\033[K", output_text(params, "state"));
+		progress_line(0, 0, "%s", output_text(params, "state"));
 }
 
 void

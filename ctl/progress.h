@@ -14,6 +14,11 @@ struct progress {
 	char job[64];		/* id, from the first event */
 };
 
+/* Draws one line on stderr in the place of the last one: a bar for `done` of `all`, unless that is 0, and the
+ * text, as far as the terminal is wide. */
+void progress_line(long long done, long long all, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 void progress_init(struct progress *p, const struct ctl *ctl);
 /* One event of a job; `progress` is a struct progress. Fits client_call. */
 void progress_event(void *progress, const json_t *params);
