@@ -428,8 +428,8 @@ check: check-parts check-whole
 
 MAN := zitctl.1 zit-sim.1 zitd.8 zit-runner.8 zitd.conf.5 zit-api.7 zit-protocol.7 zit-log.7
 
-$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-api.o man/def-protocol.o man/def-events.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^)
+$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-api.o man/def-protocol.o man/def-events.o supervisor/conf_rows.o supervisor/gate.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -ljansson -lm
 
 $(MAN:%=$(BUILD)/man/%): $(BUILD)/man/%: man/%.in $(BUILD)/def-tables
 	@mkdir -p $(@D)

@@ -11,6 +11,7 @@
 
 #include "ipc/err.h"
 #include "man/def-tables.h"
+#include "supervisor/conf_inside.h"
 
 /* No line begins with a control character, backslashes and quotes stand for themselves. */
 void
@@ -158,63 +159,44 @@ list_options(void)
 /* ---- zitd.conf */
 
 static void
-conf_option(const char *name, const char *fallback, const char *when, const char *words, const char *help)
+conf_option(const struct conf_row *row)
 {
-	item("Va", name, '_', NULL);
-	put_sentence(help);
-	if (words != NULL)
-		printf("One of %s.\n", words);
-	printf("Default: %s%s%s.\n", *fallback != '\0' ? "\\(dq" : "", *fallback != '\0' ? fallback : "none",
-	    *fallback != '\0' ? "\\(dq" : "");
-	printf("Taken over %s.\n", when);
+	static const char *const whens[] = {[CONF_AT_ONCE] = "at once by a reload",
+	    [CONF_RESPAWN] = "when the runner is restarted",
+	    [CONF_RESTART] = "when zitd is restarted"};
+	const char *quote = row->fallback[0] != '\0' ? "\\(dq" : "";
+	char values[400];
+
+	item("Va", row->name, '_', NULL);
+	put_sentence(row->help);
+	conf_describe(row, values, sizeof(values));
+	put_sentence(values);
+	printf("Default: %s%s%s.\n", quote, row->fallback[0] != '\0' ? row->fallback : "none", quote);
+	printf("Taken over %s.\n", whens[row->when]);
 }
 
-#define AT_ONCE "at once by a reload"
-#define RESPAWN "when the runner is restarted"
-#define RESTART "when zitd is restarted"
-#define SHOW(name, type, fallback, min, max, words, when, help) \
-	conf_option(#name, fallback, when, words, help);
-#define NOTHING(name, type, fallback, min, max, words, when, help)
+static void
+begin_section(enum conf_section section)
+{
+	const char *named = conf_section_named(section);
+
+	printf(".Ss [%s]%s%s%s\n", conf_section_alone(section), named != NULL ? ", [" : "",
+	    named != NULL ? named : "", named != NULL ? ":NAME]" : "");
+	begin("connect_timeout");
+}
 
 static void
 list_conf_options(void)
 {
-	puts(".Ss [zitd]");
-	begin("connect_timeout");
-#define ZITD SHOW
-#define QUEUE NOTHING
-#define RESULTS NOTHING
-#define RUNNER NOTHING
-#define CLIENT NOTHING
-#include "supervisor/conf.def"
-#undef ZITD
-#undef QUEUE
-	puts(".El\n.Ss [queue]");
-	begin("connect_timeout");
-#define ZITD NOTHING
-#define QUEUE SHOW
-#include "supervisor/conf.def"
-#undef QUEUE
-#undef RESULTS
-	puts(".El\n.Ss [results]");
-	begin("connect_timeout");
-#define QUEUE NOTHING
-#define RESULTS SHOW
-#include "supervisor/conf.def"
-#undef RESULTS
-#undef RUNNER
-	puts(".El\n.Ss [runner], [runner:NAME]");
-	begin("connect_timeout");
-#define RESULTS NOTHING
-#define RUNNER SHOW
-#include "supervisor/conf.def"
-#undef RUNNER
-#undef CLIENT
-	puts(".El\n.Ss [clients], [client:NAME]");
-	begin("connect_timeout");
-#define RUNNER NOTHING
-#define CLIENT SHOW
-#include "supervisor/conf.def"
+	const struct conf_row *row, *last = NULL;
+
+	for (int i = 0; (row = conf_row_at(i)) != NULL; last = row, i++) {
+		if (last != NULL && last->section != row->section)
+			puts(".El");
+		if (last == NULL || last->section != row->section)
+			begin_section(row->section);
+		conf_option(row);
+	}
 	puts(".El");
 }
 

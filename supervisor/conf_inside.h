@@ -1,6 +1,7 @@
 /*
  * What the files of the configuration share: conf.c (files to a checked struct), conf_rows.c (the table,
- * single values), conf_compare.c (all values of one, the differences of two). Nobody else includes this.
+ * single values), conf_compare.c (all values of one, the differences of two), and the manual's lists. Nobody
+ * else includes this.
  */
 #ifndef SUPERVISOR_CONF_INSIDE_H
 #define SUPERVISOR_CONF_INSIDE_H

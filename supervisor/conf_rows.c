@@ -153,7 +153,7 @@ void
 conf_describe(const struct conf_row *row, char *out, size_t size)
 {
 	if (row->type == INTEGER || row->type == SECONDS)
-		snprintf(out, size, "%s from %g to %g", row->type == INTEGER ? "an integer" : "seconds",
+		snprintf(out, size, "%s from %.10g to %.10g", row->type == INTEGER ? "an integer" : "seconds",
 		    row->min, row->max);
 	else if (row->type == SIGNAL)
 		snprintf(out, size, "INT, TERM, QUIT, HUP, USR1 or USR2");
@@ -161,6 +161,8 @@ conf_describe(const struct conf_row *row, char *out, size_t size)
 		snprintf(out, size, "two times of the day such as 22:00-06:00");
 	else if (row->words != NULL)
 		snprintf(out, size, "one of %s", row->words);
+	else if (row->type == PATH)
+		snprintf(out, size, "a path of less than %d bytes", CONF_TEXT);
 	else
 		snprintf(out, size, "a text of less than %d bytes", CONF_TEXT);
 }
