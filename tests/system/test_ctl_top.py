@@ -99,10 +99,10 @@ def test_keys_treat_what_is_selected(zitd, terminal):  # noqa: F811
 
 @needs_tmux
 @pytest.mark.parametrize("end", ["q", "C-c", "TERM", "HUP", "QUIT"])
-def test_top_leaves_the_terminal_as_it_was(zitd, terminal, end):  # noqa: F811
+def test_top_leaves_the_terminal_as_it_was(zitd, terminal, tmp_path, end):  # noqa: F811
     daemon = zitd("step 0")
     t = terminal(SHELL, env=env_of(daemon))
-    t.enter("echo before; stty -a >a")
+    t.enter(f"cd {tmp_path}; clear; echo before; stty -a >a")
     t.wait("^before$")
     t.enter("zitctl top; echo status $?; stty -a >b; cmp a b && echo same")
     t.wait("q quit")
