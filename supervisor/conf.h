@@ -154,7 +154,6 @@ const char *conf_when_name(enum conf_when when); /* "at_once", "respawn", "resta
 struct conf_value {
 	char key[CONF_KEY]; /* "queue.max_size", "runner:0.model" */
 	const char *option; /* "max_size" */
-	const char *runner; /* whose it is; NULL: not a runner's */
 	enum conf_when when;
 	const struct conf_row *row;
 	const void *member;
@@ -190,14 +189,15 @@ void conf_take_over(struct conf *running, const struct conf *fresh);
 
 /* ---- what a runner's process was started with: its options that take a fresh one */
 
+/* Puts what it was started with in the place of what is configured now. */
 void conf_runner_restore_started(struct conf_runner *to, const struct conf_runner *started);
-json_t *conf_runner_dump(const struct conf_runner *c); /* new reference */
-/* What is not in it stays. */
+/* Over an upgrade: as texts by their options, a new reference; and back, where what is not in it stays. */
+json_t *conf_runner_dump(const struct conf_runner *c);
 void conf_runner_undump(struct conf_runner *c, const json_t *dump);
 
 /* ---- the table itself */
 
-/* [{section, key, type, default, min, max, words, when, help}, ...]; a new reference. */
+/* [{sections, key, type, default, min, max, words, when, help}, ...]; a new reference. */
 json_t *conf_options(void);
 
 #endif

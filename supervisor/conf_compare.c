@@ -77,7 +77,6 @@ conf_each(const struct conf *c, void (*look)(void *arg, const struct conf_value 
 	for (int i = 0; part_at(c, i, &part); i++) {
 		for (int k = 0; (row = conf_row_at(k)) != NULL; k++) {
 			struct conf_value value = {.option = row->name,
-			    .runner = runner_of(&part),
 			    .when = row->when,
 			    .row = row,
 			    .member = conf_member(row, part.values),

@@ -383,7 +383,8 @@ test_too_many_files(void **state)
 	free(c);
 }
 
-/* Every row tells of itself what a reader of it has to know. */
+/* Every row tells of itself what a reader of it has to know; what conf_take_over relies on: only a runner's
+ * option waits for its process, and clients are taken over whole. */
 static void
 test_the_table_as_json(void **state)
 {
@@ -400,6 +401,12 @@ test_the_table_as_json(void **state)
 				fail_msg("option %zu has no %s", i, members[k]);
 		}
 		assert_true(json_array_size(json_object_get(each, "sections")) >= 1);
+		const char *when = json_string_value(json_object_get(each, "when")),
+			   *section = json_string_value(json_array_get(json_object_get(each, "sections"), 0));
+		if (strcmp(when, "respawn") == 0)
+			assert_string_equal(section, "runner");
+		if (strcmp(section, "clients") == 0)
+			assert_string_equal(when, "at_once");
 	}
 	json_decref(options);
 }
