@@ -41,22 +41,21 @@ expand(uint32_t w[ROUNDS], const uint8_t *block)
 static void
 compress(uint32_t state[8], const uint8_t *block)
 {
-	uint32_t w[ROUNDS], v[8]; /* v: a .. h of the standard */
+	uint32_t w[ROUNDS];
+	uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+	uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
 
 	expand(w, block);
-	memcpy(v, state, sizeof(v));
 	for (int i = 0; i < ROUNDS; i++) {
-		uint32_t choice = (v[4] & v[5]) ^ (~v[4] & v[6]);
-		uint32_t majority = (v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]);
-		uint32_t one = v[7] + (rotate(v[4], 6) ^ rotate(v[4], 11) ^ rotate(v[4], 25)) + choice +
-			       constants[i] + w[i];
-		uint32_t two = (rotate(v[0], 2) ^ rotate(v[0], 13) ^ rotate(v[0], 22)) + majority;
-		memmove(v + 1, v, 7 * sizeof(v[0]));
-		v[4] += one;
-		v[0] = one + two;
+		uint32_t choice = (e & f) ^ (~e & g), majority = (a & b) ^ (a & c) ^ (b & c);
+		uint32_t one =
+		    h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + choice + constants[i] + w[i];
+		uint32_t two = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + majority;
+		h = g, g = f, f = e, e = d + one;
+		d = c, c = b, b = a, a = one + two;
 	}
-	for (int i = 0; i < 8; i++)
-		state[i] += v[i];
+	state[0] += a, state[1] += b, state[2] += c, state[3] += d;
+	state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
 void
