@@ -57,6 +57,7 @@ journal_has(const struct journal_facts *facts, enum fact field)
 static const char *
 hash_of(const char *text)
 {
+	static const char digits[] = "0123456789abcdef";
 	static char hex[2 * SHA256_BYTES + 1];
 	uint8_t digest[SHA256_BYTES];
 	struct sha256 s;
@@ -64,8 +65,8 @@ hash_of(const char *text)
 	sha256_init(&s);
 	sha256_feed(&s, text, strlen(text));
 	sha256_end(&s, digest);
-	for (int i = 0; i < SHA256_BYTES; i++)
-		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	for (int i = 0; i < 2 * SHA256_BYTES; i++)
+		hex[i] = digits[i % 2 == 0 ? digest[i / 2] >> 4 : digest[i / 2] & 15];
 	return hex;
 }
 
