@@ -347,14 +347,16 @@ def test_many_rejections_are_not_many_lines(zitd, journal):
 def test_json_lines(zitd):
     daemon = zitd("step 0;@die;step 1 kill 9", audited=False, zitd={"log_format": "json"})
     before = time.time()
+    assert daemon.call("upgrade")["pid"] == daemon.process.pid  # and it goes on in the same form
     done, dead = daemon.generate('"quoted" \\ 猫 ' + "x" * 3000)["job"], daemon.generate("@die")["job"]
     daemon.stop()
     lines = [json.loads(line) for line in daemon.log().splitlines()]
     assert all(isinstance(value, str) for line in lines for value in line.values())
+    events = [(line["ZIT_EVENT"], line.get("ZIT_JOB_ID")) for line in lines if "ZIT_EVENT" in line]
     for line in lines:
-        check_entry(line)
-    events = [(line["ZIT_EVENT"], line.get("ZIT_JOB_ID")) for line in lines]
-    for event in (("job_finished", done), ("job_dead", dead), ("stopped", None)):
+        if "ZIT_EVENT" in line:
+            check_entry(line)
+    for event in (("job_finished", done), ("job_dead", dead), ("upgraded", None), ("stopped", None)):
         assert event in events
     assert before - 60 < int(lines[0]["__REALTIME_TIMESTAMP"]) * 1e-6 < time.time()
 
