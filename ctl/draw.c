@@ -46,6 +46,8 @@ save_pictures(const struct ctl *ctl, struct client *client, json_t *record)
 		if (status != 0)
 			return call_failed(CLIENT_ERROR, &e);
 		json_object_set_new(json_array_get(pictures, (size_t)i), "path", json_string(path));
+		json_object_del(
+		    json_array_get(pictures, (size_t)i), "fd"); /* how it came is nobody's business */
 		if (i == 0)
 			json_object_set_new(json_object_get(record, "result"), "path", json_string(path));
 	}

@@ -128,6 +128,41 @@ list_doctor_checks(void)
 	puts(".El");
 }
 
+#define TEXT "text"
+#define INTEGER "integer"
+#define NUMBER "number"
+#define FLAG "true or false"
+#define ANY "of any type"
+#define ALWAYS ""
+#define MAYBE ", if any"
+
+static void
+list_schema(void)
+{
+	const char *end = "";
+
+#define OBJECT(name, help) \
+	printf("%s.Ss The object " #name "\n", end); \
+	put_sentence("printed by " help); \
+	puts(".Bl -tag -width Ds -compact"); \
+	end = ".El\n";
+#define MEMBER(path, type, need, help) \
+	printf(".It Va %s No (" type need ")\n", path); \
+	put_sentence(help);
+#include "ctl/schema.def"
+#undef OBJECT
+#undef MEMBER
+	puts(".El");
+}
+
+#undef TEXT
+#undef INTEGER
+#undef NUMBER
+#undef FLAG
+#undef ANY
+#undef ALWAYS
+#undef MAYBE
+
 static void
 list_ctl_exits(void)
 {
@@ -219,6 +254,7 @@ static const struct {
     {"@commands@", list_commands},
     {"@options@", list_options},
     {"@ctl-exits@", list_ctl_exits},
+    {"@schema@", list_schema},
     {"@doctor-checks@", list_doctor_checks},
     {"@conf-options@", list_conf_options},
     {"@events@", list_events},
