@@ -105,8 +105,8 @@ $(BUILD)/%.o: %.c | $(BUILD)/build_id.h
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # What has the third backend in its table.
-$(BUILD)/cuda/%.o $(BUILD)/emul/%.o: CFLAGS := -O3 -g -fopenmp -DZIT_CUDA
-$(BUILD)/cuda/%.o $(BUILD)/emul/%.o: %.c
+$(BUILD)/cuda/%.o: CFLAGS := -O3 -g -fopenmp -DZIT_CUDA
+$(BUILD)/cuda/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC    $< with cuda"
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -144,7 +144,8 @@ $(BUILD)/build_id.h: $(sort $(wildcard ipc/*.def ipc/*.h))
 FOR_CARDS := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
 	$(addprefix $(BUILD)/cuda/,kernels/device.o $(KERNELS_CUDA:%=%.o) kernels/cuda/gemm.o)
 EMULATED := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
-	$(addprefix $(BUILD)/emul/,kernels/device.o $(KERNELS_CUDA:%=%.o) $(addprefix tests/emul/,scheduler.o runtime.o gemm.o))
+	$(BUILD)/cuda/kernels/device.o \
+	$(addprefix $(BUILD)/emul/,$(KERNELS_CUDA:%=%.o) $(addprefix tests/emul/,scheduler.o runtime.o gemm.o))
 
 $(BUILD)/zit-runner-cuda: $(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(RUNNER)) $(FOR_CARDS)
 
