@@ -70,9 +70,11 @@ def timeouts(directory):
 def compare(directory):
     """Rounds in turn: {who: [(ack seconds, p50, p99)]}, {who: [cycles per second]}."""
     acks, cycles = {}, {}
-    paused = Zitd(directory / "paused", "step 0", queue={"client_cap": 100}).start()
+    quiet = {"zitd": {"log_level": "warning"}}  # beanstalkd does not say anything about jobs either
+    paused = Zitd(directory / "paused", "step 0", queue={"client_cap": 100}, **quiet).start()
     paused.call("pause")
-    serving = Zitd(directory / "serving", "step 0", queue={"client_cap": 100, "max_size": 200}, runner={"concurrency": 4}).start()
+    serving = Zitd(directory / "serving", "step 0", queue={"client_cap": 100, "max_size": 200}, runner={"concurrency": 4},
+                   **quiet).start()
     others = [("zitd", paused.socket_path, serving.socket_path)]
     beanstalkd = Beanstalkd(directory) if shutil.which("beanstalkd") else None
     if beanstalkd:
