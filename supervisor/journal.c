@@ -217,7 +217,15 @@ tell_lost(void)
 	return put(&e);
 }
 
-/* What cannot leave is counted; and nothing leaves before that has been told. */
+/* The journal's queue is full: what somebody should look at may still get there by stderr, which has one of
+ * its own. */
+static bool
+put_aside(const struct entry *e)
+{
+	return e->level <= LOG_LEVEL_WARNING && log_is_journal() && log_put(e->level, e->message);
+}
+
+/* What cannot leave is counted; and nothing leaves as ever before that has been told. */
 static void
 deliver(const struct entry *e)
 {
@@ -225,7 +233,7 @@ deliver(const struct entry *e)
 
 	if (lost > 0 && tell_lost())
 		lost = 0;
-	if (lost > 0 || !put(e))
+	if ((lost > 0 || !put(e)) && !put_aside(e))
 		lost++;
 	errno = error;
 }

@@ -317,6 +317,24 @@ def test_a_journal_that_nobody_reads(zitd, tmp_path):  # noqa: F811
 
 
 @needs_namespace
+def test_errors_pass_a_full_journal_by(zitd, tmp_path):  # noqa: F811
+    """stderr is the journal's too, and has a queue of its own: what somebody must see goes there, all else is counted."""
+    journal = Journal(tmp_path)
+    daemon = zitd("step 0;@die;step 1 kill 11", ready=False, audited=False, prefix=journal.prefix)
+    daemon.stop()
+    stat = os.stat(daemon.log_path)
+    daemon.env["JOURNAL_STREAM"] = f"{stat.st_dev}:{stat.st_ino}"
+    daemon.start()
+    for _ in range(20):
+        daemon.generate("a cat")
+    dead = daemon.generate("@die")["job"]
+    daemon.stop()
+    lines = daemon.log()[stat.st_size:].splitlines()
+    assert any(line.startswith(f"<3>zitd: job {dead}: dead") for line in lines), lines
+    assert all(line[:3] in ("<3>", "<4>") and "were lost" not in line for line in lines), lines
+
+
+@needs_namespace
 def test_without_a_journal_lines_go_to_stderr(zitd, tmp_path):  # noqa: F811
     journal = Journal(tmp_path)
     (journal.directory / "socket").unlink()
