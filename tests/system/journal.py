@@ -18,16 +18,16 @@ MOUNT = ('mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && mount --
          '&& shift && exec "$@"')
 
 
-def namespace():
-    """The command that enters one, or None."""
-    for command in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
-        if shutil.which("unshare") and subprocess.run(command + ["mount", "-t", "tmpfs", "none", "/run"], check=False,
-                                                      capture_output=True).returncode == 0:
-            return command
-    return None
+NAMESPACE = ["unshare", "--mount"]
 
 
-needs_namespace = pytest.mark.skipif(namespace() is None, reason="a mount namespace of its own takes root or user namespaces")
+def may_have_namespaces():
+    """Of mounts; of the network too, which takes the same right."""
+    trial = NAMESPACE + ["--net", "mount", "-t", "tmpfs", "none", "/run"]
+    return shutil.which("unshare") is not None and subprocess.run(trial, check=False, capture_output=True).returncode == 0
+
+
+needs_namespace = pytest.mark.skipif(not may_have_namespaces(), reason="a mount namespace of its own takes root and CAP_SYS_ADMIN")
 
 
 def parse(datagram):
@@ -49,15 +49,16 @@ class Journal:
     def __init__(self, directory, depth=None):
         self.directory = Path(directory) / "journal"
         self.directory.mkdir()
-        self.prefix = namespace() + ["sh", "-c", MOUNT, "sh", str(self.directory)]
+        self.prefix = NAMESPACE + ["sh", "-c", MOUNT, "sh", str(self.directory)]
         self.entries = []
         maker = threading.Thread(target=self.make_socket, args=(depth,))
         maker.start()
         maker.join()
 
     def make_socket(self, depth):
-        """As many datagrams may wait as systemd has the kernel allow at boot; that is a network namespace's own setting."""
-        if depth and ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0:
+        """As many datagrams may wait as systemd has the kernel allow at boot: a setting of each network namespace, this thread's."""
+        if depth:
+            assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0
             Path("/proc/sys/net/unix/max_dgram_qlen").write_text(str(depth), encoding="ascii")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.directory / "socket"))
