@@ -40,7 +40,7 @@ NVCC := $(firstword $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc))
 HAS_CUDA := $(if $(filter 0,$(CUDA))$(SAN),,$(NVCC))
 
 KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory fault linear norm group_norm attention attention_tiled elementwise \
-	patch conv)
+	patch conv graph)
 
 RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/sampler.o runner/noise.o runner/dit.o \
 	runner/dit_time.o runner/text_encoder.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
@@ -401,7 +401,7 @@ check-layers: $(BUILD)/zitd
 SCRIPTS = $(shell git ls-files -z --cached --others --exclude-standard | xargs -0 grep -lE '^\#!.*[/ ](ba|da)?sh$$')
 
 check-scripts:
-	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers scripts/gpu-check scripts/with-device tests/spin/run .ci/run
+	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers scripts/gpu-check scripts/with-device scripts/bench-peers tests/spin/run .ci/run
 
 # The protocol of job, runner and zitd as a model, all of its states; no code of ours runs in it, so once is enough.
 check-spin:

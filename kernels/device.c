@@ -95,6 +95,12 @@ device_allocations(const struct device *d)
 	return d->allocations;
 }
 
+bool
+device_searches(const struct device *d)
+{
+	return d->searches;
+}
+
 const char *
 device_error(const struct device *d)
 {

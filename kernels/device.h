@@ -15,6 +15,7 @@ struct device {
 	enum precision precision; /* F32 or BF16 */
 	char name[DEVICE_TEXT];
 	uint64_t allocations;	 /* of device memory, so far */
+	bool searches;		 /* see device_searches */
 	enum device_fault fault; /* the first failure, or DEVICE_OK; later operations do nothing */
 	char error[DEVICE_TEXT];
 	void (*close)(struct device *d); /* frees everything, d itself too */

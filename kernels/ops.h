@@ -88,6 +88,12 @@ struct conv_shape {
 	bool upsample2; /* nearest-neighbour x2 of the input first, then the convolution */
 };
 
+/* Where a sequence's tensors lie, and their sizes. */
+struct recording_key {
+	uint64_t place;
+	int64_t sizes[3];
+};
+
 struct device; /* one opened backend: its handles, weights, scratch memory and first failure */
 
 struct ops {
@@ -115,6 +121,14 @@ struct ops {
 	/* Waits for all work; 0, or the first failure as a positive enum device_fault (device_error has the
 	 * text). */
 	int (*sync)(struct device *d);
+
+	/* ---- sequences that come again. `replay` runs what was recorded under the key and returns true;
+	 * where it returns false the caller runs the operations, and then calls `recorded`, which returns
+	 * whether they have been done: if not, the caller runs them once more. Between the two there are no
+	 * copies between host and device, and nothing but what the key says may differ from one time to the
+	 * next. */
+	bool (*replay)(struct device *d, const struct recording_key *key);
+	bool (*recorded)(struct device *d);
 
 	/* ---- operations */
 
@@ -164,8 +178,8 @@ struct ops {
 	/* y := x * mul + add, elementwise. May be in place when the types are equal. */
 	void (*affine)(struct device *d, struct tensor *y, const struct tensor *x, float mul, float add);
 
-	/* x += a * y, all F32: the Euler step. */
-	void (*axpy)(struct device *d, struct tensor *x, float a, const struct tensor *y);
+	/* x += a (1) * y, all F32: the Euler step. */
+	void (*axpy)(struct device *d, struct tensor *x, const struct tensor *a, const struct tensor *y);
 
 	/* rows ((h/2)(w/2), 4C) := 2x2 patches of latent (C, h, w) F32; row r = Y (w/2) + X,
 	 * entry (dy*2 + dx) C + c = latent[c][2Y + dy][2X + dx] (model-spec section 6.2). */
@@ -233,6 +247,9 @@ const char *device_name(
 /* Calls so far for memory on the device, of `reserve` and the backend's own; 0 where it is the host's memory.
  */
 uint64_t device_allocations(const struct device *d);
+/* Whether it tries several ways at its first work of a size, and keeps the fastest: then that first time is
+ * better before READY. */
+bool device_searches(const struct device *d);
 const char *device_error(const struct device *d); /* one sentence about the first failure, or "" */
 
 #endif

@@ -290,7 +290,6 @@ block_modulation(const struct tensor *table, int block)
 }
 
 struct step_buffers {
-	struct tensor table;   /* (4 modulated + 1, D) F32 */
 	struct tensor patches; /* (N, 4C), in and out */
 	struct tensor x;       /* (Ni + Lc, D): image rows, then caption rows */
 	struct buffers block;
@@ -302,7 +301,6 @@ make_step_buffers(const struct dit *d, struct arena *a, int64_t rows, int64_t ca
 	enum dtype act = device_act_type(d->device);
 	int64_t total = dit_padded(rows) + caption;
 
-	b->table = arena_matrix(a, DT_F32, 4 * (int64_t)d->modulated + 1, d->config.dim);
 	b->patches = arena_matrix(a, act, rows, 4 * (int64_t)d->config.in_channels);
 	b->x = arena_matrix(a, act, total, d->config.dim);
 	make_buffers(d, a, total, &b->block);
@@ -311,7 +309,7 @@ make_step_buffers(const struct dit *d, struct arena *a, int64_t rows, int64_t ca
 /* Image rows: patches embedded, padded, and refined among themselves. */
 static void
 run_noise_refiner(struct dit *d, struct step_buffers *b, const struct tensor *latent,
-    const struct tensor *cos, const struct tensor *sin, const struct trace *trace)
+    const struct tensor *cos, const struct tensor *sin, const struct tensor *table, const struct trace *trace)
 {
 	int64_t rows = b->patches.dim[0], padded = dit_padded(rows);
 	struct tensor image = tensor_rows(&b->x, 0, padded), real = tensor_rows(&b->x, 0, rows);
@@ -325,7 +323,7 @@ run_noise_refiner(struct dit *d, struct step_buffers *b, const struct tensor *la
 	if (padded > rows)
 		d->ops->repeat_row(d->device, &pads, &d->x_pad);
 	for (int i = 0; i < d->config.refiner_layers; i++) {
-		struct modulation m = block_modulation(&b->table, i);
+		struct modulation m = block_modulation(table, i);
 		run_block(d, &d->noise_refiner[i], &image, &image_cos, &image_sin, &m, &part);
 	}
 	trace_see(trace, "noise_refiner", &image);
@@ -334,10 +332,10 @@ run_noise_refiner(struct dit *d, struct step_buffers *b, const struct tensor *la
 /* Image and caption rows together. */
 static void
 run_layers(struct dit *d, struct step_buffers *b, const struct tensor *cos, const struct tensor *sin,
-    const struct trace *trace)
+    const struct tensor *table, const struct trace *trace)
 {
 	for (int i = 0; i < d->config.layers; i++) {
-		struct modulation m = block_modulation(&b->table, d->config.refiner_layers + i);
+		struct modulation m = block_modulation(table, d->config.refiner_layers + i);
 		char name[32];
 		run_block(d, &d->layers[i], &b->x, cos, sin, &m, &b->block);
 		snprintf(name, sizeof(name), "layer%d", i);
@@ -347,8 +345,8 @@ run_layers(struct dit *d, struct step_buffers *b, const struct tensor *cos, cons
 
 void
 dit_step(struct dit *d, struct arena *arena, struct tensor *velocity, const struct tensor *latent,
-    const struct tensor *refined, const struct tensor *cos, const struct tensor *sin, const float *modulation,
-    const struct trace *trace)
+    const struct tensor *refined, const struct tensor *cos, const struct tensor *sin,
+    const struct tensor *modulation, const struct trace *trace)
 {
 	int64_t rows = latent->dim[1] / 2 * (latent->dim[2] / 2), padded = dit_padded(rows);
 	struct tensor caption, real, u, final_scale;
@@ -357,15 +355,14 @@ dit_step(struct dit *d, struct arena *arena, struct tensor *velocity, const stru
 	make_step_buffers(d, arena, rows, refined->dim[0], &b);
 	if (arena->memory == NULL)
 		return;
-	d->ops->copy_in(d->device, &b.table, modulation, DT_F32);
-	run_noise_refiner(d, &b, latent, cos, sin, trace);
+	run_noise_refiner(d, &b, latent, cos, sin, modulation, trace);
 	caption = tensor_rows(&b.x, padded, refined->dim[0]);
 	d->ops->copy(d->device, &caption, refined);
-	run_layers(d, &b, cos, sin, trace);
+	run_layers(d, &b, cos, sin, modulation, trace);
 
 	real = tensor_rows(&b.x, 0, rows);
 	u = tensor_rows(&b.block.u, 0, rows);
-	final_scale = table_row(&b.table, 4 * (int64_t)d->modulated);
+	final_scale = table_row(modulation, 4 * (int64_t)d->modulated);
 	d->ops->layer_norm(d->device, &u, &real, &final_scale, d->config.final_norm_eps);
 	d->ops->linear(d->device, &b.patches, &u, d->final_linear, &d->final_bias);
 	d->ops->unpatchify(

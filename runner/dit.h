@@ -40,11 +40,12 @@ void dit_modulation(struct dit *d, struct arena *arena, float t, float *host, co
 
 /* ---- once per step */
 
-/* velocity (C, h, w) F32 of latent (C, h, w) F32 at the time that `modulation` (host) was made for; refined
- * (Lc, D) from dit_caption; cos, sin (Ni + Lc, hd/2). */
+/* velocity (C, h, w) F32 of latent (C, h, w) F32 at the time that `modulation` was made for, which lies on
+ * the device as a table (dit_modulation_count / D, D) F32; refined (Lc, D) from dit_caption; cos, sin (Ni +
+ * Lc, hd/2). Copies nothing between host and device. */
 void dit_step(struct dit *d, struct arena *arena, struct tensor *velocity, const struct tensor *latent,
-    const struct tensor *refined, const struct tensor *cos, const struct tensor *sin, const float *modulation,
-    const struct trace *trace);
+    const struct tensor *refined, const struct tensor *cos, const struct tensor *sin,
+    const struct tensor *modulation, const struct trace *trace);
 
 /* Each of the last three, called with an arena without memory, only plans. */
 

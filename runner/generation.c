@@ -197,20 +197,50 @@ generation_free(struct generation **g)
 
 /* ---- going on */
 
+/* What is the same for every step of a picture in this slot, of these sizes. */
+static void
+run_step(struct generation *g)
+{
+	struct model *m = g->model;
+	struct slot_tensors *t = &g->tensors;
+
+	arena_reset(&m->work);
+	dit_step(m->dit, &m->work, &t->velocity, &t->latent, &t->caption, &t->cos, &t->sin, &t->modulation,
+	    m->trace);
+	m->ops->axpy(m->device, &t->latent, &t->distance, &t->velocity);
+}
+
+/* A trace wants to see every stage, so nothing is recorded then. */
+static void
+run_recorded_step(struct generation *g)
+{
+	struct model *m = g->model;
+	const int64_t *latent = g->tensors.latent.dim;
+	struct recording_key key = {(uintptr_t)g->slot->memory, {latent[1], latent[2], g->tokens}};
+
+	if (m->trace != NULL)
+		run_step(g);
+	else if (!m->ops->replay(m->device, &key)) {
+		run_step(g);
+		if (!m->ops->recorded(m->device))
+			run_step(g);
+	}
+}
+
 int
 generation_step(struct generation *g, struct err *e)
 {
 	struct model *m = g->model;
 	struct slot_tensors *t = &g->tensors;
 	const float *sigma = g->schedule->sigmas + g->step;
+	float distance = sigma[1] - sigma[0];
 	double begin = now_s();
 	int status;
 
 	assert(g->step < g->steps);
-	arena_reset(&m->work);
-	dit_step(m->dit, &m->work, &t->velocity, &t->latent, &t->caption, &t->cos, &t->sin,
-	    schedule_modulation(g->schedule, m, g->step), m->trace);
-	m->ops->axpy(m->device, &t->latent, sigma[1] - sigma[0], &t->velocity);
+	m->ops->copy_in(m->device, &t->modulation, schedule_modulation(g->schedule, m, g->step), DT_F32);
+	m->ops->copy_in(m->device, &t->distance, &distance, DT_F32);
+	run_recorded_step(g);
 	status = fault_check(m->device, e);
 	g->step++;
 	g->times.denoise_s += now_s() - begin;

@@ -143,6 +143,8 @@ warm_up(struct runner *r, struct err *e)
 	struct proto_msg m = {.head.type = PROTO_WARMING};
 
 	tell(r, &m);
+	if (device_searches(r->device) && canary_warm(r->model, e) != 0)
+		return -(int)e->code;
 	return canary_draw(r->model, &r->canary, e);
 }
 

@@ -137,6 +137,8 @@ model_slot_tensors(
 	t->caption = arena_matrix(slot, device_act_type(m->device), caption, c->dim);
 	t->cos = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
 	t->sin = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
+	t->modulation = arena_matrix(slot, DT_F32, dit_modulation_count(m->dit) / c->dim, c->dim);
+	t->distance = arena_matrix(slot, DT_F32, 1, 1);
 }
 
 /* Runs every stage without memory at the largest size. Returns the bytes that the hungriest stage needs; the
@@ -160,7 +162,7 @@ plan_memory(struct model *m)
 	arena_reset(&work);
 	dit_modulation(m->dit, &work, 0, NULL, NULL);
 	arena_reset(&work);
-	dit_step(m->dit, &work, &t.velocity, &t.latent, &t.caption, &t.cos, &t.sin, NULL, NULL);
+	dit_step(m->dit, &work, &t.velocity, &t.latent, &t.caption, &t.cos, &t.sin, &t.modulation, NULL);
 	arena_reset(&work);
 	vae_decode(m->vae, &work, &t.latent, NULL);
 	return work.peak;

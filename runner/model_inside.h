@@ -24,10 +24,12 @@ struct slot {
 
 /* The tensors of a held picture, in its slot. */
 struct slot_tensors {
-	struct tensor latent;	/* (C, h, w) F32 */
-	struct tensor velocity; /* (C, h, w) F32 */
-	struct tensor caption;	/* (Lc, D), refined */
-	struct tensor cos, sin; /* (Ni + Lc, hd / 2) F32 */
+	struct tensor latent;	  /* (C, h, w) F32 */
+	struct tensor velocity;	  /* (C, h, w) F32 */
+	struct tensor caption;	  /* (Lc, D), refined */
+	struct tensor cos, sin;	  /* (Ni + Lc, hd / 2) F32 */
+	struct tensor modulation; /* (dit_modulation_count / D, D) F32: of the step that is next or running */
+	struct tensor distance;	  /* (1) F32: how far that step goes */
 };
 
 struct model {

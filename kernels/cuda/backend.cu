@@ -19,6 +19,8 @@ static const struct ops cuda_ops = {
     .repeat_row = cuda_repeat_row,
     .weight_load = cuda_weight_load,
     .sync = cuda_sync,
+    .replay = cuda_replay,
+    .recorded = cuda_recorded,
     .embed = cuda_embed,
     .linear = cuda_linear,
     .rms_norm = cuda_rms_norm,
@@ -110,6 +112,7 @@ cuda_close(struct device *d)
 	struct cuda_device *c = (struct cuda_device *)d;
 
 	cuda_sync(d);
+	cuda_recordings_close(c);
 	cuda_free_weights(c);
 	cuda_gemm_close(c);
 	cuda_release(d, c->arrival);
@@ -167,7 +170,8 @@ set_up(struct cuda_device *c, const char *cache_dir)
 	return cuda_check(c, cudaSetDevice(c->index), "opening") &&
 	       cuda_check(c, cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync), "opening") &&
 	       cuda_check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream") &&
-	       make_stagings(c) && make_scratch(c) && cuda_gemm_open(c, cache_dir) == 0;
+	       make_stagings(c) && make_scratch(c) && cuda_recordings_open(c) &&
+	       cuda_gemm_open(c, cache_dir) == 0;
 }
 
 /* Whether the index is one of this build's devices. */

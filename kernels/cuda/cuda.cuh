@@ -59,6 +59,7 @@ struct cuda_device {
 	void *scratch, *bias; /* SCRATCH_BYTES, BIAS_BYTES on the device */
 	struct weight *weights;
 	struct gemm_engine *gemm;
+	struct recordings *recordings;
 };
 
 /* ---- fault.cu */
@@ -83,6 +84,12 @@ const void *cuda_bias(struct cuda_device *c, const struct tensor *bias);
 void cuda_convert(struct cuda_device *c, void *to, enum dtype to_type, const void *from, enum dtype from_type,
     int64_t count);
 void cuda_free_weights(struct cuda_device *c);
+
+/* ---- graph.cu */
+
+/* false after failing the device. */
+bool cuda_recordings_open(struct cuda_device *c);
+void cuda_recordings_close(struct cuda_device *c);
 
 /* ---- launching */
 
@@ -146,6 +153,8 @@ void cuda_repeat_row(struct device *d, struct tensor *to, const struct tensor *r
 struct weight *cuda_weight_load(
     struct device *d, enum weight_use use, const struct stored *parts, int part_count);
 int cuda_sync(struct device *d);
+bool cuda_replay(struct device *d, const struct recording_key *key);
+bool cuda_recorded(struct device *d);
 void cuda_embed(struct device *d, struct tensor *y, const struct weight *table, const int32_t *ids);
 void cuda_linear(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
     const struct tensor *bias);
@@ -165,7 +174,7 @@ void cuda_attention(struct device *d, struct tensor *o, const struct tensor *q, 
 void cuda_swiglu(struct device *d, struct tensor *y, const struct tensor *x);
 void cuda_activate(struct device *d, struct tensor *y, const struct tensor *x, enum activation f);
 void cuda_affine(struct device *d, struct tensor *y, const struct tensor *x, float mul, float add);
-void cuda_axpy(struct device *d, struct tensor *x, float a, const struct tensor *y);
+void cuda_axpy(struct device *d, struct tensor *x, const struct tensor *a, const struct tensor *y);
 void cuda_patchify(struct device *d, struct tensor *rows, const struct tensor *latent);
 void cuda_unpatchify(struct device *d, struct tensor *latent, const struct tensor *rows, float sign);
 void cuda_to_channels_last(struct device *d, struct tensor *y, const struct tensor *x);

@@ -134,21 +134,21 @@ cuda_affine(struct device *d, struct tensor *y, const struct tensor *x, float mu
 }
 
 __global__ static void
-axpy_kernel(float *x, float a, const float *y, int64_t count)
+axpy_kernel(float *x, const float *a, const float *y, int64_t count)
 {
 	int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 
 	if (i < count)
-		x[i] = fmaf(a, y[i], x[i]);
+		x[i] = fmaf(*a, y[i], x[i]);
 }
 
 void
-cuda_axpy(struct device *d, struct tensor *x, float a, const struct tensor *y)
+cuda_axpy(struct device *d, struct tensor *x, const struct tensor *a, const struct tensor *y)
 {
 	int64_t count = tensor_count(x);
 
 	launch((struct cuda_device *)d, "axpy", blocks_for(count, THREADS), THREADS, axpy_kernel,
-	    (float *)x->data, a, (const float *)y->data, count);
+	    (float *)x->data, (const float *)a->data, (const float *)y->data, count);
 }
 
 template <typename T>

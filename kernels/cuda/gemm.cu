@@ -22,6 +22,7 @@ enum {
 	CANDIDATES = 32,
 	TRIALS = 5,
 	MAX_PRODUCTS = 1024,
+	MANY_ROWS = 1024,
 	ALGO_BYTES = sizeof(cublasLtMatmulAlgo_t),
 	LINE = 2 * ALGO_BYTES + 256,
 };
@@ -254,10 +255,14 @@ choose(struct cuda_device *c, struct product *p, const struct gemm *g)
 
 /* ---- choices kept in a file: a line for each, the key in words and the choice in hexadecimal digits */
 
+/* Rows differ by 32 from prompt to prompt, and all counts up to the next 128 fill the same tiles: they share
+ * a choice. */
 static void
 key_text(char text[LINE], const struct key *k)
 {
-	snprintf(text, LINE, "%lld %lld %lld %lld %lld %lld %lld %lld %d %d %d%d%d%d%d", (long long)k->m,
+	int64_t m = k->m < MANY_ROWS ? k->m : (k->m + 127) / 128 * 128;
+
+	snprintf(text, LINE, "%lld %lld %lld %lld %lld %lld %lld %lld %d %d %d%d%d%d%d", (long long)m,
 	    (long long)k->n, (long long)k->k, (long long)k->lda, (long long)k->ldb, (long long)k->ldy,
 	    (long long)k->stride_a, (long long)k->stride_y, k->batch, k->alignment, k->f32, k->y_f32,
 	    k->b_is_kn, k->bias, k->add);
@@ -421,6 +426,7 @@ cuda_gemm_open(struct cuda_device *c, const char *cache_dir)
 		return -1;
 	if (cache_dir != NULL)
 		name_file(c, cache_dir, properties.name);
+	c->base.searches = e->path[0] != '\0';
 	return 0;
 }
 

@@ -17,6 +17,8 @@ void ref_repeat_row(struct device *d, struct tensor *to, const struct tensor *ro
 struct weight *ref_weight_load(
     struct device *d, enum weight_use use, const struct stored *parts, int part_count);
 int ref_sync(struct device *d);
+bool ref_replay(struct device *d, const struct recording_key *key);
+bool ref_recorded(struct device *d);
 void ref_embed(struct device *d, struct tensor *y, const struct weight *table, const int32_t *ids);
 void ref_linear(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
     const struct tensor *bias);
@@ -36,7 +38,7 @@ void ref_attention(struct device *d, struct tensor *o, const struct tensor *q, c
 void ref_swiglu(struct device *d, struct tensor *y, const struct tensor *x);
 void ref_activate(struct device *d, struct tensor *y, const struct tensor *x, enum activation f);
 void ref_affine(struct device *d, struct tensor *y, const struct tensor *x, float mul, float add);
-void ref_axpy(struct device *d, struct tensor *x, float a, const struct tensor *y);
+void ref_axpy(struct device *d, struct tensor *x, const struct tensor *a, const struct tensor *y);
 void ref_patchify(struct device *d, struct tensor *rows, const struct tensor *latent);
 void ref_unpatchify(struct device *d, struct tensor *latent, const struct tensor *rows, float sign);
 void ref_to_channels_last(struct device *d, struct tensor *y, const struct tensor *x);

@@ -408,9 +408,8 @@ vae_flops(const struct vae_config *c, double pixels)
 
 /* A picture's tensors and the arena that the networks work in. */
 struct picture {
-	struct tensor latent, velocity, caption, cos, sin;
+	struct tensor latent, velocity, caption, cos, sin, modulation, distance;
 	struct arena arena;
-	float *modulation;
 	int32_t ids[MAX_PROMPT_TOKENS];
 	int64_t tokens;
 };
@@ -425,13 +424,26 @@ run_text(void *arg)
 }
 
 static void
+walk_step(struct picture *p)
+{
+	arena_reset(&p->arena);
+	dit_step(bench.dit, &p->arena, &p->velocity, &p->latent, &p->caption, &p->cos, &p->sin,
+	    &p->modulation, NULL);
+}
+
+/* As generation.c does. */
+static void
 run_step(void *arg)
 {
 	struct picture *p = arg;
+	struct recording_key key = {
+	    (uintptr_t)p->latent.data, {p->latent.dim[1], p->latent.dim[2], p->tokens}};
 
-	arena_reset(&p->arena);
-	dit_step(bench.dit, &p->arena, &p->velocity, &p->latent, &p->caption, &p->cos, &p->sin, p->modulation,
-	    NULL);
+	if (bench.ops->replay(bench.device, &key))
+		return;
+	walk_step(p);
+	if (!bench.ops->recorded(bench.device))
+		walk_step(p);
 }
 
 static void
@@ -457,7 +469,7 @@ run_all(void *arg)
 	dit_caption(bench.dit, &p->arena, &p->caption, &hidden, &cos, &sin, NULL);
 	for (int i = 0; i < STEPS; i++) {
 		run_step(p);
-		bench.ops->axpy(bench.device, &p->latent, -0.125f, &p->velocity);
+		bench.ops->axpy(bench.device, &p->latent, &p->distance, &p->velocity);
 		wait_for_device("a step");
 	}
 	run_decode(p);
@@ -476,7 +488,8 @@ plan(struct picture *p)
 	hidden = text_encoder_run(bench.text, &a, NULL, p->tokens, NULL);
 	dit_caption(bench.dit, &a, &p->caption, &hidden, &p->cos, &p->sin, NULL);
 	arena_reset(&a);
-	dit_step(bench.dit, &a, &p->velocity, &p->latent, &p->caption, &p->cos, &p->sin, NULL, NULL);
+	dit_step(
+	    bench.dit, &a, &p->velocity, &p->latent, &p->caption, &p->cos, &p->sin, &p->modulation, NULL);
 	arena_reset(&a);
 	vae_decode(bench.vae, &a, &p->latent, NULL);
 	return a.peak;
@@ -503,24 +516,28 @@ picture_open(struct picture *p, int64_t side, int64_t tokens)
 	bench.ops->copy_in(bench.device, &p->cos, host, DT_F32);
 	bench.ops->copy_in(bench.device, &p->sin, host + angles, DT_F32);
 	free(host);
+	p->modulation = reserve(DT_F32, 2, DIM(dit_modulation_count(bench.dit) / c->dim, c->dim));
+	p->distance = make(DT_F32, 1, DIM(1));
 	bytes = plan(p);
 	arena_use(&p->arena, bench.ops->reserve(bench.device, bytes), bytes);
 	if (p->arena.memory == NULL)
 		fail("memory", "the device has not enough for this picture");
-	p->modulation = malloc((size_t)dit_modulation_count(bench.dit) * sizeof(float));
-	dit_modulation(bench.dit, &p->arena, 0.5f, p->modulation, NULL);
+	host = malloc((size_t)dit_modulation_count(bench.dit) * sizeof(float));
+	dit_modulation(bench.dit, &p->arena, 0.5f, host, NULL);
+	bench.ops->copy_in(bench.device, &p->modulation, host, DT_F32);
+	free(host);
 	wait_for_device("modulation");
 }
 
 static void
 picture_close(struct picture *p)
 {
-	struct tensor *all[] = {&p->latent, &p->velocity, &p->caption, &p->cos, &p->sin};
+	struct tensor *all[] = {
+	    &p->latent, &p->velocity, &p->caption, &p->cos, &p->sin, &p->modulation, &p->distance};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		bench.ops->release(bench.device, all[i]->data);
 	bench.ops->release(bench.device, p->arena.memory);
-	free(p->modulation);
 }
 
 /* Forwards and decodes at one size, and at the usual one all that a picture takes. */

@@ -10,8 +10,9 @@ extern "C" {
 }
 
 int
-cuda_gemm_open(struct cuda_device *, const char *)
+cuda_gemm_open(struct cuda_device *c, const char *cache_dir)
 {
+	c->base.searches = cache_dir != NULL; /* it does not, but what follows from it is to be seen */
 	return 0;
 }
 

@@ -12,9 +12,16 @@
 
 enum { DEVICE_MEMORY = 1 << 30, DEFAULT_SHARED = 48 << 10, MAX_SHARED = 227 << 10, POISONED_BYTES = 1 << 20 };
 
+typedef std::deque<std::function<void()>> work;
+
 struct emul_stream {
-	std::deque<std::function<void()>> waiting;
-	uint64_t done; /* pieces of work so far */
+	work waiting;
+	uint64_t done;	   /* pieces of work so far */
+	emul_graph *graph; /* what comes goes there: it is being recorded */
+};
+
+struct emul_graph {
+	work pieces;
 };
 
 struct emul_event {
@@ -51,7 +58,10 @@ answer(void)
 void
 emul_put(cudaStream_t stream, std::function<void()> what)
 {
-	stream->waiting.push_back(std::move(what));
+	if (stream->graph != NULL)
+		stream->graph->pieces.push_back(std::move(what));
+	else
+		stream->waiting.push_back(std::move(what));
 }
 
 static void
@@ -74,6 +84,8 @@ cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 cudaError_t
 cudaStreamSynchronize(cudaStream_t stream)
 {
+	if (stream->graph != NULL)
+		return cudaErrorStreamCaptureUnsupported;
 	run_until(stream, stream->done + stream->waiting.size());
 	return answer();
 }
@@ -110,8 +122,56 @@ cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 cudaError_t
 cudaEventSynchronize(cudaEvent_t event)
 {
+	if (event->stream != NULL && event->stream->graph != NULL)
+		return cudaErrorStreamCaptureUnsupported;
 	if (event->stream != NULL)
 		run_until(event->stream, event->after);
+	return answer();
+}
+
+/* ---- graphs */
+
+cudaError_t
+cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
+{
+	stream->graph = new emul_graph();
+	return answer();
+}
+
+cudaError_t
+cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+	*graph = stream->graph;
+	stream->graph = NULL;
+	return answer();
+}
+
+cudaError_t
+cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
+{
+	*exec = new emul_graph(*graph);
+	return answer();
+}
+
+cudaError_t
+cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+{
+	for (const std::function<void()> &piece : exec->pieces)
+		emul_put(stream, piece);
+	return answer();
+}
+
+cudaError_t
+cudaGraphDestroy(cudaGraph_t graph)
+{
+	delete graph;
+	return answer();
+}
+
+cudaError_t
+cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+	delete exec;
 	return answer();
 }
 
@@ -151,8 +211,11 @@ cudaFreeHost(void *memory)
 }
 
 cudaError_t
-cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream)
+cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
 {
+	if (stream->graph != NULL &&
+	    kind != cudaMemcpyDeviceToDevice) /* it would be replayed with old bytes */
+		return cudaErrorStreamCaptureUnsupported;
 	emul_put(stream, [=] { memcpy(to, from, bytes); });
 	return answer();
 }

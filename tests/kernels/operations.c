@@ -356,10 +356,11 @@ run_affine(struct bench *b, const struct shape *s) /* rows, width: F32 to the ac
 static struct tensor
 run_axpy(struct bench *b, const struct shape *s) /* rows, width */
 {
+	struct tensor a = random_vector(b, 1);
 	struct tensor x = random_table(b, 2, DIM(s->n[0], s->n[1])),
 		      y = random_table(b, 2, DIM(s->n[0], s->n[1]));
 
-	b->ops->axpy(b->d, &x, -0.125f, &y);
+	b->ops->axpy(b->d, &x, &a, &y);
 	return x;
 }
 

@@ -46,6 +46,50 @@ test_is_repeatable(void **state)
 	}
 }
 
+/* x += a y eight times, a being another number each time; the sequence is run, recorded and replayed. */
+static void
+test_recorded_sequence(void **state)
+{
+	enum { COUNT = 300, TIMES = 8 };
+	struct device_options options = {.precision = PRECISION_BF16};
+	struct bench b = {.seed = 7};
+	struct recording_key key = {1, {2, 3, 4}};
+	float x[COUNT], y[COUNT], got[COUNT];
+	struct tensor dx, dy, da;
+	char why[200];
+	int replayed = 0;
+
+	(void)state;
+	assert_int_equal(device_open(&b.d, "cuda", &options, why, sizeof(why)), 0);
+	b.ops = device_ops(b.d);
+	dx = bench_empty(&b, DT_F32, 1, DIM(COUNT));
+	dy = bench_empty(&b, DT_F32, 1, DIM(COUNT));
+	da = bench_empty(&b, DT_F32, 1, DIM(1));
+	for (int i = 0; i < COUNT; i++) {
+		x[i] = (float)i;
+		y[i] = (float)(i % 7);
+	}
+	b.ops->copy_in(b.d, &dx, x, DT_F32);
+	b.ops->copy_in(b.d, &dy, y, DT_F32);
+	for (int t = 0; t < TIMES; t++) {
+		float a = (float)t;
+		b.ops->copy_in(b.d, &da, &a, DT_F32);
+		if (b.ops->replay(b.d, &key))
+			replayed++;
+		else {
+			b.ops->axpy(b.d, &dx, &da, &dy);
+			assert_true(b.ops->recorded(b.d));
+		}
+	}
+	b.ops->copy_out(b.d, got, DT_F32, &dx);
+	assert_int_equal(b.ops->sync(b.d), 0);
+	for (int i = 0; i < COUNT; i++)
+		assert_true(got[i] == x[i] + 28 * y[i]); /* 0 + 1 + ... + 7, exact in float */
+	assert_int_equal(replayed, TIMES - 2);
+	bench_release(&b);
+	device_close(&b.d);
+}
+
 /* 77, as the runner's: no device, nothing tested. */
 static int
 skip_all(void)
@@ -67,6 +111,7 @@ main(void)
 
 	if (skip_all() != 0)
 		return 77;
+	tests[count++] = (struct CMUnitTest)cmocka_unit_test(test_recorded_sequence);
 	for (size_t i = 0; i < operation_count; i++) {
 		void *o = (void *)&operations[i];
 		tests[count++] = (struct CMUnitTest){operations[i].name, test_f32, NULL, NULL, o};
