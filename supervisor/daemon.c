@@ -192,6 +192,7 @@ begin_drain(struct daemon *d)
 	d->phase = DRAINING;
 	clients_close_listener(d->clients);
 	put_off_queue(d);
+	d->note_is_due = true;
 	daemon_arm_timer(d, &d->drain_clock, (int64_t)(d->conf.zitd.drain_timeout * 1e6) + 1);
 	d->changed = true;
 }

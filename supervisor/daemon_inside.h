@@ -67,6 +67,7 @@ struct daemon {
 	int loose_count;
 	struct commit *commit; /* the transaction under way, or NULL */
 	int64_t noted_us;      /* when the last note was written */
+	bool note_is_due;      /* the next one shall be, even without a job to write */
 	int store_error;       /* errno of the last one; 0: it went well */
 	struct ev_timer store_retry;
 

@@ -165,15 +165,16 @@ take_jobs(struct daemon *d, struct commit *c)
 	}
 }
 
-/* What scheduling remembers goes with a transaction now and then, and with the last one. */
+/* What scheduling remembers goes with a transaction now and then, and with the last one; a pause at once. */
 static void
 take_note(struct daemon *d, struct commit *c)
 {
 	int64_t now_us = clock_now_us();
 	struct store_note *note;
 
-	if (d->phase == SERVING && now_us - d->noted_us < NOTE_US)
+	if (d->phase == SERVING && !d->note_is_due && now_us - d->noted_us < NOTE_US)
 		return;
+	d->note_is_due = false;
 	note = calloc(1, sizeof(*note));
 	if (note == NULL)
 		return;
@@ -388,7 +389,7 @@ daemon_commit(struct daemon *d)
 		discard(d);
 	if (d->commit != NULL || d->opening.status != 0 || ev_is_active(&d->store_retry))
 		return;
-	if (d->unsaved_count + d->loose_count == 0 && d->store_error == 0)
+	if (d->unsaved_count + d->loose_count == 0 && !d->note_is_due && d->store_error == 0)
 		return;
 	d->commit = new_commit(d);
 	if (d->commit != NULL) {
@@ -408,7 +409,8 @@ daemon_commit(struct daemon *d)
 bool
 daemon_is_saved(const struct daemon *d)
 {
-	return d->store_error != 0 || (d->commit == NULL && d->unsaved_count + d->loose_count == 0);
+	return d->store_error != 0 || d->opening.status != 0 ||
+	       (d->commit == NULL && d->unsaved_count + d->loose_count == 0 && !d->note_is_due);
 }
 
 void

@@ -82,6 +82,21 @@ def test_what_jobs_cost_is_remembered(zitd):
     assert 3.0 < eta < 9.0, eta  # of twice 3 s of steps; the configured costs say 1 ms a megapixel's step
 
 
+def test_a_pause_survives(zitd):
+    """SIGKILL after something later was acknowledged, and a stop: though there was no job to write it with."""
+    daemon = zitd("step 0")
+    daemon.generate()  # what scheduling remembers has just been written
+    daemon.call("pause")
+    daemon.submit()
+    daemon.kill()
+    daemon.start()
+    assert daemon.status()["queue"]["paused"]["all"]
+    daemon.call("resume")
+    daemon.restart()
+    assert not daemon.status()["queue"]["paused"]["all"]
+    daemon.wait(daemon.records()[0]["job"])
+
+
 def test_a_client_comes_back_for_its_job(zitd):
     daemon = zitd(SLOW)
     connection = daemon.connect()
