@@ -347,8 +347,8 @@ disk_put(struct disk *d, const struct disk_task *given)
 	STAILQ_INSERT_TAIL(&d->waiting, task, link);
 	if (d->pending++ == 0)
 		d->moved_us = clock_now_us();
-	pthread_cond_signal(&d->wake_thread);
 	pthread_mutex_unlock(&d->lock);
+	pthread_cond_signal(&d->wake_thread); /* unlocked, so that it need not wait at once again */
 	return 0;
 }
 
