@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Figures of the service: how long an acknowledgement, a recovery and a status take, and how large zitd is.
+"""Figures of the service: how long an acknowledgement and a recovery take, and how large zitd is.
 
   make bench-service          prints them; nothing here fails on a time
 
-The runner is fake_runner with steps that take no time, so what is measured is zitd. supervisord is measured beside it
-where its Debian package (supervisor) is installed.
+The runner is fake_runner with steps that take no time, so what is measured is zitd.
 """
 import contextlib
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 from harness import BUILD, Connection, Zitd, until  # noqa: E402
 
-SUBMITS, KILLS, STATUSES, DEADLINES, DEAF = 2000, 40, 50, 200, 3
+SUBMITS, KILLS, DEADLINES, DEAF = 2000, 40, 200, 3
 
 
 def percentile(values, p):
@@ -84,16 +83,6 @@ def deadlines(directory):
     return late, free, killed
 
 
-def statuses(daemon):
-    times = []
-    for _ in range(STATUSES):
-        begin = time.perf_counter()
-        subprocess.run([str(BUILD / "zitctl"), "-H", str(daemon.socket_path), "status"], check=True,
-                       stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - begin)
-    return times
-
-
 @contextlib.contextmanager
 def supervisord(directory, program):
     """supervisord with one program, x, by these lines of its section, all its files in the directory; its configuration."""
@@ -111,27 +100,12 @@ def supervisord(directory, program):
         process.wait()
 
 
-def supervisor_statuses(directory):
-    """The same question to supervisord with one program; None when it is not installed."""
-    if not shutil.which("supervisord"):
-        return None
-    times = []
-    with supervisord(directory, "command=sleep 1000") as conf:
-        for _ in range(10):
-            begin = time.perf_counter()
-            subprocess.run(["supervisorctl", "-c", str(conf), "status"], check=False, stdout=subprocess.DEVNULL)
-            times.append(time.perf_counter() - begin)
-    return times
-
-
 def main():
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         daemon = Zitd(directory / "d", "step 0").start()
         empty_kib = daemon.rss_kib()
         show("submit -> acknowledgement, one connection", acknowledgements(daemon), 1e6, "us")
-        ours = statuses(daemon)
-        show("zitctl status", ours)
         print(f"{'zitd resident':48s} {empty_kib} KiB new, {daemon.rss_kib()} KiB after {SUBMITS} jobs")
         daemon.stop()
         daemon.clean_up()
@@ -140,12 +114,6 @@ def main():
         show("execution deadline -> CANCEL sent", late)
         show("... -> device free, steps of 10 ms", free)
         show("... -> device free, runner killed after 5 s", killed)
-        theirs = supervisor_statuses(directory)
-        if theirs:
-            show("supervisorctl status", theirs)
-            print(f"zitctl status / supervisorctl status: {statistics.median(ours) / statistics.median(theirs):.4f}")
-        else:
-            print("supervisord is not installed: nothing to compare with")
 
 
 if __name__ == "__main__":
