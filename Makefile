@@ -50,21 +50,16 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/samp
 RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
 	runner/resume.o runner/canary.o runner/probe.o
 
-SUPERVISOR := supervisor/main.o supervisor/daemon.o supervisor/daemon_admit.o supervisor/daemon_outlook.o supervisor/daemon_turns.o \
-	supervisor/daemon_memory.o supervisor/daemon_clients.o supervisor/daemon_jobs.o supervisor/daemon_store.o supervisor/daemon_replay.o \
-	supervisor/daemon_orders.o supervisor/daemon_conf.o supervisor/daemon_metrics.o supervisor/metrics.o supervisor/histogram.o supervisor/exposition.o supervisor/conf.o supervisor/conf_rows.o supervisor/conf_compare.o supervisor/paths.o supervisor/client.o supervisor/outbox.o supervisor/methods.o \
-	supervisor/daemon_health.o supervisor/listener.o \
-	supervisor/methods_submit.o supervisor/methods_lists.o supervisor/methods_jobs.o supervisor/methods_queue.o supervisor/methods_service.o supervisor/waiters.o supervisor/lookup.o supervisor/events.o supervisor/job.o supervisor/id.o \
-	supervisor/queue.o supervisor/fair.o supervisor/fair_admit.o supervisor/fair_dump.o supervisor/cost.o supervisor/plan.o \
-	supervisor/forecast.o supervisor/gate.o supervisor/limits.o supervisor/load.o supervisor/sched.o \
-	supervisor/runner.o supervisor/runner_start.o supervisor/runner_jobs.o supervisor/runner_preempt.o supervisor/runner_orders.o \
-	supervisor/runner_messages.o \
-	supervisor/runner_death.o supervisor/runner_log.o supervisor/spawn.o supervisor/device_lock.o supervisor/cgroup.o \
-	supervisor/strays.o supervisor/quarantine.o supervisor/daemon_dead.o supervisor/job_record.o supervisor/job_row.o supervisor/disk.o supervisor/notify.o \
-	supervisor/journal.o supervisor/journal_forms.o supervisor/journal_table.o \
-	supervisor/store.o supervisor/store_open.o supervisor/store_find.o supervisor/store_salvage.o supervisor/store_log.o supervisor/seal.o \
-	supervisor/upgrade.o supervisor/handover.o supervisor/fields.o supervisor/daemon_handover.o supervisor/client_handover.o \
-	supervisor/runner_handover.o supervisor/job_handover.o
+SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
+STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
+SUPERVISOR := $(SCHEDULING) $(STORE) $(addprefix supervisor/,main.o daemon.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o daemon_jobs.o \
+	daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o exposition.o \
+	conf.o conf_rows.o conf_compare.o paths.o client.o outbox.o methods.o daemon_health.o listener.o methods_submit.o \
+	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o job.o id.o queue.o \
+	sched.o runner.o runner_start.o runner_jobs.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o \
+	runner_log.o spawn.o device_lock.o cgroup.o strays.o quarantine.o daemon_dead.o job_record.o job_row.o disk.o notify.o \
+	journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o daemon_handover.o client_handover.o \
+	runner_handover.o job_handover.o)
 
 CTL := ctl/main.o ctl/options.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
 	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o ctl/completion.o ctl/screen.o ctl/top.o ctl/top_frame.o \
@@ -86,7 +81,7 @@ all: $(PROGRAMS:%=$(BUILD)/%)
 $(BUILD)/zitd: $(addprefix $(BUILD)/,$(IPC) $(SUPERVISOR))
 $(BUILD)/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(KERNELS) $(RUNNER_MODEL) $(RUNNER))
 $(BUILD)/zitctl: $(addprefix $(BUILD)/,$(IPC) $(CTL))
-$(BUILD)/zit-sim: $(addprefix $(BUILD)/,supervisor/zit_sim.o supervisor/sim_flood.o supervisor/fair.o supervisor/fair_admit.o supervisor/cost.o supervisor/plan.o supervisor/forecast.o)
+$(BUILD)/zit-sim: $(addprefix $(BUILD)/,$(addprefix supervisor/scheduling/,zit_sim.o sim_flood.o) $(SCHEDULING))
 
 $(PROGRAMS:%=$(BUILD)/%):
 	@echo "  LD    $@"
@@ -270,7 +265,6 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
 
 # The durable store alone: what it keeps, and what it does when bits flip, the power goes, or the disk fails.
-STORE := $(addprefix supervisor/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
 STORE_TESTS := store store_faults
 
 $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
@@ -280,7 +274,7 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
 WORLD_OWN := $(addprefix supervisor/,main.o job_record.o client.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
-	disk.o notify.o listener.o paths.o waiters.o lookup.o events.o store.o store_open.o store_find.o store_salvage.o store_log.o upgrade.o client_handover.o journal.o journal_forms.o journal_table.o) ipc/log.o ipc/channel.o
+	disk.o notify.o listener.o paths.o waiters.o lookup.o events.o store/store.o store/store_open.o store/store_find.o store/store_salvage.o store/store_log.o upgrade.o client_handover.o journal.o journal_forms.o journal_table.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))
@@ -429,7 +423,7 @@ check: check-parts check-whole
 
 MAN := zitctl.1 zit-sim.1 zitd.8 zit-runner.8 zitd.conf.5 zit-api.7 zit-protocol.7 zit-log.7
 
-$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-api.o man/def-protocol.o man/def-events.o supervisor/conf_rows.o supervisor/gate.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
+$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-api.o man/def-protocol.o man/def-events.o supervisor/conf_rows.o supervisor/scheduling/gate.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -ljansson -lm
 
 $(MAN:%=$(BUILD)/man/%): $(BUILD)/man/%: man/%.in $(BUILD)/def-tables
@@ -474,7 +468,7 @@ bench-queue: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/queue_client $(
 $(BUILD)/tests/bench/queue_client: $(BUILD)/tests/bench/queue_client.o
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 
-$(BUILD)/tests/bench/bench_turns: $(addprefix $(BUILD)/,tests/bench/bench_turns.o supervisor/fair.o supervisor/plan.o)
+$(BUILD)/tests/bench/bench_turns: $(addprefix $(BUILD)/,tests/bench/bench_turns.o supervisor/scheduling/fair.o supervisor/scheduling/plan.o)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
 bench-service: all $(BUILD)/tests/fake_runner

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "ipc/err.h"
-#include "supervisor/gate.h"
+#include "supervisor/scheduling/gate.h"
 
 enum {
 	CONF_TEXT = 256, /* bytes of a value with its NUL */

@@ -11,13 +11,13 @@
 #define SUPERVISOR_DAEMON_INSIDE_H
 
 #include "supervisor/client.h"
-#include "supervisor/cost.h"
+#include "supervisor/scheduling/cost.h"
 #include "supervisor/daemon.h"
 #include "supervisor/disk.h"
-#include "supervisor/forecast.h"
-#include "supervisor/gate.h"
-#include "supervisor/limits.h"
-#include "supervisor/load.h"
+#include "supervisor/scheduling/forecast.h"
+#include "supervisor/scheduling/gate.h"
+#include "supervisor/scheduling/limits.h"
+#include "supervisor/scheduling/load.h"
 #include "supervisor/metrics.h"
 #include "supervisor/paths.h"
 #include "supervisor/quarantine.h"

@@ -10,7 +10,7 @@
 #include "supervisor/daemon_inside.h"
 #include "supervisor/job_row.h"
 #include "supervisor/journal.h"
-#include "supervisor/seal.h"
+#include "supervisor/store/seal.h"
 
 enum { MAX_LOST = 3 /* attempts that may end with zitd itself */ };
 

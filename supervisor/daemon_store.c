@@ -15,7 +15,7 @@
 #include "supervisor/events.h"
 #include "supervisor/job_row.h"
 #include "supervisor/journal.h"
-#include "supervisor/seal.h"
+#include "supervisor/store/seal.h"
 #include "supervisor/waiters.h"
 
 #define RETRY_US INT64_C(1000000)

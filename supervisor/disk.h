@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "supervisor/store.h"
+#include "supervisor/store/store.h"
 
 struct disk;
 

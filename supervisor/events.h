@@ -8,7 +8,7 @@
 
 #include "supervisor/call.h"
 #include "supervisor/job.h"
-#include "supervisor/store.h"
+#include "supervisor/store/store.h"
 
 /* The event that the job is in that state; false: no memory. */
 bool events_make(struct store_event *event, int64_t seq, const struct job *job, enum job_state state);

@@ -14,7 +14,7 @@
 
 #include "build_id.h"
 #include "ipc/proto.h"
-#include "supervisor/store.h"
+#include "supervisor/store/store.h"
 
 enum { SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
 

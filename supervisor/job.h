@@ -21,10 +21,10 @@
 #include "ipc/group.h"
 #include "ipc/proto.h"
 #include "ipc/shm.h"
-#include "supervisor/fair.h"
-#include "supervisor/forecast.h"
+#include "supervisor/scheduling/fair.h"
+#include "supervisor/scheduling/forecast.h"
 #include "supervisor/id.h"
-#include "supervisor/store.h"
+#include "supervisor/store/store.h"
 
 struct attachment;
 struct daemon;

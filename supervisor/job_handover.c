@@ -10,7 +10,7 @@
 #include "supervisor/daemon.h"
 #include "supervisor/fields.h"
 #include "supervisor/job_row.h"
-#include "supervisor/seal.h"
+#include "supervisor/store/seal.h"
 
 /* What is not in job_row.def. */
 static const struct field fields[] = {

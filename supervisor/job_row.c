@@ -11,7 +11,7 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon.h"
-#include "supervisor/seal.h"
+#include "supervisor/store/seal.h"
 
 /* ---- time over restarts */
 

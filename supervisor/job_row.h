@@ -5,7 +5,7 @@
 #define SUPERVISOR_JOB_ROW_H
 
 #include "supervisor/job.h"
-#include "supervisor/store.h"
+#include "supervisor/store/store.h"
 
 /* The row as the job is now, its text the caller's: store_row_clear. false: no memory. `keep_s`: how long its
  * pictures are kept, from its end. */

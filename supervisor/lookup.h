@@ -8,11 +8,11 @@
 
 #include "supervisor/call.h"
 #include "supervisor/job.h"
-#include "supervisor/store.h"
+#include "supervisor/store/store.h"
 
 /* What the store had. A job that is still in memory takes the place of what is on disk. */
 struct found {
-	const char *id; /* that was asked for, the lookup's; NULL where no ids were */
+	const char *id;	 /* that was asked for, the lookup's; NULL where no ids were */
 	struct job *job; /* NULL: there is none, or it is damaged */
 	bool damaged;
 	bool loaded; /* from disk: it is lookup.c's and goes after the answer */

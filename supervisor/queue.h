@@ -4,10 +4,10 @@
 #ifndef SUPERVISOR_QUEUE_H
 #define SUPERVISOR_QUEUE_H
 
-#include "supervisor/fair.h"
-#include "supervisor/forecast.h"
+#include "supervisor/scheduling/fair.h"
+#include "supervisor/scheduling/forecast.h"
 #include "supervisor/job.h"
-#include "supervisor/plan.h"
+#include "supervisor/scheduling/plan.h"
 
 TAILQ_HEAD(job_line, job);
 

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "supervisor/fair.h"
-#include "supervisor/forecast.h"
-#include "supervisor/plan.h"
+#include "supervisor/scheduling/fair.h"
+#include "supervisor/scheduling/forecast.h"
+#include "supervisor/scheduling/plan.h"
 
 enum { ROUNDS = 7 };
 

@@ -5,8 +5,8 @@
 
 #include "tests/unit/store_samples.h"
 
-#include "supervisor/seal.h"
-#include "supervisor/store_inside.h"
+#include "supervisor/store/seal.h"
+#include "supervisor/store/store_inside.h"
 
 void
 sample_id(uint64_t number, char id[ID_SIZE])

@@ -5,7 +5,7 @@
 #ifndef TESTS_UNIT_STORE_SAMPLES_H
 #define TESTS_UNIT_STORE_SAMPLES_H
 
-#include "supervisor/store.h"
+#include "supervisor/store/store.h"
 
 struct sample {
 	uint64_t number; /* its id follows from it */

@@ -5,9 +5,9 @@
 
 #include <math.h>
 
-#include "supervisor/cost.h"
-#include "supervisor/forecast.h"
-#include "supervisor/plan.h"
+#include "supervisor/scheduling/cost.h"
+#include "supervisor/scheduling/forecast.h"
+#include "supervisor/scheduling/plan.h"
 
 static uint64_t random_state = 1;
 

@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-#include "supervisor/fair.h"
-#include "supervisor/plan.h"
+#include "supervisor/scheduling/fair.h"
+#include "supervisor/scheduling/plan.h"
 
 enum { TRACES = 10000, MAX_ITEMS = 64 };
 

@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-#include "supervisor/fair.h"
+#include "supervisor/scheduling/fair.h"
 
 enum { TRACES = 10000, MAX_FLOWS = 12, MAX_JOBS = 400 };
 

@@ -5,9 +5,9 @@
 
 #include <math.h>
 
-#include "supervisor/gate.h"
-#include "supervisor/limits.h"
-#include "supervisor/load.h"
+#include "supervisor/scheduling/gate.h"
+#include "supervisor/scheduling/limits.h"
+#include "supervisor/scheduling/load.h"
 
 static struct limits_time
 at(double now_s)

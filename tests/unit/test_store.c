@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "supervisor/seal.h"
+#include "supervisor/store/seal.h"
 #include "tests/unit/store_samples.h"
 #include "tests/unit/temp_dir.h"
 

@@ -3,7 +3,7 @@
  * quantiles are then moved until they hold: each broken promise moves one out, each kept one a little in, in
  * the ratio that makes as many be kept as it says, whatever comes meanwhile.
  */
-#include "supervisor/forecast.h"
+#include "supervisor/scheduling/forecast.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
  * Recursive least squares with forgetting over relative errors.
  */
-#include "supervisor/cost.h"
+#include "supervisor/scheduling/cost.h"
 
 #include <math.h>
 #include <string.h>

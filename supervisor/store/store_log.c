@@ -5,7 +5,7 @@
  * to: power may have been lost while the frame was written. It was not if one bit explains it. Nor was it
  * where two transactions end behind it, for each is synced before the next one begins.
  */
-#include "supervisor/store_log.h"
+#include "supervisor/store/store_log.h"
 
 #include <fcntl.h>
 #include <limits.h>

@@ -4,8 +4,8 @@
  *
  * Pure: the clock is given.
  */
-#ifndef SUPERVISOR_LOAD_H
-#define SUPERVISOR_LOAD_H
+#ifndef SUPERVISOR_SCHEDULING_LOAD_H
+#define SUPERVISOR_SCHEDULING_LOAD_H
 
 #include <stdbool.h>
 

@@ -2,15 +2,15 @@
  * What store.c (writing), store_open.c, store_find.c (reading, forgetting) and store_salvage.c share. Nobody
  * else includes this.
  */
-#ifndef SUPERVISOR_STORE_INSIDE_H
-#define SUPERVISOR_STORE_INSIDE_H
+#ifndef SUPERVISOR_STORE_STORE_INSIDE_H
+#define SUPERVISOR_STORE_STORE_INSIDE_H
 
 #include <limits.h>
 #include <sqlite3.h>
 #include <stddef.h>
 
-#include "supervisor/store.h"
-#include "supervisor/store_log.h"
+#include "supervisor/store/store.h"
+#include "supervisor/store/store_log.h"
 
 #define STORE_FILE "queue.db"
 

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "supervisor/seal.h"
-#include "supervisor/store_inside.h"
+#include "supervisor/store/seal.h"
+#include "supervisor/store/store_inside.h"
 
 enum {
 	CACHE_KIB = 512,

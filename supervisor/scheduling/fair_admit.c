@@ -1,7 +1,7 @@
 /*
  * Who may enter when places are few, and who must go for it.
  */
-#include "supervisor/fair.h"
+#include "supervisor/scheduling/fair.h"
 
 int
 fair_places(const struct fair_limits *limits, int class)

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "supervisor/fair.h"
+#include "supervisor/scheduling/fair.h"
 
 static json_t *
 dump_client(const struct fair_client *c)

@@ -1,8 +1,8 @@
 /*
  * The flood of zit-sim: who comes, what zitd's scheduler makes of it, and how that is counted.
  */
-#ifndef SUPERVISOR_SIM_FLOOD_H
-#define SUPERVISOR_SIM_FLOOD_H
+#ifndef SUPERVISOR_SCHEDULING_SIM_FLOOD_H
+#define SUPERVISOR_SCHEDULING_SIM_FLOOD_H
 
 #include <stdbool.h>
 #include <stdint.h>

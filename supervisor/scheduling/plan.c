@@ -1,7 +1,7 @@
 /*
  * The queue played through.
  */
-#include "supervisor/plan.h"
+#include "supervisor/scheduling/plan.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,17 +1,17 @@
 /*
  * The flood: sources, devices, and the queue between them in virtual time.
  */
-#include "supervisor/sim_flood.h"
+#include "supervisor/scheduling/sim_flood.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "supervisor/cost.h"
-#include "supervisor/fair.h"
-#include "supervisor/forecast.h"
-#include "supervisor/plan.h"
+#include "supervisor/scheduling/cost.h"
+#include "supervisor/scheduling/fair.h"
+#include "supervisor/scheduling/forecast.h"
+#include "supervisor/scheduling/plan.h"
 
 #define MEAN_S 5.9 /* of a job */
 #define QUEUE_TIMEOUT_S 300.0

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "supervisor/seal.h"
-#include "supervisor/store_inside.h"
+#include "supervisor/store/seal.h"
+#include "supervisor/store/store_inside.h"
 
 enum { RETAIN_AT_ONCE = 64 }; /* rows in one call: others wait for the disk thread */
 

@@ -1,7 +1,7 @@
 /*
  * The durable queue: writing to it. It is opened in store_open.c and read in store_find.c.
  */
-#include "supervisor/store.h"
+#include "supervisor/store/store.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "supervisor/seal.h"
-#include "supervisor/store_inside.h"
+#include "supervisor/store/seal.h"
+#include "supervisor/store/store_inside.h"
 
 enum {
 	RESERVE_BYTES = 256 * 1024, /* room for a few hundred final records */

@@ -4,10 +4,10 @@
  *
  * Pure: no clock, no I/O. Seconds are from now.
  */
-#ifndef SUPERVISOR_PLAN_H
-#define SUPERVISOR_PLAN_H
+#ifndef SUPERVISOR_SCHEDULING_PLAN_H
+#define SUPERVISOR_SCHEDULING_PLAN_H
 
-#include "supervisor/fair.h"
+#include "supervisor/scheduling/fair.h"
 
 enum { PLAN_LINES = 64, PLAN_HELD = 4 };
 

@@ -27,7 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "supervisor/sim_flood.h"
+#include "supervisor/scheduling/sim_flood.h"
 
 enum { USAGE = 64 };
 

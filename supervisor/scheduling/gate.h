@@ -4,13 +4,13 @@
  *
  * Pure: no clock, no I/O. Times of day are local, in seconds since midnight.
  */
-#ifndef SUPERVISOR_GATE_H
-#define SUPERVISOR_GATE_H
+#ifndef SUPERVISOR_SCHEDULING_GATE_H
+#define SUPERVISOR_SCHEDULING_GATE_H
 
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "supervisor/fair.h"
+#include "supervisor/scheduling/fair.h"
 
 enum { GATE_CLIENTS = 256, GATE_DAY_S = 86400 };
 

@@ -4,14 +4,14 @@
  *
  * Pure: the clock is given. Who has not been seen for longest is forgotten when there are too many.
  */
-#ifndef SUPERVISOR_LIMITS_H
-#define SUPERVISOR_LIMITS_H
+#ifndef SUPERVISOR_SCHEDULING_LIMITS_H
+#define SUPERVISOR_SCHEDULING_LIMITS_H
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <sys/queue.h>
 
-#include "supervisor/fair.h"
+#include "supervisor/scheduling/fair.h"
 
 enum { LIMITS_CLIENTS = 1000 };
 

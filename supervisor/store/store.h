@@ -4,8 +4,8 @@
  *
  * All calls block. They are made by the disk thread, and before that runs by the one that starts it.
  */
-#ifndef SUPERVISOR_STORE_H
-#define SUPERVISOR_STORE_H
+#ifndef SUPERVISOR_STORE_STORE_H
+#define SUPERVISOR_STORE_STORE_H
 
 #include <stdbool.h>
 #include <stdint.h>

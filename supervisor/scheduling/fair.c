@@ -5,7 +5,7 @@
  * time at which it began to wait. Virtual time is the largest tag that had its turn. The accounts of a class
  * are kept sorted, so that a turn costs no look at all of them.
  */
-#include "supervisor/fair.h"
+#include "supervisor/scheduling/fair.h"
 
 #include <math.h>
 #include <stdio.h>

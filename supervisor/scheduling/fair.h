@@ -5,8 +5,8 @@
  *
  * Pure: no clock, no I/O, no knowledge of jobs. An item is embedded in what waits.
  */
-#ifndef SUPERVISOR_FAIR_H
-#define SUPERVISOR_FAIR_H
+#ifndef SUPERVISOR_SCHEDULING_FAIR_H
+#define SUPERVISOR_SCHEDULING_FAIR_H
 
 #include <jansson.h>
 #include <stdbool.h>

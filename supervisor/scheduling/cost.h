@@ -5,8 +5,8 @@
  *
  * Pure: no clock, no I/O.
  */
-#ifndef SUPERVISOR_COST_H
-#define SUPERVISOR_COST_H
+#ifndef SUPERVISOR_SCHEDULING_COST_H
+#define SUPERVISOR_SCHEDULING_COST_H
 
 #include <jansson.h>
 #include <stdbool.h>

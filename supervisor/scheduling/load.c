@@ -1,7 +1,7 @@
 /*
  * Hysteresis: in height and in time.
  */
-#include "supervisor/load.h"
+#include "supervisor/scheduling/load.h"
 
 #define ON_S 60.0
 #define ON_AFTER_S 10.0

@@ -1,7 +1,7 @@
 /*
  * Token buckets, quotas, usage.
  */
-#include "supervisor/limits.h"
+#include "supervisor/scheduling/limits.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "supervisor/seal.h"
-#include "supervisor/store_inside.h"
+#include "supervisor/store/seal.h"
+#include "supervisor/store/store_inside.h"
 
 /* In the new file until its rows are where they belong. */
 static const char salvage_schema[] =

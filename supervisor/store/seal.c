@@ -2,7 +2,7 @@
  * Sealed texts. The seal is `,"sum":"0123456789abcdef"}`: no string inside can hold it, for its quotes would
  * be escaped there.
  */
-#include "supervisor/seal.h"
+#include "supervisor/store/seal.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -3,8 +3,8 @@
  * it. What the store keeps is sealed, and found again by its first bytes even where a file's structure is
  * lost.
  */
-#ifndef SUPERVISOR_SEAL_H
-#define SUPERVISOR_SEAL_H
+#ifndef SUPERVISOR_STORE_SEAL_H
+#define SUPERVISOR_STORE_SEAL_H
 
 #include <jansson.h>
 #include <stddef.h>

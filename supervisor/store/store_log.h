@@ -2,8 +2,8 @@
  * SQLite's log as it lies beside a file that nobody has open: where SQLite would stop reading it, and whether
  * a power loss can have done that, or it was damaged. Private to the store.
  */
-#ifndef SUPERVISOR_STORE_LOG_H
-#define SUPERVISOR_STORE_LOG_H
+#ifndef SUPERVISOR_STORE_STORE_LOG_H
+#define SUPERVISOR_STORE_STORE_LOG_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /*
  * Pauses and windows.
  */
-#include "supervisor/gate.h"
+#include "supervisor/scheduling/gate.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -5,13 +5,13 @@
  *
  * Pure: no clock, no I/O. Seconds are from now.
  */
-#ifndef SUPERVISOR_FORECAST_H
-#define SUPERVISOR_FORECAST_H
+#ifndef SUPERVISOR_SCHEDULING_FORECAST_H
+#define SUPERVISOR_SCHEDULING_FORECAST_H
 
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "supervisor/plan.h"
+#include "supervisor/scheduling/plan.h"
 
 /* The quantiles that are told. */
 enum forecast_level { FORECAST_EARLY, FORECAST_LIKELY, FORECAST_SURE, FORECAST_LEVELS }; /* 5, 50, 95 % */
