@@ -11,6 +11,7 @@
 #include "build_id.h"
 #include "ctl/ctl.h"
 #include "ipc/api.h"
+#include "ipc/nearest.h"
 
 enum {
 	DONE = -1,	   /* what an option returns that has printed all that was asked for */
@@ -250,12 +251,25 @@ set_runner(struct ctl *ctl, const char *text)
 }
 
 static int
+set_command(struct ctl *ctl, const char *text)
+{
+	struct nearest near = {.word = text};
+
+	ctl->command = command_find(text);
+	if (ctl->command != NULL)
+		return 0;
+	for (size_t i = 0; command_at(i) != NULL; i++)
+		nearest_consider(&near, command_at(i)->name);
+	if (near.best != NULL)
+		return usage_error("there is no command '%s'; did you mean '%s'", text, near.best);
+	return usage_error("there is no command '%s'%s", text, "");
+}
+
+static int
 set_operand(struct ctl *ctl, const char *text)
 {
-	if (ctl->command == NULL) {
-		ctl->command = command_find(text);
-		return ctl->command != NULL ? 0 : usage_error("there is no command '%s'%s", text, "");
-	}
+	if (ctl->command == NULL)
+		return set_command(ctl, text);
 	if (ctl->arg_count == CTL_MAX_ARGS)
 		return usage_error("%s takes no more operands%s", ctl->command->name, "");
 	ctl->args[ctl->arg_count++] = text;

@@ -43,6 +43,7 @@ def exit_failed(zitd, tmp_path):
 
 
 def exit_usage(zitd, tmp_path):
+    assert "did you mean 'status'" in run("stauts").stderr
     return run("generate", "a", "--steps", "many")
 
 
