@@ -2,6 +2,8 @@
  * The command logs: journalctl with the selection that zitd's fields allow (zit-log(7)).
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -12,7 +14,7 @@
 #include "ctl/client.h"
 #include "ctl/ctl.h"
 
-enum { MAX_WORDS = 16, LINE = 1024 };
+enum { MAX_WORDS = 16, LINE = 1024, LOOK_MS = 200 };
 
 /* journalctl's names of what our formats are. */
 static const char *const formats[] = {
@@ -70,38 +72,45 @@ no_journal(const char *why)
 	return CTL_UNREACHABLE;
 }
 
-/* Passes on what journalctl complains of. true: it has no files, and so nothing else to say. */
+/* Passes on what journalctl complains of, until it ends or we are interrupted. true: it has no files, and so
+ * nothing else to say. */
 static bool
-pass_on(FILE *from)
+pass_on(int from)
 {
-	char line[LINE];
+	char text[LINE];
 
-	while (from != NULL && fgets(line, sizeof(line), from) != NULL) {
-		if (strstr(line, "No journal files were found") != NULL)
+	while (client_sleep(0) == CLIENT_OK) {
+		struct pollfd p = {.fd = from, .events = POLLIN};
+		ssize_t n;
+		if (poll(&p, 1, LOOK_MS) <= 0) /* a signal may have come right before it */
+			continue;
+		n = read(from, text, sizeof(text) - 1);
+		if (n <= 0)
+			return false;
+		text[n] = '\0';
+		if (strstr(text, "No journal files were found") != NULL)
 			return true;
-		fputs(line, stderr);
+		fputs(text, stderr);
 	}
 	return false;
 }
 
 /* Starts it with its standard error in a pipe: *from, to be closed. 0 or an errno. */
 static int
-start(char *const words[], pid_t *pid, FILE **from)
+start(char *const words[], pid_t *pid, int *from)
 {
 	posix_spawn_file_actions_t actions;
 	int ends[2], error;
 
-	if (pipe(ends) != 0)
+	if (pipe2(ends, O_CLOEXEC) != 0)
 		return errno;
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-	posix_spawn_file_actions_addclose(&actions, ends[0]);
-	posix_spawn_file_actions_addclose(&actions, ends[1]);
 	error = posix_spawnp(pid, words[0], &actions, NULL, words, environ);
 	posix_spawn_file_actions_destroy(&actions);
 	close(ends[1]);
-	*from = error == 0 ? fdopen(ends[0], "r") : NULL;
-	if (*from == NULL)
+	*from = ends[0];
+	if (error != 0)
 		close(ends[0]);
 	return error;
 }
@@ -110,9 +119,8 @@ int
 command_logs(struct ctl *ctl)
 {
 	struct command_line line;
-	FILE *from;
 	pid_t pid;
-	int status = 0, error;
+	int from = -1, status = 0, error;
 	bool empty;
 
 	build(&line, ctl);
@@ -122,8 +130,7 @@ command_logs(struct ctl *ctl)
 	empty = pass_on(from);
 	if (empty || client_sleep(0) == CLIENT_INTERRUPTED) /* to us alone, perhaps */
 		kill(pid, SIGTERM);
-	if (from != NULL)
-		fclose(from);
+	close(from);
 	while (waitpid(pid, &status, 0) != pid && errno == EINTR)
 		kill(pid, SIGTERM);
 	if (empty)
