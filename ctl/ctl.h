@@ -34,6 +34,7 @@ struct ctl {
 	bool resume;		  /* batch goes on with what is there */
 	bool origin;		  /* config show says where values come from */
 	int jobs;		  /* batch's at a time; 0: as many as zitd lets in */
+	bool front;		  /* said, and nothing else to move to */
 	bool follow;		  /* logs goes on */
 	int lines;		  /* logs' last ones; 0: all */
 	const char *job, *runner; /* whose logs, or NULL */
@@ -61,6 +62,7 @@ struct ctl_option {
 	const char *name, *arg, *help; /* arg: NULL for none */
 	int letter;		       /* or 0 */
 	bool of_submit;
+	const char *commands; /* that take it, " a b ", or NULL: all */
 };
 bool options_at(size_t index, struct ctl_option *out);
 bool options_taken(const struct ctl_option *o, const struct ctl_command *c); /* by that command */

@@ -4,17 +4,16 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "build_id.h"
-#include "ctl/ctl.h"
+#include "ctl/option_set.h"
 #include "ipc/api.h"
 #include "ipc/nearest.h"
 
 enum {
-	DONE = -1,	   /* what an option returns that has printed all that was asked for */
 	CODE_GLOBAL = 256, /* getopt codes: CODE_GLOBAL + i is globals[i], above all letters */
 	CODE_PARAM = 512,  /* CODE_PARAM + i is params[i] */
 	MAX_OPTIONS = 64,
@@ -87,16 +86,7 @@ collect_params(void)
 	}
 }
 
-/* ---- values */
-
-static int
-usage_error(const char *format, const char *a, const char *b)
-{
-	fprintf(stderr, "zitctl: ");
-	fprintf(stderr, format, a, b);
-	fprintf(stderr, "; 'zitctl --help' lists what there is\n");
-	return CTL_USAGE;
-}
+/* ---- values of parameters */
 
 /* The JSON value of an option's text; NULL when it is not one of its type. */
 static json_t *
@@ -127,128 +117,12 @@ set_param(struct ctl *ctl, int index, const char *text)
 	json_t *value = param_value(params[index], text);
 
 	if (value == NULL)
-		return usage_error("--%s does not take '%s'", param_names[index], text);
+		return option_usage("--%s does not take '%s'", param_names[index], text);
 	json_object_set_new(ctl->params, params[index]->name, value);
 	return 0;
 }
 
-static int
-set_size(struct ctl *ctl, const char *text)
-{
-	int width, height, used = 0;
-
-	if (sscanf(text, "%5dx%5d%n", &width, &height, &used) != 2 || text[used] != '\0')
-		return usage_error("--%s wants WIDTHxHEIGHT such as 1024x768, not '%s'", "size", text);
-	json_object_set_new(ctl->params, "width", json_integer(width));
-	json_object_set_new(ctl->params, "height", json_integer(height));
-	return 0;
-}
-
-/* Position of `word` in a NULL-terminated list, or -1. */
-static int
-word_index(const char *const *words, const char *word)
-{
-	for (int i = 0; words[i] != NULL; i++) {
-		if (strcmp(words[i], word) == 0)
-			return i;
-	}
-	return -1;
-}
-
-static int
-set_output(struct ctl *ctl, const char *text)
-{
-	static const char *const words[] = {
-	    "table", "wide", "json", "jsonl", "name", NULL}; /* enum ctl_format */
-	int index = word_index(words, text);
-
-	/* `generate "..." -o cat.png`: the picture is what the command puts out. */
-	if (ctl->command != NULL && strcmp(ctl->command->name, "generate") == 0) {
-		ctl->save = text;
-		return 0;
-	}
-	if (index < 0)
-		return usage_error("--%s is table, json, jsonl, wide or name, not '%s'", "output", text);
-	ctl->format = (enum ctl_format)index;
-	return 0;
-}
-
-static int
-set_json(struct ctl *ctl, const char *text)
-{
-	(void)text;
-	ctl->format = FORMAT_JSON;
-	return 0;
-}
-
-static int
-set_progress(struct ctl *ctl, const char *text)
-{
-	static const char *const words[] = {"auto", "bar", "json", "none", NULL}; /* enum ctl_progress */
-	int index = word_index(words, text);
-
-	if (index < 0)
-		return usage_error("--%s is auto, bar, json or none, not '%s'", "progress", text);
-	ctl->progress = (enum ctl_progress)index;
-	return 0;
-}
-
-static int
-set_timeout(struct ctl *ctl, const char *text)
-{
-	char *end;
-
-	ctl->timeout_s = strtod(text, &end);
-	if (end == text || *end != '\0' || !(ctl->timeout_s > 0 && ctl->timeout_s < 1e9))
-		return usage_error("--%s wants seconds above 0, not '%s'", "timeout", text);
-	return 0;
-}
-
-static int
-set_jobs(struct ctl *ctl, const char *text)
-{
-	char *end;
-	long jobs = strtol(text, &end, 10);
-
-	if (end == text || *end != '\0' || jobs < 1 || jobs > CTL_MAX_JOBS)
-		return usage_error("--%s wants a number from 1 to 100, not '%s'", "jobs", text);
-	ctl->jobs = (int)jobs;
-	return 0;
-}
-
-static int
-set_follow(struct ctl *ctl, const char *text)
-{
-	(void)text;
-	ctl->follow = true;
-	return 0;
-}
-
-static int
-set_lines(struct ctl *ctl, const char *text)
-{
-	char *end;
-	long lines = strtol(text, &end, 10);
-
-	if (end == text || *end != '\0' || lines < 1 || lines > 1000000)
-		return usage_error("--%s wants a number from 1 to 1000000, not '%s'", "lines", text);
-	ctl->lines = (int)lines;
-	return 0;
-}
-
-static int
-set_job(struct ctl *ctl, const char *text)
-{
-	ctl->job = text;
-	return 0;
-}
-
-static int
-set_runner(struct ctl *ctl, const char *text)
-{
-	ctl->runner = text;
-	return 0;
-}
+/* ---- operands */
 
 static int
 set_command(struct ctl *ctl, const char *text)
@@ -261,8 +135,8 @@ set_command(struct ctl *ctl, const char *text)
 	for (size_t i = 0; command_at(i) != NULL; i++)
 		nearest_consider(&near, command_at(i)->name);
 	if (near.best != NULL)
-		return usage_error("there is no command '%s'; did you mean '%s'", text, near.best);
-	return usage_error("there is no command '%s'%s", text, "");
+		return option_usage("there is no command '%s'; did you mean '%s'", text, near.best);
+	return option_usage("there is no command '%s'%s", text, "");
 }
 
 static int
@@ -271,103 +145,72 @@ set_operand(struct ctl *ctl, const char *text)
 	if (ctl->command == NULL)
 		return set_command(ctl, text);
 	if (ctl->arg_count == CTL_MAX_ARGS)
-		return usage_error("%s takes no more operands%s", ctl->command->name, "");
+		return option_usage("%s takes no more operands%s", ctl->command->name, "");
 	ctl->args[ctl->arg_count++] = text;
 	return 0;
 }
 
-/* ---- the options, one row each */
+/* ---- the other options, one row each */
 
-static int set_help(struct ctl *ctl, const char *text);
-static int set_version(struct ctl *ctl, const char *text);
-
-static int
-set_socket(struct ctl *ctl, const char *text)
-{
-	ctl->socket = text;
-	return 0;
-}
-
-static int
-set_save(struct ctl *ctl, const char *text)
-{
-	ctl->save = text;
-	return 0;
-}
-
-static int
-set_group(struct ctl *ctl, const char *text)
-{
-	ctl->group = text;
-	return 0;
-}
-
-static int
-set_out(struct ctl *ctl, const char *text)
-{
-	ctl->out = text;
-	return 0;
-}
-
-static int
-set_resume(struct ctl *ctl, const char *text)
-{
-	(void)text;
-	ctl->resume = true;
-	return 0;
-}
-
-static int
-set_quiet(struct ctl *ctl, const char *text)
-{
-	(void)text;
-	ctl->quiet = true;
-	return 0;
-}
-
-static int
-set_origin(struct ctl *ctl, const char *text)
-{
-	(void)text;
-	ctl->origin = true;
-	return 0;
-}
-
-static int
-set_front(struct ctl *ctl, const char *text)
-{
-	(void)ctl;
-	(void)text;
-	return 0;
-}
+enum kind { KIND_TEXT, KIND_FLAG, KIND_COUNT, KIND_CALL };
 
 static const struct option_row {
 	const char *name;
-	int letter;				       /* or 0 */
-	const char *arg;			       /* its argument's name, or NULL */
-	int (*set)(struct ctl *ctl, const char *text); /* 0, an exit code, or DONE */
-	const char *help;
+	int letter;	 /* or 0 */
+	const char *arg; /* its argument's name, or NULL */
+	enum kind kind;
+	size_t at;					/* of its member in struct ctl */
+	int (*call)(struct ctl *ctl, const char *text); /* 0, an exit code, or OPTION_DONE */
+	int max;
+	const char *commands, *help;
 } globals[] = {
-#define OPTION(name, letter, arg, help) {#name, letter, arg, set_##name, help},
+#define TEXT(name) KIND_TEXT, offsetof(struct ctl, name), NULL
+#define FLAG(name) KIND_FLAG, offsetof(struct ctl, name), NULL
+#define COUNT(name) KIND_COUNT, offsetof(struct ctl, name), NULL
+#define CALL(name) KIND_CALL, 0, set_##name
+#define OPTION(name, letter, arg, kind, max, commands, help) \
+	{#name, letter, arg, kind(name), max, commands, help},
 #include "ctl/options.def"
 #undef OPTION
+#undef TEXT
+#undef FLAG
+#undef COUNT
+#undef CALL
 };
 
 enum { GLOBAL_COUNT = sizeof(globals) / sizeof(globals[0]) };
 
-static void
-print_option(int letter, const char *name, const char *arg, const char *help)
+static int
+set_count(int *member, const struct option_row *row, const char *text)
 {
-	char left[64], dash[8] = "    ";
+	char *end, range[40];
+	long count = strtol(text, &end, 10);
 
-	if (letter != 0)
-		snprintf(dash, sizeof(dash), "-%c, ", letter);
-	snprintf(
-	    left, sizeof(left), "%s--%s%s%s", dash, name, arg != NULL ? " " : "", arg != NULL ? arg : "");
-	if (strlen(left) > 26)
-		printf("  %s\n  %-26s  %s\n", left, "", help);
-	else
-		printf("  %-26s  %s\n", left, help);
+	if (end != text && *end == '\0' && count >= 1 && count <= row->max) {
+		*member = (int)count;
+		return 0;
+	}
+	snprintf(range, sizeof(range), "a number from 1 to %d", row->max);
+	return option_usage("--%s wants %s", row->name, range);
+}
+
+static int
+set_global(struct ctl *ctl, const struct option_row *row, const char *text)
+{
+	void *member = (char *)ctl + row->at;
+
+	switch (row->kind) {
+	case KIND_TEXT:
+		*(const char **)member = text;
+		return 0;
+	case KIND_FLAG:
+		*(bool *)member = true;
+		return 0;
+	case KIND_COUNT:
+		return set_count(member, row, text);
+	default:
+		return row->call(ctl, text);
+	}
 }
 
 bool
@@ -378,7 +221,7 @@ options_at(size_t index, struct ctl_option *out)
 
 	if (index < GLOBAL_COUNT) {
 		const struct option_row *o = &globals[index];
-		*out = (struct ctl_option){o->name, o->arg, o->help, o->letter, false};
+		*out = (struct ctl_option){o->name, o->arg, o->help, o->letter, false, o->commands};
 		return true;
 	}
 	index -= GLOBAL_COUNT;
@@ -386,111 +229,45 @@ options_at(size_t index, struct ctl_option *out)
 		return false;
 	p = params[index];
 	*out = (struct ctl_option){
-	    param_names[index], p->words != NULL ? p->words : type_words[p->type], p->help, 0, true};
+	    param_names[index], p->words != NULL ? p->words : type_words[p->type], p->help, 0, true, NULL};
 	return true;
-}
-
-static void
-print_options(bool of_submit)
-{
-	struct ctl_option o;
-
-	for (size_t i = 0; options_at(i, &o); i++) {
-		if (o.of_submit == of_submit)
-			print_option(o.letter, o.name, o.arg, o.help);
-	}
-}
-
-static int
-set_help(struct ctl *ctl, const char *text)
-{
-	(void)ctl;
-	(void)text;
-	printf("usage: zitctl [options] COMMAND ...\n\ncommands:\n");
-	for (size_t i = 0; command_at(i) != NULL; i++) {
-		const struct ctl_command *c = command_at(i);
-		char left[48];
-		snprintf(left, sizeof(left), "%s %s", c->name, c->operands);
-		printf("  %-26s  %s\n", left, c->help);
-	}
-	printf("\noptions:\n");
-	print_options(false);
-	printf("\noptions of the commands that draw (generate, submit, batch, replay):\n");
-	print_options(true);
-	printf("\nExit codes and examples: zitctl(1).\n");
-	return DONE;
-}
-
-static int
-set_version(struct ctl *ctl, const char *text)
-{
-	(void)ctl;
-	(void)text;
-	printf("zitctl %s\n", ZIT_BUILD);
-	return DONE;
 }
 
 /* ---- parsing */
 
-/* The options that not every command takes; --save is told by a command's row. */
-static const struct {
-	const char *option, *commands;
-} limited[] = {
-    {"group", " generate submit batch cancel "},
-    {"out", " batch "},
-    {"resume", " batch "},
-    {"jobs", " batch "},
-    {"origin", " config "},
-    {"front", " move "},
-    {"size", " generate submit batch replay "},
-    {"follow", " logs "},
-    {"lines", " logs "},
-    {"job", " logs "},
-    {"runner", " logs "},
-};
-
-static bool
-is_taken(const char *option, const char *command)
-{
-	char word[40];
-
-	snprintf(word, sizeof(word), " %s ", command);
-	for (size_t i = 0; i < sizeof(limited) / sizeof(limited[0]); i++) {
-		if (strcmp(limited[i].option, option) == 0)
-			return strstr(limited[i].commands, word) != NULL;
-	}
-	return true;
-}
-
 bool
 options_taken(const struct ctl_option *o, const struct ctl_command *c)
 {
+	char word[40];
+
 	if (o->of_submit)
 		return c->takes_params;
 	if (strcmp(o->name, "save") == 0)
 		return c->saves;
-	return is_taken(o->name, c->name);
+	snprintf(word, sizeof(word), " %s ", c->name);
+	return o->commands == NULL || strstr(o->commands, word) != NULL;
 }
 
 static int
 check_command(const struct ctl *ctl)
 {
 	const struct ctl_command *c = ctl->command;
+	struct ctl_option o;
 
 	if (c == NULL)
-		return usage_error("no command was given%s%s", "", "");
+		return option_usage("no command was given%s%s", "", "");
 	if (ctl->arg_count < c->min_args || ctl->arg_count > c->max_args)
-		return usage_error("usage: zitctl %s %s", c->name, c->operands);
-	for (int i = 0; i < GLOBAL_COUNT; i++) {
-		if ((ctl->given & 1u << i) != 0 && !is_taken(globals[i].name, c->name))
-			return usage_error("%s does not take --%s", c->name, globals[i].name);
+		return option_usage("usage: zitctl %s %s", c->name, c->operands);
+	for (size_t i = 0; i < GLOBAL_COUNT && options_at(i, &o); i++) {
+		if ((ctl->given & 1u << i) != 0 && strcmp(o.name, "save") != 0 && !options_taken(&o, c))
+			return option_usage("%s does not take --%s", c->name, o.name);
 	}
 	if (json_object_size(ctl->params) > 0 && !c->takes_params)
-		return usage_error(
+		return option_usage(
 		    "--%s is an option of the commands that draw only: generate, submit, batch, replay%s",
 		    json_object_iter_key(json_object_iter(ctl->params)), "");
 	if (ctl->save != NULL && !c->saves)
-		return usage_error("%s has no picture to save%s", c->name, "");
+		return option_usage("%s has no picture to save%s", c->name, "");
 	return 0;
 }
 
@@ -506,9 +283,9 @@ take_option(struct ctl *ctl, int code, const char *text)
 		if (code != CODE_GLOBAL + i && (globals[i].letter == 0 || code != globals[i].letter))
 			continue;
 		ctl->given |= 1u << i;
-		return globals[i].set(ctl, text);
+		return set_global(ctl, &globals[i], text);
 	}
-	return usage_error("the command line is wrong%s%s", "", ""); /* getopt has said where */
+	return option_usage("the command line is wrong%s%s", "", ""); /* getopt has said where */
 }
 
 /* getopt's tables of all that we take. */
@@ -546,7 +323,7 @@ options_parse(struct ctl *ctl, int argc, char **argv, bool *done)
 		status = take_option(ctl, code, optarg);
 	while (status == 0 && optind < argc) /* after "--" */
 		status = set_operand(ctl, argv[optind++]);
-	*done = status == DONE;
+	*done = status == OPTION_DONE;
 	if (*done)
 		return 0;
 	return status == 0 ? check_command(ctl) : status;

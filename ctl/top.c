@@ -5,7 +5,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "ctl/call.h"
 #include "ctl/output.h"
@@ -381,78 +380,10 @@ run_screen(struct ctl *ctl)
 	return CTL_OK;
 }
 
-/* ---- lines */
-
-static void
-print_line(const struct ctl *ctl, const json_t *snapshot, char *last, size_t size)
-{
-	char text[200], when[16] = "";
-	time_t now = time(NULL);
-	struct tm local;
-	size_t i;
-	json_t *runner;
-
-	if (output_for_programs(ctl, snapshot, "state"))
-		return;
-	snprintf(text, sizeof(text), "%s, %lld high, %lld normal, %lld low wait, %lld done",
-	    output_text(snapshot, "state"), (long long)json_integer_value(output_at(snapshot, "queue.high")),
-	    (long long)json_integer_value(output_at(snapshot, "queue.normal")),
-	    (long long)json_integer_value(output_at(snapshot, "queue.low")),
-	    (long long)json_integer_value(output_at(snapshot, "counters.done")));
-	json_array_foreach(json_object_get(snapshot, "runners"), i, runner)
-	{
-		size_t used = strlen(text);
-		snprintf(text + used, sizeof(text) - used, "; %s %s%s%s", output_text(runner, "name"),
-		    output_text(runner, "state"), json_object_get(runner, "job") != NULL ? " " : "",
-		    output_text(runner, "job"));
-	}
-	if (strcmp(text, last) == 0)
-		return;
-	snprintf(last, size, "%s", text);
-	if (localtime_r(&now, &local) != NULL)
-		strftime(when, sizeof(when), "%T ", &local);
-	printf("%s%s\n", when, text);
-}
-
-/* A line whenever something is otherwise than a second ago. */
-static int
-run_lines(struct ctl *ctl)
-{
-	char last[200] = "";
-	bool reached = false;
-
-	if (ctl->format == FORMAT_JSON)
-		ctl->format = FORMAT_JSONL;
-	do {
-		struct client *client = NULL;
-		json_t *status = NULL;
-		struct err e = {.code = ERR_NONE};
-		enum client_end end = CLIENT_ERROR;
-		if (client_open(&client, ctl->socket, ctl->timeout_s, &e) == 0)
-			end = client_call(client, "status", NULL, NULL, NULL, &status, &e);
-		client_close(&client);
-		if (end == CLIENT_INTERRUPTED)
-			break;
-		if (end != CLIENT_OK && (!reached || e.code != ERR_UNREACHABLE))
-			return call_failed(end, &e);
-		if (end == CLIENT_OK)
-			print_line(ctl, status, last, sizeof(last));
-		else if (strcmp(last, "away") != 0) {
-			fprintf(stderr, "zitctl: %s\n", e.text);
-			snprintf(last, sizeof(last), "away");
-		}
-		reached |= end == CLIENT_OK;
-		json_decref(status);
-		if (fflush(stdout) != 0)
-			return CTL_FAILED;
-	} while (client_sleep(INTERVAL_US * 1e-6) == CLIENT_OK);
-	return CTL_OK;
-}
-
 int
 command_top(struct ctl *ctl)
 {
 	bool for_people = ctl->format == FORMAT_TABLE || ctl->format == FORMAT_WIDE;
 
-	return for_people && screen_is_possible() ? run_screen(ctl) : run_lines(ctl);
+	return for_people && screen_is_possible() ? run_screen(ctl) : top_lines(ctl);
 }

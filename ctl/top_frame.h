@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
+#include "ctl/ctl.h"
 #include "ctl/screen.h"
 
 struct top_view {
@@ -18,6 +19,10 @@ struct top_view {
 
 /* Fills the frame, which has its size. */
 void top_frame(const struct top_view *view, struct screen_frame *f);
+
+/* Without a screen: prints a line whenever something is otherwise than a second ago, until interrupted. An
+ * exit code. */
+int top_lines(struct ctl *ctl);
 
 /* One line about the service. */
 void top_summary(const json_t *status, char *out, size_t size);

@@ -179,7 +179,7 @@ static void
 list_options(void)
 {
 	begin("Ds");
-#define OPTION(name, letter, arg, help) \
+#define OPTION(name, letter, arg, kind, max, commands, help) \
 	if (letter != 0) \
 		printf(".It Fl %c , Fl -" #name "%s%s\n", letter, (arg) != NULL ? " Ar " : "", \
 		    (arg) != NULL ? arg : ""); \

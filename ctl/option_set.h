@@ -1,0 +1,28 @@
+/*
+ * What options of the command line do that do more than set a member of struct ctl: the rows of options.def
+ * whose kind is CALL.
+ */
+#ifndef CTL_OPTION_SET_H
+#define CTL_OPTION_SET_H
+
+#include "ctl/ctl.h"
+
+enum { OPTION_DONE = -1 }; /* what an option returns that has printed all that was asked for */
+
+/* Says on stderr what is wrong; CTL_USAGE. */
+int option_usage(const char *format, const char *a, const char *b);
+
+/* 0, an exit code after saying what is wrong, or OPTION_DONE. `text` is the option's value. */
+#define TEXT(name)
+#define FLAG(name)
+#define COUNT(name)
+#define CALL(name) int set_##name(struct ctl *ctl, const char *text);
+#define OPTION(name, letter, arg, kind, max, commands, help) kind(name)
+#include "ctl/options.def"
+#undef OPTION
+#undef TEXT
+#undef FLAG
+#undef COUNT
+#undef CALL
+
+#endif
