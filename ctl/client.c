@@ -54,12 +54,41 @@ client_forget_signal(void)
 	interrupted = 0;
 }
 
+/* poll that a signal ends even when it arrives right before it: the signals are let in by ppoll only. -1 with
+ * EINTR when one has arrived. */
+static int
+poll_or_signal(struct pollfd *p, nfds_t count, int64_t timeout_us)
+{
+	struct timespec time = {timeout_us / 1000000, timeout_us % 1000000 * 1000};
+	sigset_t ours, before;
+	int n = -1, error;
+
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGINT);
+	sigaddset(&ours, SIGTERM);
+	sigprocmask(SIG_BLOCK, &ours, &before);
+	errno = EINTR;
+	if (!interrupted)
+		n = ppoll(p, count, timeout_us >= 0 ? &time : NULL, &before);
+	error = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	errno = error;
+	return n;
+}
+
+enum client_end
+client_await(int fd, double seconds)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	poll_or_signal(&p, 1, seconds >= 0 ? (int64_t)(seconds * 1e6) : -1);
+	return interrupted ? CLIENT_INTERRUPTED : CLIENT_OK;
+}
+
 enum client_end
 client_sleep(double seconds)
 {
-	if (!interrupted)
-		poll(NULL, 0, (int)(seconds * 1000));
-	return interrupted ? CLIENT_INTERRUPTED : CLIENT_OK;
+	return client_await(-1, seconds);
 }
 
 /* ---- connecting */
@@ -191,14 +220,11 @@ wait_ready(struct client *c, short events, struct err *e)
 {
 	for (;;) {
 		struct pollfd p = {.fd = c->fd, .events = events};
-		int64_t left_us = c->deadline_us != 0 ? c->deadline_us - clock_now_us() : 0;
-		int64_t left_ms = left_us > 0 ? (left_us + 999) / 1000 : 0;
-		int timeout_ms = c->deadline_us == 0 ? -1 : left_ms < INT_MAX ? (int)left_ms : INT_MAX;
-		int n;
+		int64_t left_us = c->deadline_us != 0 ? c->deadline_us - clock_now_us() : -1;
+		int n = poll_or_signal(&p, 1, left_us > 0 || c->deadline_us == 0 ? left_us : 0);
 
 		if (interrupted)
 			return CLIENT_INTERRUPTED;
-		n = poll(&p, 1, timeout_ms);
 		if (n > 0)
 			return CLIENT_OK;
 		if (n == 0)

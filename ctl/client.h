@@ -57,6 +57,9 @@ int client_take_fd(struct client *c, int index);
 void client_catch_signals(void);
 /* The one that arrived has been heeded: calls work again, until the next one. */
 void client_forget_signal(void);
+/* Waits until fd can be read, for so many seconds at most (below 0: any time); CLIENT_OK for both, or
+ * CLIENT_INTERRUPTED when a signal arrived before or meanwhile. */
+enum client_end client_await(int fd, double seconds);
 /* Sleeps that long; CLIENT_OK, or CLIENT_INTERRUPTED when a signal arrived before or meanwhile. */
 enum client_end client_sleep(double seconds);
 

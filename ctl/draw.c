@@ -43,8 +43,13 @@ save_pictures(const struct ctl *ctl, struct client *client, json_t *record)
 			status = picture_save(fd, path, &e);
 		if (fd >= 0)
 			close(fd);
-		if (status != 0)
-			return call_failed(CLIENT_ERROR, &e);
+		if (status != 0) {
+			status = call_failed(CLIENT_ERROR, &e);
+			fprintf(stderr,
+			    "zitctl: zitd still has it for a while: 'zitctl wait %s --save FILE'\n",
+			    output_text(record, "job"));
+			return status;
+		}
 		json_object_set_new(json_array_get(pictures, (size_t)i), "path", json_string(path));
 		json_object_del(
 		    json_array_get(pictures, (size_t)i), "fd"); /* how it came is nobody's business */

@@ -3,7 +3,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -14,7 +13,7 @@
 #include "ctl/client.h"
 #include "ctl/ctl.h"
 
-enum { MAX_WORDS = 16, LINE = 1024, LOOK_MS = 200 };
+enum { MAX_WORDS = 16, LINE = 1024 };
 
 /* journalctl's names of what our formats are. */
 static const char *const formats[] = {
@@ -79,12 +78,8 @@ pass_on(int from)
 {
 	char text[LINE];
 
-	while (client_sleep(0) == CLIENT_OK) {
-		struct pollfd p = {.fd = from, .events = POLLIN};
-		ssize_t n;
-		if (poll(&p, 1, LOOK_MS) <= 0) /* a signal may have come right before it */
-			continue;
-		n = read(from, text, sizeof(text) - 1);
+	while (client_await(from, -1) == CLIENT_OK) {
+		ssize_t n = read(from, text, sizeof(text) - 1);
 		if (n <= 0)
 			return false;
 		text[n] = '\0';

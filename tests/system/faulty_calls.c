@@ -5,6 +5,8 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -69,4 +71,30 @@ int
 epoll_wait(int fd, struct epoll_event *events, int count, int timeout_ms)
 {
 	return fails((const int[]){EINTR}, 1) ? -1 : NEXT(epoll_wait)(fd, events, count, timeout_ms);
+}
+
+/* In zitctl, an interrupt right before the $SIGNAL_BEFORE-th wait: too late for who looks whether one has come, too
+ * early for who waits. */
+static void
+interrupt_in_time(void)
+{
+	static int waits;
+	const char *given = getenv("SIGNAL_BEFORE");
+
+	if (given != NULL && strcmp(program_invocation_short_name, "zitctl") == 0 && ++waits == atoi(given))
+		raise(SIGINT);
+}
+
+int
+poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+	interrupt_in_time();
+	return NEXT(poll)(fds, count, timeout_ms);
+}
+
+int
+ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+{
+	interrupt_in_time();
+	return NEXT(ppoll)(fds, count, timeout, mask);
 }

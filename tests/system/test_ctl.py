@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from harness import BUILD, ROOT, until
+from harness import BUILD, ROOT, SANITIZED, until
 
 SCHEMA = "zitctl/1"
 
@@ -137,6 +137,18 @@ def test_exit_code(zitd, tmp_path, code):
         assert result.stdout == ""
 
 
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's runtime wants to be loaded first")
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_an_interrupt_right_before_a_wait_is_heeded(zitd, before):
+    """To send the two pieces of the request, and for the answer of a job that waits itself."""
+    daemon = zitd("step 0")
+    job = daemon.submit("a", not_before=600)
+    shim = {"LD_PRELOAD": str(BUILD / "tests" / "faulty_calls.so"), "SIGNAL_BEFORE": str(before)}
+    result = run("-H", daemon.socket_path, "wait", job, env={**daemon.env, **shim})
+    assert result.returncode == 130, result.stderr
+    daemon.call("cancel", job=job)
+
+
 # ---- status
 
 def test_status_of_a_good_service_is_one_screen(zitd):
@@ -191,6 +203,17 @@ def test_status_of_a_socket_that_may_not_be_opened(zitd):
     assert status.returncode == 4 and "member of" in status.stdout
     other = daemon.ctl("queue", **as_nobody)
     assert other.returncode == 77 and other.stderr.startswith("zitctl: not_permitted: "), other.stderr
+
+
+# ---- pictures that cannot be saved
+
+def test_a_picture_that_cannot_be_saved_is_not_lost(zitd, tmp_path):
+    daemon = zitd("step 0")
+    result = daemon.ctl("generate", "a", "--steps", "1", "-o", tmp_path / "none" / "x.png")
+    assert result.returncode == 70 and str(tmp_path / "none") in result.stderr
+    command = re.search(r"'zitctl (wait job_\w+ --save) FILE'", result.stderr).group(1).split()
+    assert daemon.ctl(*command, tmp_path / "x.png").returncode == 0
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 # ---- trying again
