@@ -153,6 +153,12 @@ struct ops {
 	void (*norm_gate_add)(struct device *d, struct tensor *x, const struct tensor *branch,
 	    const struct tensor *w, const struct tensor *gate, float eps);
 
+	/* The tail of a branch and the head of the next in one: norm_gate_add, then u (L, D) := rms_norm of
+	 * the new x with next_w and next_scale (may be NULL) and the same eps. u may be branch's memory. */
+	void (*tail)(struct device *d, struct tensor *x, struct tensor *u, const struct tensor *branch,
+	    const struct tensor *w, const struct tensor *gate, const struct tensor *next_w,
+	    const struct tensor *next_scale, float eps);
+
 	/* x += y, elementwise, any equal shape. */
 	void (*add)(struct device *d, struct tensor *x, const struct tensor *y);
 

@@ -213,58 +213,50 @@ or_null(const struct tensor *t)
 	return t->data != NULL ? t : NULL;
 }
 
-/* x (L, D) := one block of section 6.5; cos, sin (L, hd/2). */
+/* A block's weights with what modulates them. */
+struct modulated {
+	const struct block *w;
+	struct modulation m;
+};
+
+/* u := the normed input of a block's attention; the tail of the block before does it too. */
 static void
-run_block(struct dit *d, const struct block *w, struct tensor *x, const struct tensor *cos,
-    const struct tensor *sin, const struct modulation *m, struct buffers *b)
+begin_block(struct dit *d, const struct modulated *block, const struct tensor *x, struct buffers *b)
+{
+	d->ops->rms_norm(d->device, &b->u, x, &block->w->attention_norm1, or_null(&block->m.scale_attention),
+	    d->config.norm_eps);
+}
+
+/* x (L, D) := one block of section 6.5, u being its normed input; cos, sin (L, hd/2). Leaves the normed input
+ * of `next` in u, if there is a next one. */
+static void
+run_block(struct dit *d, const struct modulated *block, const struct modulated *next, struct tensor *x,
+    const struct tensor *cos, const struct tensor *sin, struct buffers *b)
 {
 	const struct transformer_config *c = &d->config;
+	const struct block *w = block->w;
+	const struct modulation *m = &block->m;
 	const struct ops *ops = d->ops;
 	struct attention_shape shape = {
 	    c->heads, c->heads, c->head_dim, false, (float)(1.0 / sqrt(c->head_dim))};
 
-	ops->rms_norm(d->device, &b->u, x, &w->attention_norm1, or_null(&m->scale_attention), c->norm_eps);
 	ops->linear(d->device, &b->qkv, &b->u, w->qkv, NULL);
 	ops->qkv_norm_rope(d->device, &b->q, &b->k, &b->v, &b->qkv, &w->norm_q, &w->norm_k, cos, sin, &shape,
 	    ROPE_ADJACENT, c->qk_norm_eps);
 	ops->attention(d->device, &b->o, &b->q, &b->k, &b->v, &shape);
 	ops->linear(d->device, &b->u, &b->o, w->out, NULL);
-	ops->norm_gate_add(
-	    d->device, x, &b->u, &w->attention_norm2, or_null(&m->gate_attention), c->norm_eps);
+	ops->tail(d->device, x, &b->u, &b->u, &w->attention_norm2, or_null(&m->gate_attention), &w->ffn_norm1,
+	    or_null(&m->scale_ffn), c->norm_eps);
 
-	ops->rms_norm(d->device, &b->u, x, &w->ffn_norm1, or_null(&m->scale_ffn), c->norm_eps);
 	ops->linear(d->device, &b->gate_up, &b->u, w->w13, NULL);
 	ops->swiglu(d->device, &b->f, &b->gate_up);
 	ops->linear(d->device, &b->u, &b->f, w->w2, NULL);
-	ops->norm_gate_add(d->device, x, &b->u, &w->ffn_norm2, or_null(&m->gate_ffn), c->norm_eps);
+	if (next != NULL)
+		ops->tail(d->device, x, &b->u, &b->u, &w->ffn_norm2, or_null(&m->gate_ffn),
+		    &next->w->attention_norm1, or_null(&next->m.scale_attention), c->norm_eps);
+	else
+		ops->norm_gate_add(d->device, x, &b->u, &w->ffn_norm2, or_null(&m->gate_ffn), c->norm_eps);
 }
-
-/* ---- the caption */
-
-void
-dit_caption(struct dit *d, struct arena *arena, struct tensor *refined, const struct tensor *caption,
-    const struct tensor *cos, const struct tensor *sin, const struct trace *trace)
-{
-	int64_t tokens = caption->dim[0], rows = refined->dim[0];
-	struct tensor normed = arena_matrix(arena, device_act_type(d->device), tokens, d->config.caption_dim);
-	struct tensor real = tensor_rows(refined, 0, tokens),
-		      pads = tensor_rows(refined, tokens, rows - tokens);
-	struct modulation none = {0};
-	struct buffers b;
-
-	make_buffers(d, arena, rows, &b);
-	if (arena->memory == NULL)
-		return;
-	d->ops->rms_norm(d->device, &normed, caption, &d->cap_norm, NULL, d->config.norm_eps);
-	d->ops->linear(d->device, &real, &normed, d->cap_embedder, &d->cap_bias);
-	if (rows > tokens)
-		d->ops->repeat_row(d->device, &pads, &d->cap_pad);
-	for (int i = 0; i < d->config.refiner_layers; i++)
-		run_block(d, &d->context_refiner[i], refined, cos, sin, &none, &b);
-	trace_see(trace, "context_refiner", refined);
-}
-
-/* ---- the forward pass */
 
 /* Row `index` of the step's table (rows, D). */
 static struct tensor
@@ -278,16 +270,72 @@ table_row(const struct tensor *table, int64_t index)
 	return row;
 }
 
-static struct modulation
-block_modulation(const struct tensor *table, int block)
+/* Block i of a stack whose modulation begins at block `first` of the table; without a table there is none. */
+static struct modulated
+modulated_block(const struct block *blocks, int i, const struct tensor *table, int first)
 {
-	return (struct modulation){
-	    .scale_attention = table_row(table, 4 * block),
-	    .gate_attention = table_row(table, 4 * block + 1),
-	    .scale_ffn = table_row(table, 4 * block + 2),
-	    .gate_ffn = table_row(table, 4 * block + 3),
-	};
+	struct modulated block = {.w = &blocks[i]};
+	int64_t row = 4 * (int64_t)(first + i);
+
+	if (table == NULL)
+		return block;
+	block.m.scale_attention = table_row(table, row);
+	block.m.gate_attention = table_row(table, row + 1);
+	block.m.scale_ffn = table_row(table, row + 2);
+	block.m.gate_ffn = table_row(table, row + 3);
+	return block;
 }
+
+/* x (L, D) through `count` blocks; `name`, if not NULL, is what the trace calls them. */
+static void
+run_stack(struct dit *d, const struct block *blocks, int count, struct tensor *x, const struct tensor *cos,
+    const struct tensor *sin, const struct tensor *table, int first, struct buffers *b, const char *name,
+    const struct trace *trace)
+{
+	struct modulated block;
+
+	if (count == 0)
+		return;
+	block = modulated_block(blocks, 0, table, first);
+	begin_block(d, &block, x, b);
+	for (int i = 0; i < count; i++) {
+		bool last = i + 1 == count;
+		struct modulated next = last ? block : modulated_block(blocks, i + 1, table, first);
+		char stage[32];
+		run_block(d, &block, last ? NULL : &next, x, cos, sin, b);
+		if (name != NULL) {
+			snprintf(stage, sizeof(stage), "%s%d", name, i);
+			trace_see(trace, stage, x);
+		}
+		block = next;
+	}
+}
+
+/* ---- the caption */
+
+void
+dit_caption(struct dit *d, struct arena *arena, struct tensor *refined, const struct tensor *caption,
+    const struct tensor *cos, const struct tensor *sin, const struct trace *trace)
+{
+	int64_t tokens = caption->dim[0], rows = refined->dim[0];
+	struct tensor normed = arena_matrix(arena, device_act_type(d->device), tokens, d->config.caption_dim);
+	struct tensor real = tensor_rows(refined, 0, tokens),
+		      pads = tensor_rows(refined, tokens, rows - tokens);
+	struct buffers b;
+
+	make_buffers(d, arena, rows, &b);
+	if (arena->memory == NULL)
+		return;
+	d->ops->rms_norm(d->device, &normed, caption, &d->cap_norm, NULL, d->config.norm_eps);
+	d->ops->linear(d->device, &real, &normed, d->cap_embedder, &d->cap_bias);
+	if (rows > tokens)
+		d->ops->repeat_row(d->device, &pads, &d->cap_pad);
+	run_stack(
+	    d, d->context_refiner, d->config.refiner_layers, refined, cos, sin, NULL, 0, &b, NULL, trace);
+	trace_see(trace, "context_refiner", refined);
+}
+
+/* ---- the forward pass */
 
 struct step_buffers {
 	struct tensor patches; /* (N, 4C), in and out */
@@ -322,25 +370,9 @@ run_noise_refiner(struct dit *d, struct step_buffers *b, const struct tensor *la
 	trace_see(trace, "x_embed", &real);
 	if (padded > rows)
 		d->ops->repeat_row(d->device, &pads, &d->x_pad);
-	for (int i = 0; i < d->config.refiner_layers; i++) {
-		struct modulation m = block_modulation(table, i);
-		run_block(d, &d->noise_refiner[i], &image, &image_cos, &image_sin, &m, &part);
-	}
+	run_stack(d, d->noise_refiner, d->config.refiner_layers, &image, &image_cos, &image_sin, table, 0,
+	    &part, NULL, trace);
 	trace_see(trace, "noise_refiner", &image);
-}
-
-/* Image and caption rows together. */
-static void
-run_layers(struct dit *d, struct step_buffers *b, const struct tensor *cos, const struct tensor *sin,
-    const struct tensor *table, const struct trace *trace)
-{
-	for (int i = 0; i < d->config.layers; i++) {
-		struct modulation m = block_modulation(table, d->config.refiner_layers + i);
-		char name[32];
-		run_block(d, &d->layers[i], &b->x, cos, sin, &m, &b->block);
-		snprintf(name, sizeof(name), "layer%d", i);
-		trace_see(trace, name, &b->x);
-	}
 }
 
 void
@@ -358,7 +390,8 @@ dit_step(struct dit *d, struct arena *arena, struct tensor *velocity, const stru
 	run_noise_refiner(d, &b, latent, cos, sin, modulation, trace);
 	caption = tensor_rows(&b.x, padded, refined->dim[0]);
 	d->ops->copy(d->device, &caption, refined);
-	run_layers(d, &b, cos, sin, modulation, trace);
+	run_stack(d, d->layers, d->config.layers, &b.x, cos, sin, modulation, d->config.refiner_layers,
+	    &b.block, "layer", trace);
 
 	real = tensor_rows(&b.x, 0, rows);
 	u = tensor_rows(&b.block.u, 0, rows);

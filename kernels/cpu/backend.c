@@ -29,6 +29,7 @@ static const struct ops cpu_ops = {
     .rms_norm = cpu_rms_norm,
     .layer_norm = ref_layer_norm,
     .norm_gate_add = cpu_norm_gate_add,
+    .tail = cpu_tail,
     .add = cpu_add,
     .qkv_norm_rope = cpu_qkv_norm_rope,
     .attention = cpu_attention,

@@ -80,6 +80,15 @@ cpu_norm_gate_add(struct device *d, struct tensor *x, const struct tensor *branc
 	}
 }
 
+void
+cpu_tail(struct device *d, struct tensor *x, struct tensor *u, const struct tensor *branch,
+    const struct tensor *w, const struct tensor *gate, const struct tensor *next_w,
+    const struct tensor *next_scale, float eps)
+{
+	cpu_norm_gate_add(d, x, branch, w, gate, eps);
+	cpu_rms_norm(d, u, x, next_w, next_scale, eps);
+}
+
 /* ---- group norm: sums of each channel over strips of pixels, added in the strips' order; then one pass that
  * applies. In double: the mean of a large flat picture squared is close to its mean square. */
 

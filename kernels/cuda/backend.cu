@@ -26,6 +26,7 @@ static const struct ops cuda_ops = {
     .rms_norm = cuda_rms_norm,
     .layer_norm = cuda_layer_norm,
     .norm_gate_add = cuda_norm_gate_add,
+    .tail = cuda_tail,
     .add = cuda_add,
     .qkv_norm_rope = cuda_qkv_norm_rope,
     .attention = cuda_attention,

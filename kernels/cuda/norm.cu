@@ -1,5 +1,5 @@
 /*
- * rms_norm, layer_norm and norm_gate_add on CUDA: a block to a row.
+ * rms_norm, layer_norm, norm_gate_add and tail on CUDA: a block to a row.
  *
  * A row is read twice, for its statistics and to be scaled; the second time it comes from the cache next to
  * the processor (7.5 KiB at D = 3840), so memory sees each number once. At D = 3840 a block of 128 threads
@@ -140,5 +140,58 @@ cuda_norm_gate_add(struct device *d, struct tensor *x, const struct tensor *bran
 		launch((struct cuda_device *)d, "norm_gate_add", rows, THREADS,
 		    wide ? norm_gate_add_kernel<T, full_width<T>()> : norm_gate_add_kernel<T, 1>,
 		    (T *)x->data, (const T *)branch->data, (const float *)w->data, g, width, eps);
+	});
+}
+
+/* norm_gate_add, and rms_norm of what it leaves: 4 x 2 bytes a number where the two apart take 5. The sum of
+ * squares is of x as it is stored. Every thread reads and writes its own vectors only, so u may be branch. */
+template <typename T, int W>
+__global__ static void
+tail_kernel(T *x, T *u, const T *branch, const float *w, const float *gate, const float *next_w,
+    const float *next_scale, int width, float eps)
+{
+	const T *in = branch + (int64_t)blockIdx.x * width;
+	T *row = x + (int64_t)blockIdx.x * width, *out = u + (int64_t)blockIdx.x * width;
+	float inverse = rsqrtf(row_squares<T, W>(in, width) / width + eps), sum = 0, v[W], rest[W];
+
+	for (int at = threadIdx.x * W; at < width; at += THREADS * W) {
+		load_numbers<T, W>(v, in + at);
+		load_numbers<T, W>(rest, row + at);
+#pragma unroll
+		for (int j = 0; j < W; j++) {
+			rest[j] += (gate != NULL ? gate[at + j] : 1.0f) * (v[j] * inverse * w[at + j]);
+			rest[j] = to_float(from_float<T>(rest[j]));
+			sum += rest[j] * rest[j];
+		}
+		store_numbers<T, W>(row + at, rest);
+	}
+	inverse = rsqrtf(block_sum<THREADS>(sum) / width + eps);
+	for (int at = threadIdx.x * W; at < width; at += THREADS * W) {
+		load_numbers<T, W>(v, row + at);
+#pragma unroll
+		for (int j = 0; j < W; j++)
+			v[j] *= inverse * next_w[at + j] * (next_scale != NULL ? next_scale[at + j] : 1.0f);
+		store_numbers<T, W>(out + at, v);
+	}
+}
+
+void
+cuda_tail(struct device *d, struct tensor *x, struct tensor *u, const struct tensor *branch,
+    const struct tensor *w, const struct tensor *gate, const struct tensor *next_w,
+    const struct tensor *next_scale, float eps)
+{
+	unsigned rows = (unsigned)x->dim[0];
+	int width = (int)(tensor_count(x) / rows);
+	const float *g = gate != NULL ? (const float *)gate->data : NULL;
+	const float *s = next_scale != NULL ? (const float *)next_scale->data : NULL;
+	size_t size = dtype_size(x->type);
+	bool wide = is_wide(x->data, width, size) && is_wide(branch->data, width, size) &&
+		    is_wide(u->data, width, size);
+
+	WITH_TYPE(x->type, T, {
+		launch((struct cuda_device *)d, "tail", rows, THREADS,
+		    wide ? tail_kernel<T, full_width<T>()> : tail_kernel<T, 1>, (T *)x->data, (T *)u->data,
+		    (const T *)branch->data, (const float *)w->data, g, (const float *)next_w->data, s, width,
+		    eps);
 	});
 }

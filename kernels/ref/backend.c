@@ -23,6 +23,7 @@ static const struct ops ref_ops = {
     .rms_norm = ref_rms_norm,
     .layer_norm = ref_layer_norm,
     .norm_gate_add = ref_norm_gate_add,
+    .tail = ref_tail,
     .add = ref_add,
     .qkv_norm_rope = ref_qkv_norm_rope,
     .attention = ref_attention,

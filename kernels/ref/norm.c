@@ -73,6 +73,15 @@ ref_norm_gate_add(struct device *d, struct tensor *x, const struct tensor *branc
 	}
 }
 
+void
+ref_tail(struct device *d, struct tensor *x, struct tensor *u, const struct tensor *branch,
+    const struct tensor *w, const struct tensor *gate, const struct tensor *next_w,
+    const struct tensor *next_scale, float eps)
+{
+	ref_norm_gate_add(d, x, branch, w, gate, eps);
+	ref_rms_norm(d, u, x, next_w, next_scale, eps);
+}
+
 /* Mean and variance over the channels [first, first + width) of all pixels. */
 static void
 group_moments(const float *x, int64_t pixels, int64_t channels, int64_t first, int64_t width, double *mean,

@@ -28,6 +28,9 @@ void ref_layer_norm(
     struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *scale, float eps);
 void ref_norm_gate_add(struct device *d, struct tensor *x, const struct tensor *branch,
     const struct tensor *w, const struct tensor *gate, float eps);
+void ref_tail(struct device *d, struct tensor *x, struct tensor *u, const struct tensor *branch,
+    const struct tensor *w, const struct tensor *gate, const struct tensor *next_w,
+    const struct tensor *next_scale, float eps);
 void ref_add(struct device *d, struct tensor *x, const struct tensor *y);
 void ref_qkv_norm_rope(struct device *d, struct tensor *q, struct tensor *k, struct tensor *v,
     const struct tensor *qkv, const struct tensor *norm_q, const struct tensor *norm_k,

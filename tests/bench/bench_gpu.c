@@ -276,6 +276,15 @@ run_norm_gate_add(void *arg)
 }
 
 static void
+run_tail(void *arg)
+{
+	struct single *s = arg;
+
+	bench.ops->tail(
+	    bench.device, &s->t[0], &s->t[1], &s->t[1], &s->t[2], &s->t[3], &s->t[2], &s->t[3], 1e-5f);
+}
+
+static void
 run_swiglu(void *arg)
 {
 	struct single *s = arg;
@@ -319,6 +328,8 @@ bench_elementwise(int64_t rows)
 
 	if (is_wanted("rms-norm"))
 		report("rms-norm", time_ms("rms-norm", run_rms_norm, &norm), floor_of(0, 2 * size * numbers));
+	if (is_wanted("tail"))
+		report("tail", time_ms("tail", run_tail, &norm), floor_of(0, 4 * size * numbers));
 	bench_one("norm-gate-add", run_norm_gate_add, &norm, 3 * size * numbers);
 	bench_one("swiglu", run_swiglu, &swiglu, 3 * size * (double)(rows * f));
 	bench_one("qkv-norm-rope", run_qkv, &qkv, 6 * size * numbers);

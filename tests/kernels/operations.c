@@ -179,6 +179,20 @@ run_norm_gate_add(struct bench *b, const struct shape *s) /* rows, width, gate *
 }
 
 static struct tensor
+run_tail(struct bench *b, const struct shape *s) /* rows, width, gate and scale, which result, in place */
+{
+	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[1])),
+		      branch = bench_random(b, 2, DIM(s->n[0], s->n[1]));
+	struct tensor u = s->n[4] ? branch : empty(b, 2, DIM(s->n[0], s->n[1]));
+	struct tensor w = random_vector(b, s->n[1]), gate = random_vector(b, s->n[1]),
+		      next = random_vector(b, s->n[1]), scale = random_vector(b, s->n[1]);
+
+	b->ops->tail(
+	    b->d, &x, &u, &branch, &w, s->n[2] ? &gate : NULL, &next, s->n[2] ? &scale : NULL, 1e-5f);
+	return s->n[3] ? u : x;
+}
+
+static struct tensor
 run_add(struct bench *b, const struct shape *s) /* rows, width */
 {
 	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[1])),
@@ -418,6 +432,9 @@ const struct operation operations[] = {
     {"layer_norm", run_layer_norm, 2e-6, 2e-6, 4e-3, {{{1, 16}}, {{33, 85}}, {{288, 384}}, {{3, 3840}}}},
     {"norm_gate_add", run_norm_gate_add, 2e-6, 2e-6, 4e-3,
 	{{{1, 16, 0}}, {{33, 85, 1}}, {{288, 384, 1}}, {{3, 3840, 1}}}},
+    {"tail", run_tail, 2e-6, 2e-6, 8e-3,
+	{{{1, 16, 0, 0, 0}}, {{33, 85, 1, 1, 0}}, {{45, 384, 1, 1, 1}}, {{45, 384, 0, 0, 1}},
+	    {{3, 3840, 1, 1, 1}}}},
     {"add", run_add, 2e-6, 2e-6, 4e-3, {{{1, 1}}, {{45, 385}}, {{45, 384}}}},
     {"qkv_norm_rope q", run_qkv, 2e-6, 2e-6, 4e-3,
 	{{{1, 2, 2, 16, 1, 0}}, {{33, 3, 3, 128, 1, 0}}, {{45, 4, 2, 128, 0, 0}}, {{5, 3, 3, 64, 1, 0}}}},
