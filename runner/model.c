@@ -168,24 +168,61 @@ plan_memory(struct model *m)
 	return work.peak;
 }
 
-static int
-reserve_memory(struct model *m, struct err *e)
+static void
+release_memory(struct model *m)
+{
+	for (int i = 0; i < MAX_GENERATIONS; i++) {
+		m->ops->release(m->device, m->slots[i].memory);
+		m->slots[i].memory = NULL;
+	}
+	m->ops->release(m->device, m->work_memory);
+	m->work_memory = NULL;
+}
+
+/* All that limits.max_pixels takes, or nothing. */
+static bool
+take_memory(struct model *m)
 {
 	size_t work = plan_memory(m);
-	bool failed = false;
+	bool taken = true;
 
 	m->work_memory = m->ops->reserve(m->device, work);
 	for (int i = 0; i < MAX_GENERATIONS; i++) {
 		m->slots[i].memory = m->ops->reserve(m->device, m->slot_bytes);
-		failed |= m->slots[i].memory == NULL;
+		taken &= m->slots[i].memory != NULL;
 	}
-	if (failed || m->work_memory == NULL)
-		return err_set(e, ERR_OUT_OF_MEMORY,
-		    "%zu MiB of device memory are needed to draw %lld pixels; lower max_pixels or free some",
-		    (work + MAX_GENERATIONS * m->slot_bytes) >> 20, (long long)m->limits.max_pixels);
-	arena_use(&m->work, m->work_memory, work);
+	taken &= m->work_memory != NULL;
 	m->limits.memory_bytes = work + MAX_GENERATIONS * m->slot_bytes;
-	return 0;
+	arena_use(&m->work, m->work_memory, work);
+	if (!taken)
+		release_memory(m);
+	return taken;
+}
+
+/* Says what would fit, in steps of a quarter. */
+static int
+reserve_memory(struct model *m, struct err *e)
+{
+	int64_t wanted = m->limits.max_pixels, least = (int64_t)m->limits.granule * m->limits.granule;
+	unsigned long long needed;
+
+	if (take_memory(m))
+		return 0;
+	needed = m->limits.memory_bytes >> 20;
+	while (m->limits.max_pixels > least) {
+		m->limits.max_pixels = m->limits.max_pixels / 4 * 3;
+		if (take_memory(m))
+			return err_set(e, ERR_OUT_OF_MEMORY,
+			    "%llu MiB of device memory are needed to draw %lld pixels; %lld would fit: lower "
+			    "max_pixels, or free "
+			    "some memory",
+			    needed, (long long)wanted, (long long)m->limits.max_pixels);
+	}
+	return err_set(e, ERR_OUT_OF_MEMORY,
+	    "%llu MiB of device memory are needed to draw %lld pixels, and there is not enough for any "
+	    "picture; free some "
+	    "memory",
+	    needed, (long long)wanted);
 }
 
 static int
@@ -245,9 +282,7 @@ model_close(struct model **out)
 		return;
 	for (int i = 0; i < SCHEDULES; i++)
 		schedule_clear(&m->schedules[i]);
-	for (int i = 0; i < MAX_GENERATIONS; i++)
-		m->ops->release(m->device, m->slots[i].memory);
-	m->ops->release(m->device, m->work_memory);
+	release_memory(m);
 	text_encoder_free(&m->text_encoder);
 	dit_free(&m->dit);
 	vae_free(&m->vae);
