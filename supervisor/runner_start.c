@@ -14,6 +14,7 @@
 #include "supervisor/device_lock.h"
 #include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
+#include "supervisor/runner_program.h"
 #include "supervisor/spawn.h"
 
 enum { MAX_ARGUMENTS = 32, MAX_ENVIRONMENT = 256 };
@@ -58,7 +59,7 @@ start_process(struct runner *r, const int fds[FDS], int output)
 	const struct conf_runner *c = &r->conf;
 	char generation[24], threads[24], max_pixels[24], environment[CONF_TEXT];
 	char *envp[MAX_ENVIRONMENT];
-	const char *command = c->command[0] != '\0' ? c->command : daemon_default_command(r->daemon);
+	const char *command = runner_program(c->command, c->device, daemon_default_command(r->daemon));
 	const char *const argv[MAX_ARGUMENTS] = {command, "--channel", "3", "--status", "4", "--name",
 	    c->section_name, "--generation", generation, "--device", c->device, "--model", c->model,
 	    "--precision", c->precision, "--threads", threads, "--max-pixels", max_pixels, NULL};
@@ -206,7 +207,7 @@ runner_spawn(struct runner *r)
 	error = errno;
 	close(lock);
 	snprintf(r->last_error, sizeof(r->last_error), "%.100s cannot be started: %s",
-	    r->conf.command[0] != '\0' ? r->conf.command : daemon_default_command(r->daemon),
+	    runner_program(r->conf.command, r->conf.device, daemon_default_command(r->daemon)),
 	    strerror(error));
 	journal(EVENT_RUNNER_NOT_STARTED, .runner = r, .detail = r->last_error, .system_error = error);
 	runner_not_started(r, true);
