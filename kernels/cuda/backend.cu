@@ -134,8 +134,10 @@ make_stagings(struct cuda_device *c)
 	for (int i = 0; i < STAGINGS; i++) {
 		if (!cuda_check(
 			c, cudaMallocHost((void **)&c->staging[i].host, STAGING_BYTES), "pinned memory") ||
-		    !cuda_check(
-			c, cudaEventCreateWithFlags(&c->staging[i].done, cudaEventDisableTiming), "an event"))
+		    !cuda_check(c,
+			cudaEventCreateWithFlags(
+			    &c->staging[i].done, cudaEventDisableTiming | cudaEventBlockingSync),
+			"an event"))
 			return false;
 	}
 	return true;

@@ -19,28 +19,27 @@ struct window {
 	int h, w, channels; /* of the picture */
 	int k, stride;
 	int top, left; /* rows above and columns left of the picture that the first window begins with */
-	int64_t out_w; /* windows in a row of the output */
+	int out_w;     /* windows in a row of the output */
 };
 
-/* rows (count, k k channels) := the windows of output pixels first .. first + count - 1, zero outside of the
- * picture. W numbers of one tap to a thread. */
+/* rows (count, k k channels) := the windows of `count` output pixels from (row, column) on, zero outside of
+ * the picture. W numbers of one tap to a thread. A strip has less than 2^31 numbers: 32-bit divisions are
+ * enough, and a fifth of the price of wider ones. */
 template <typename T, int W>
 __global__ static void
-windows_kernel(T *rows, const T *x, struct window g, int64_t first, int64_t count)
+windows_kernel(T *rows, const T *x, struct window g, unsigned row, unsigned column, unsigned count)
 {
-	int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-	int runs = g.channels / W, taps = g.k * g.k;
-	int c = (int)(i % runs) * W, tap = (int)(i / runs % taps);
-	int64_t r = i / runs / taps, pixel = first + r;
-	int y = (int)(pixel / g.out_w) * g.stride - g.top + tap / g.k;
-	int at = (int)(pixel % g.out_w) * g.stride - g.left + tap % g.k;
+	unsigned i = blockIdx.x * blockDim.x + threadIdx.x, runs = g.channels / W, taps = g.k * g.k;
+	unsigned c = i % runs * W, tap = i / runs % taps, r = i / runs / taps, pixel = column + r;
+	int y = (int)(row + pixel / g.out_w) * g.stride - g.top + (int)tap / g.k;
+	int at = (int)(pixel % g.out_w) * g.stride - g.left + (int)tap % g.k;
 	numbers<T, W> v = {};
 
 	if (r >= count)
 		return;
 	if (y >= 0 && y < g.h && at >= 0 && at < g.w)
 		v = *(const numbers<T, W> *)(x + ((int64_t)y * g.w + at) * g.channels + c);
-	*(numbers<T, W> *)(rows + i * W) = v;
+	*(numbers<T, W> *)(rows + (int64_t)i * W) = v;
 }
 
 static void
@@ -53,7 +52,7 @@ make_windows(
 	WITH_TYPE(x->type, T, {
 		launch(c, "conv2d: windows", blocks_for(all / (wide ? full_width<T>() : 1), THREADS), THREADS,
 		    wide ? windows_kernel<T, full_width<T>()> : windows_kernel<T, 1>, (T *)c->scratch,
-		    (const T *)x->data, *g, first, count);
+		    (const T *)x->data, *g, first / g->out_w, first % g->out_w, count);
 	});
 }
 
@@ -150,7 +149,7 @@ convolve_phase(struct cuda_device *c, struct tensor *y, const struct tensor *x, 
 {
 	int a = phase / 2, b = phase % 2;
 	struct window window = {
-	    (int)x->dim[0], (int)x->dim[1], (int)x->dim[2], 2, 1, 1 - a, 1 - b, x->dim[1]};
+	    (int)x->dim[0], (int)x->dim[1], (int)x->dim[2], 2, 1, 1 - a, 1 - b, (int)x->dim[1]};
 	int64_t h = x->dim[0], w = x->dim[1], n = g->n;
 	int64_t most = STRIP_BYTES / (w * g->k * (int64_t)dtype_size(x->type));
 
@@ -187,7 +186,7 @@ cuda_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const st
 	struct cuda_device *c = (struct cuda_device *)d;
 	int k = w->rank == 4 ? (int)w->dim[2] : 1;
 	struct window window = {(int)x->dim[0], (int)x->dim[1], (int)x->dim[2], k, shape->stride,
-	    shape->pad_before, shape->pad_before, y->dim[1]};
+	    shape->pad_before, shape->pad_before, (int)y->dim[1]};
 	const void *b = cuda_bias(c, bias);
 
 	if (cuda_failed(c))

@@ -16,9 +16,9 @@ struct picture {
 };
 
 /* partial (strips, groups, 2): sum and sum of squares of x - shift. A block to a strip, and in it a thread to
- * a group at a time; groups are runs of consecutive channels, so neighbouring threads read neighbouring runs.
- * Threads of more rows than one share a group and are added in order. */
-template <typename T>
+ * a group at a time, W numbers a load; groups are runs of consecutive channels, so neighbouring threads read
+ * neighbouring runs. Threads of more rows than one share a group and are added in order. */
+template <typename T, int W>
 __global__ static void
 sums_kernel(float *partial, const T *x, struct picture p)
 {
@@ -30,10 +30,14 @@ sums_kernel(float *partial, const T *x, struct picture p)
 
 	for (int64_t at = first + row; row < rows && at < end; at += rows) {
 		const T *run = x + at * p.channels + group * width;
-		for (int c = 0; c < width; c++) {
-			float v = to_float(run[c]) - shift;
-			sum += v;
-			squares += v * v;
+		for (int c = 0; c < width; c += W) {
+			float v[W];
+			load_numbers<T, W>(v, run + c);
+#pragma unroll
+			for (int j = 0; j < W; j++) {
+				sum += v[j] - shift;
+				squares += (v[j] - shift) * (v[j] - shift);
+			}
 		}
 	}
 	sums[0][threadIdx.x] = sum;
@@ -106,6 +110,7 @@ cuda_group_norm(struct device *d, struct tensor *y, const struct tensor *x, cons
 {
 	struct cuda_device *c = (struct cuda_device *)d;
 	struct picture p = {x->dim[0] * x->dim[1], MIN_PIXELS, (int)x->dim[2], groups, 0};
+	int width = p.channels / groups;
 	int64_t count = tensor_count(x), least = (p.pixels + MAX_STRIPS - 1) / MAX_STRIPS;
 	float *partial = (float *)c->scratch, *factors = partial + (size_t)MAX_STRIPS * THREADS * 2;
 	bool wide = is_wide(x->data, p.channels, dtype_size(x->type)) &&
@@ -119,8 +124,11 @@ cuda_group_norm(struct device *d, struct tensor *y, const struct tensor *x, cons
 	p.strips = (int)blocks_for(p.pixels, p.strip);
 	WITH_TYPE(x->type, T, {
 		const int W = full_width<T>();
-		launch(
-		    c, "group_norm: sums", p.strips, THREADS, sums_kernel<T>, partial, (const T *)x->data, p);
+		launch(c, "group_norm: sums", p.strips, THREADS,
+		    wide && width % W == 0   ? sums_kernel<T, full_width<T>()>
+		    : wide && width % 4 == 0 ? sums_kernel<T, 4>
+					     : sums_kernel<T, 1>,
+		    partial, (const T *)x->data, p);
 		launch(c, "group_norm: factors", groups, WARP, factors_kernel<T>, factors, partial,
 		    (const T *)x->data, (const float *)w->data, p, eps);
 		launch(c, "group_norm: application", blocks_for(count / (wide ? W : 1), THREADS), THREADS,

@@ -92,7 +92,12 @@ enum cudaError_t {
 };
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaDeviceScheduleBlockingSync = 4 };
+enum {
+	cudaStreamNonBlocking = 1,
+	cudaEventBlockingSync = 1,
+	cudaEventDisableTiming = 2,
+	cudaDeviceScheduleBlockingSync = 4
+};
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 

@@ -12,6 +12,8 @@
 
 enum { DEVICE_MEMORY = 1 << 30, DEFAULT_SHARED = 48 << 10, MAX_SHARED = 227 << 10, POISONED_BYTES = 1 << 20 };
 
+enum { NO_GRAPHS, ONLY_CAPTURE, ALL_GRAPHS }; /* what EMUL_GRAPHS allows */
+
 typedef std::deque<std::function<void()>> work;
 
 struct emul_stream {
@@ -134,6 +136,8 @@ cudaEventSynchronize(cudaEvent_t event)
 cudaError_t
 cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
 {
+	if (setting("EMUL_GRAPHS", ALL_GRAPHS) == NO_GRAPHS)
+		return cudaErrorStreamCaptureUnsupported;
 	stream->graph = new emul_graph();
 	return answer();
 }
@@ -149,6 +153,8 @@ cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 cudaError_t
 cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
 {
+	if (setting("EMUL_GRAPHS", ALL_GRAPHS) != ALL_GRAPHS)
+		return cudaErrorStreamCaptureUnsupported;
 	*exec = new emul_graph(*graph);
 	return answer();
 }

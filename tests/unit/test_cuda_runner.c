@@ -188,6 +188,57 @@ test_life_without_new_memory(void **state)
 		fail_msg("its log is: %s", text);
 }
 
+/* The packed rows of the one picture of a job of four steps; its metadata has times. */
+static size_t
+draw(struct peer *p, uint8_t *rows, size_t size)
+{
+	static uint8_t png[1 << 16];
+	struct proto_msg m;
+	const uint8_t *chunk;
+	ssize_t length;
+	size_t bytes;
+
+	give(p, 2 * SIDE, 4);
+	assert_int_equal(next(p, &m), PROTO_DONE);
+	length = pread(p->got_fd, png, sizeof(png), 0);
+	assert_true(length > 0 && (size_t)length < sizeof(png));
+	chunk = memmem(png, (size_t)length, "IDAT", 4);
+	assert_non_null(chunk);
+	bytes = (size_t)chunk[-2] << 8 | chunk[-1];
+	assert_true(bytes > 0 && bytes <= size && chunk + 4 + bytes <= png + length);
+	memcpy(rows, chunk + 4, bytes);
+	return bytes;
+}
+
+/* Steps are recorded as graphs where the driver takes them, and the picture is the same where it does not. */
+static void
+test_pictures_do_not_depend_on_graphs(void **state)
+{
+	static uint8_t first[1 << 16], other[1 << 16];
+	static const char *const allowed[] = {"2", "1", "0"};
+	size_t length = 0;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		struct proto_msg m;
+		struct peer p;
+		setenv("EMUL_GRAPHS", allowed[i], 1);
+		p = peer_start(emulated, "cuda:0", model);
+		unsetenv("EMUL_GRAPHS");
+		while (next(&p, &m) != PROTO_READY)
+			assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
+		if (i == 0)
+			length = draw(&p, first, sizeof(first));
+		else {
+			assert_int_equal(draw(&p, other, sizeof(other)), length);
+			assert_memory_equal(first, other, length);
+		}
+		peer_stop(&p, true);
+		assert_int_equal(next(&p, &m), 0);
+		assert_int_equal(exit_status(&p), 0);
+	}
+}
+
 static void
 test_no_device_is_permanent(void **state)
 {
@@ -258,6 +309,7 @@ main(void)
 	    cmocka_unit_test(test_probe_says_why_there_is_none),
 	    cmocka_unit_test(test_probe_without_a_driver),
 	    cmocka_unit_test(test_life_without_new_memory),
+	    cmocka_unit_test(test_pictures_do_not_depend_on_graphs),
 	    cmocka_unit_test(test_no_device_is_permanent),
 	    cmocka_unit_test(test_sticky_errors),
 	    cmocka_unit_test(test_out_of_memory),
