@@ -119,7 +119,7 @@ call_the_job(struct call *call, const struct found *found)
 	if (found->damaged)
 		err_set(&call->e, ERR_DAMAGED_JOB, "the record of job %.64s is damaged on disk", found->id);
 	else
-		err_set(&call->e, ERR_UNKNOWN_JOB, "there is no job %.64s; 'zitctl queue' lists the jobs",
+		err_set(&call->e, ERR_UNKNOWN_JOB, "there is no job %.64s; 'zitctl queue all' lists the jobs",
 		    found->id);
 	return NULL;
 }

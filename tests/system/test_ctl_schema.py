@@ -148,6 +148,26 @@ def test_every_command_prints_what_its_rows_say(zitd, tmp_path):
     check("upgrade", ask("upgrade"))
 
 
+def test_every_command_knows_every_format(zitd):
+    """jsonl: an object on each line; name: words; table and wide: something for people."""
+    daemon = zitd("step 0.05")
+    job = daemon.submit("a", steps=100)
+    daemon.wait_running(job)
+    for arguments in (("queue",), ("queue", "running"), ("job", job), ("why", job), ("status",), ("runners",), ("usage",), ("dead",),
+                      ("config", "show"), ("config", "diff"), ("config", "check", daemon.config), ("drain", "0"), ("resume", "0"),
+                      ("pause", "class:low"), ("resume", "all"), ("reload",), ("hold", job), ("release", job), ("move", job),
+                      ("priority", "low", job), ("cancel", job)):
+        outputs = {}
+        for form in ("jsonl", "name", "table", "wide"):
+            result = daemon.ctl(*arguments, "-o", form)
+            assert result.returncode == 0, (arguments, form, result.stderr)
+            outputs[form] = result.stdout
+        for line in outputs["jsonl"].splitlines():
+            assert json.loads(line)["schema"] == "zitctl/1", arguments
+        assert not re.search(r"[ {}]", outputs["name"]), (arguments, outputs["name"])
+        assert "{" not in outputs["table"] + outputs["wide"] and len(outputs["wide"]) >= len(outputs["table"]), arguments
+
+
 def test_pictures_and_verdicts(zitd, tmp_path):
     daemon = zitd()
     picture = tmp_path / "a.png"
