@@ -18,6 +18,20 @@ def systemd(tmp_path):
     return Systemd(tmp_path)
 
 
+@pytest.fixture
+def unstarted(tmp_path):
+    """unstarted("script", …) is a daemon that the test starts as it likes; it is gone when the test is."""
+    made = []
+
+    def make(script="step 0", **options):
+        made.append(Zitd(tmp_path / f"d{len(made)}", script, **options))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.clean_up()
+
+
 # ---- the order of messages
 
 def test_a_life(zitd, systemd):
@@ -68,16 +82,16 @@ def fails_to_start(daemon, systemd, error):
     return systemd.statuses()[-1]
 
 
-def test_a_start_that_fails(tmp_path, systemd):
+def test_a_start_that_fails(unstarted, systemd):
     """ERRNO and the reason; no READY."""
-    daemon = Zitd(tmp_path / "d", "", notify=systemd.environment)
+    daemon = unstarted("", notify=systemd.environment)
     daemon.state.rmdir()
     daemon.state.write_text("not a directory")
     assert "cannot start" in fails_to_start(daemon, systemd, 13) and systemd.order()[-1] == "BARRIER"
 
 
-def test_a_configuration_that_is_wrong(tmp_path, systemd):
-    daemon = Zitd(tmp_path / "d", "", notify=systemd.environment)
+def test_a_configuration_that_is_wrong(unstarted, systemd):
+    daemon = unstarted("", notify=systemd.environment)
     daemon.config.write_text("[queue]\nmax_size = many\n")
     assert "max_size" in fails_to_start(daemon, systemd, 22)
 
@@ -127,93 +141,75 @@ def test_a_loop_that_lags_is_told_by_silence(zitd, systemd):
 
 # ---- sockets that outlive zitd
 
-def test_socket_activation(zitd, systemd, tmp_path):
+def test_socket_activation(unstarted, systemd, tmp_path):
     """Who connects before zitd is there waits in the backlog, before the first start and between two."""
     path = tmp_path / "zit.sock"
     listener = listening(path)
-    daemon = Zitd(tmp_path / "d", "step 0", notify=systemd.environment)
+    daemon = unstarted(notify=systemd.environment)
     pass_socket(daemon, listener.fileno(), "zitd.socket")
-    try:
-        for _ in range(2):
-            early = Connection(path)
-            asked = early.send("status")
-            daemon.start(ready=False)
-            assert early.reply(asked)["pid"] == daemon.process.pid
-            early.close()
-            assert daemon.stop() == 0
-            assert path.exists() and not daemon.socket_path.exists()
-        assert not systemd.store  # its owner keeps it
-    finally:
-        daemon.clean_up()
+    for _ in range(2):
+        early = Connection(path)
+        asked = early.send("status")
+        daemon.start(ready=False)
+        assert early.reply(asked)["pid"] == daemon.process.pid
+        early.close()
+        assert daemon.stop() == 0
+        assert path.exists() and not daemon.socket_path.exists()
+    assert not systemd.store  # its owner keeps it
 
 
-def test_systemd_socket_activate(tmp_path):
+def test_systemd_socket_activate(unstarted, tmp_path):
     """The tool that comes with systemd: it starts zitd when the first client has come."""
     tool = shutil.which("systemd-socket-activate")
     if tool is None:
         pytest.skip("there is no systemd-socket-activate here")
     path = tmp_path / "zit.sock"
-    daemon = Zitd(tmp_path / "d", "step 0", prefix=[tool, "-l", str(path), "--fdname=zitd.socket", "-E", "ZIT_FAKE"])
+    daemon = unstarted(prefix=[tool, "-l", str(path), "--fdname=zitd.socket", "-E", "ZIT_FAKE"])
     daemon.prefix += [f"-E{name}" for name in (daemon.marker.split("=")[0], "ASAN_OPTIONS")]
     daemon.start(ready=False)
-    try:
-        until(path.exists, 10.0, "the tool's socket")
-        connection = Connection(path)
-        assert connection.call("submit", prompt="a cat", wait=True)["state"] == "done"
-        connection.close()
-        assert daemon.stop() == 0
-    finally:
-        daemon.clean_up()
+    until(path.exists, 10.0, "the tool's socket")
+    connection = Connection(path)
+    assert connection.call("submit", prompt="a cat", wait=True)["state"] == "done"
+    connection.close()
+    assert daemon.stop() == 0
 
 
-def test_a_listener_of_its_own_is_kept(tmp_path, systemd):
+def test_a_listener_of_its_own_is_kept(unstarted, systemd):
     """Without zitd.socket systemd is given zitd's own; it comes back after a stop and after SIGKILL."""
-    daemon = Zitd(tmp_path / "d", "step 0", notify=systemd.environment).start()
-    try:
-        for end in (daemon.kill, daemon.stop):
-            pid = daemon.process.pid
-            end()
-            early = Connection(daemon.socket_path)
-            asked = early.send("status")
-            pass_socket(daemon, systemd.store["listener"], "listener")
-            daemon.start(ready=False)
-            assert early.reply(asked)["pid"] == daemon.process.pid != pid
-            early.close()
-        assert systemd.order().count("FDSTORE") == 1
-    finally:
-        daemon.clean_up()
-
-
-def test_a_kept_listener_that_nobody_can_reach(tmp_path, systemd):
-    """Its path is gone: a new one is made, and systemd forgets the old."""
-    daemon = Zitd(tmp_path / "d", "step 0", notify=systemd.environment).start()
-    try:
-        daemon.stop()
-        daemon.socket_path.unlink()
+    daemon = unstarted(notify=systemd.environment).start()
+    for end in (daemon.kill, daemon.stop):
+        pid = daemon.process.pid
+        end()
+        early = Connection(daemon.socket_path)
+        asked = early.send("status")
         pass_socket(daemon, systemd.store["listener"], "listener")
-        daemon.start()
-        assert daemon.generate()["state"] == "done"
-        assert systemd.order().count("FDSTOREREMOVE") == 1 and list(systemd.store) == ["listener"]
-    finally:
-        daemon.clean_up()
+        daemon.start(ready=False)
+        assert early.reply(asked)["pid"] == daemon.process.pid != pid
+        early.close()
+    assert systemd.order().count("FDSTORE") == 1
 
 
-def test_what_is_no_socket_is_not_used(tmp_path):
+def test_a_kept_listener_that_nobody_can_reach(unstarted, systemd):
+    """Its path is gone: a new one is made, and systemd forgets the old."""
+    daemon = unstarted(notify=systemd.environment).start()
+    daemon.stop()
+    daemon.socket_path.unlink()
+    pass_socket(daemon, systemd.store["listener"], "listener")
+    daemon.start()
+    assert daemon.generate()["state"] == "done"
+    assert systemd.order().count("FDSTOREREMOVE") == 1 and list(systemd.store) == ["listener"]
+
+
+def test_what_is_no_socket_is_not_used(unstarted):
     """A file where the socket should be: said, and a socket of its own serves."""
-    daemon = Zitd(tmp_path / "d", "step 0")
+    daemon = unstarted()
     with open("/dev/null", "rb") as null:
         pass_socket(daemon, null.fileno(), "zitd.socket")
         daemon.start()
-    try:
-        assert daemon.generate()["state"] == "done"
-        assert "(zitd.socket) that systemd passed is not used" in daemon.log()
-    finally:
-        daemon.clean_up()
+    assert daemon.generate()["state"] == "done"
+    assert "(zitd.socket) that systemd passed is not used" in daemon.log()
 
 
-def test_socket_may_be_used_by_its_group(tmp_path):
-    daemon = Zitd(tmp_path / "d", "step 0").start()
-    try:
-        assert daemon.socket_path.stat().st_mode & 0o777 == 0o660
-    finally:
-        daemon.clean_up()
+def test_socket_may_be_used_by_its_group(unstarted):
+    daemon = unstarted().start()
+    assert daemon.socket_path.stat().st_mode & 0o777 == 0o660
