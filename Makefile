@@ -506,6 +506,7 @@ install: all
 	$(BUILD)/zitctl completion bash >$(SHARE)/bash-completion/completions/zitctl
 	$(BUILD)/zitctl completion zsh >$(SHARE)/zsh/vendor-completions/_zitctl
 	$(BUILD)/zitctl completion fish >$(SHARE)/fish/vendor_completions.d/zitctl.fish
+	install -d $(DESTDIR)/etc/zit/conf.d
 	test -e $(DESTDIR)/etc/zit/zitd.conf || $(call put,conf/zitd.conf,$(DESTDIR)/etc/zit)
 
 # ---- the Debian package: build/zit_*.deb, made of the files that git knows, with conf/debian/ as debian/
