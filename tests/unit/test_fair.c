@@ -1,5 +1,5 @@
 /*
- * supervisor/fair: who gets what share of the devices, over random loads. Costs are in device seconds.
+ * supervisor/scheduling/fair: who gets what share of the devices, over random loads. Costs are in device seconds.
  */
 #include "tests/unit/test.h"
 

@@ -1,5 +1,5 @@
 /*
- * supervisor/fair: what must hold over any load, by random traces. Each is a device or two, some clients in
+ * supervisor/scheduling/fair: what must hold over any load, by random traces. Each is a device or two, some clients in
  * some classes, jobs that come by chance and take another time than was predicted.
  */
 #include "tests/unit/test.h"
