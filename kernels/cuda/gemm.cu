@@ -40,7 +40,7 @@ struct product {
 	cublasLtMatmulDesc_t desc;
 	cublasLtMatrixLayout_t w, x, y; /* column-major: w first, then x */
 	cublasLtMatmulAlgo_t algo;
-	bool chosen;
+	bool chosen, refused; /* refused: the library has no way */
 };
 
 struct gemm_engine {
@@ -182,13 +182,14 @@ multiply(struct cuda_device *c, struct product *p, const struct gemm *g, const c
 
 /* ---- the choice */
 
-/* The candidates for this shape, best guess first; 0 after a failure. */
+/* The candidates for this shape, best guess first; 0 after a failure, or when it is refused. */
 static int
 ask_candidates(struct cuda_device *c, struct product *p, cublasLtMatmulHeuristicResult_t found[CANDIDATES])
 {
 	cublasLtMatmulPreference_t preference;
 	uint64_t workspace = WORKSPACE_BYTES;
 	uint32_t alignment = (uint32_t)p->key.alignment;
+	cublasStatus_t status;
 	int count = 0;
 	static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
 	    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -201,13 +202,11 @@ ask_candidates(struct cuda_device *c, struct product *p, cublasLtMatmulHeuristic
 	for (int i = 0; i < 4; i++)
 		cublasLtMatmulPreferenceSetAttribute(
 		    preference, alignments[i], &alignment, sizeof(alignment));
-	if (check(c,
-		cublasLtMatmulAlgoGetHeuristic(
-		    c->gemm->handle, p->desc, p->w, p->x, p->y, p->y, preference, CANDIDATES, found, &count),
-		"asking for candidates") &&
-	    count == 0)
-		device_fail(&c->base, DEVICE_INTERNAL, "cuda:%d: cuBLASLt has no product of %lldx%lldx%lld",
-		    c->index, (long long)p->key.m, (long long)p->key.n, (long long)p->key.k);
+	status = cublasLtMatmulAlgoGetHeuristic(
+	    c->gemm->handle, p->desc, p->w, p->x, p->y, p->y, preference, CANDIDATES, found, &count);
+	p->refused = status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0);
+	if (p->refused || !check(c, status, "asking for candidates"))
+		count = 0;
 	cublasLtMatmulPreferenceDestroy(preference);
 	return count;
 }
@@ -370,13 +369,15 @@ cuda_gemm(struct cuda_device *c, const struct gemm *g)
 	if (g->bias != NULL &&
 	    !set_attribute(c, p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof(g->bias)))
 		return;
-	if (!p->chosen)
+	if (!p->chosen && !p->refused)
 		recall(c, p);
-	if (!p->chosen) {
+	if (!p->chosen && !p->refused) {
 		choose(c, p, g);
 		keep(c, p);
 	}
-	if (p->chosen)
+	if (p->refused)
+		cuda_gemm_plain(c, g);
+	else if (p->chosen)
 		check(c, multiply(c, p, g, &p->algo), "a product");
 }
 

@@ -25,5 +25,7 @@ struct gemm {
 int cuda_gemm_open(struct cuda_device *c, const char *cache_dir);
 void cuda_gemm_close(struct cuda_device *c);
 void cuda_gemm(struct cuda_device *c, const struct gemm *g);
+/* The same without a library, for shapes that it refuses (gemm_plain.cu). */
+void cuda_gemm_plain(struct cuda_device *c, const struct gemm *g);
 
 #endif

@@ -5,6 +5,8 @@
 
 #include <vector>
 
+enum { SMALL = 100000 };
+
 extern "C" {
 #include "kernels/convert.h"
 }
@@ -85,6 +87,10 @@ cuda_gemm(struct cuda_device *c, const struct gemm *g)
 
 	if (cuda_failed(c))
 		return;
+	if (g->m * g->n * g->k <= SMALL) { /* as where the library refuses */
+		cuda_gemm_plain(c, g);
+		return;
+	}
 	emul_put(c->stream, [copy, f32] {
 		std::vector<float> b = columns_of(copy, f32);
 #pragma omp parallel for schedule(static)

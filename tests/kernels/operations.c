@@ -522,8 +522,12 @@ open_once(const char *backend, enum precision precision)
 	int i = 0;
 
 	for (; opened[i].d != NULL; i++) {
-		if (strcmp(opened[i].backend, backend) == 0 && opened[i].precision == precision)
-			return opened[i].d;
+		if (strcmp(opened[i].backend, backend) == 0 && opened[i].precision == precision) {
+			if (device_ops(opened[i].d)->sync(opened[i].d) == 0)
+				return opened[i].d;
+			device_close(&opened[i].d); /* a failure is one operation's */
+			break;
+		}
 	}
 	assert_true(i + 1 < MAX_OPENED);
 	if (device_open(&opened[i].d, backend, &options, why, sizeof(why)) != 0) {
