@@ -222,7 +222,7 @@ $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUIL
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lpng -lz -lpthread
 
 $(BUILD)/tests/unit/test_session: $(BUILD)/tests/unit/peer.o $(BUILD)/zit-runner
-$(BUILD)/tests/unit/test_cuda_runner: $(BUILD)/tests/unit/peer.o $(BUILD)/emul/zit-runner $(if $(HAS_CUDA),$(BUILD)/zit-runner-cuda)
+$(BUILD)/tests/unit/test_cuda_runner: $(BUILD)/tests/unit/peer.o $(BUILD)/zit-runner $(BUILD)/emul/zit-runner $(if $(HAS_CUDA),$(BUILD)/zit-runner-cuda)
 $(BUILD)/tests/unit/test_fake_runner: $(BUILD)/tests/unit/peer.o $(BUILD)/tests/fake_runner
 
 $(BUILD)/emul/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(RUNNER)) $(EMULATED)
@@ -242,7 +242,7 @@ $(PRELOADED): $(BUILD)/tests/%.so: tests/system/%.c
 	@echo "  LD    $@"
 	$(Q)$(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -shared -fPIC -o $@ $< -ldl
 
-check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done
+check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done $(GOLDEN)-a/.done
 	$(Q)set -e; for t in $(filter-out %.done,$^); do echo "  TEST  $$t"; $$t; done
 
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
