@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -16,6 +17,8 @@
 #include "supervisor/upgrade.h"
 
 enum { EXIT_BAD_USAGE = 64, EXIT_BAD_CONFIG = 78 };
+
+enum { LARGE_BLOCK = 128 * 1024 };
 
 enum option_code {
 	OPTION_CONFIG = 1,
@@ -190,6 +193,14 @@ refuse(const struct command_line *line, const struct err *e)
 	return EXIT_BAD_CONFIG;
 }
 
+/* A channel's buffers are large and seldom full: pages of their own that nobody writes to are no memory. Once
+ * such a block is freed, malloc would take the next one from the heap, and write to all of it. */
+static void
+keep_large_blocks_apart(void)
+{
+	mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -197,6 +208,7 @@ main(int argc, char **argv)
 	static struct conf conf; /* too large for a stack that should stay small */
 	struct err e;
 
+	keep_large_blocks_apart();
 	if (!parse(&line, argc, argv))
 		return EXIT_BAD_USAGE;
 	if (line.print != NULL) {
