@@ -314,7 +314,7 @@ check-system: all $(BUILD)/tests/fake_runner $(PRELOADED) $(GOLDEN)/.done
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -n 3 -p no:cacheprovider tests/system
 
 # Mixed load under random faults; how long, and what is drawn.
-SECONDS ?= $(if $(SAN),30,60)
+SECONDS ?= $(if $(SAN),20,40)
 SEED ?= 1
 
 chaos: all $(GOLDEN)/.done

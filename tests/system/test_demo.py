@@ -40,10 +40,10 @@ def test_pictures_show_what_was_asked(zitd):
 @pytest.mark.skipif(SANITIZED, reason="the same pictures, several times as slowly")
 @pytest.mark.parametrize("size", ["192x192", "320x256", "192x320", "320x320"])
 def test_other_sizes_show_it_too(zitd, size):
-    """Over 60 prompts the model reaches .82 to .97; .6 of 30 is three standard errors of 30 below the least."""
+    """Over 60 prompts the model reaches .82 to .97; .5 of 16 is three standard errors of 16 below the least."""
     daemon = zitd(runner=RUNNER)
-    columns = judge("--socket", str(daemon.socket_path), "--seed", "7", "--count", "30", "--size", size)
-    assert columns["all"] >= 0.6
+    columns = judge("--socket", str(daemon.socket_path), "--seed", "7", "--count", "16", "--size", size)
+    assert columns["all"] >= 0.5
 
 
 def test_prompt_outside_the_vocabulary_gives_a_picture(zitd):
