@@ -3,11 +3,12 @@
  * compiled by the host's compiler against this directory's cuda_runtime.h and kernels/cuda/mma.cuh.
  *
  * What it checks, and hardware would not: threads of a block run one at a time in an order drawn by chance
- * (EMUL_SEED) between barriers, so a missing barrier shows as a wrong number; shared and device memory begin
- * as NaN, and are ordinary memory, so the address sanitizer sees who leaves them; a copy to shared memory
- * happens when it is waited for and not before; and what is in a stream happens when somebody waits for it.
- * Instructions of whole warps have the layout that the PTX manual gives. What it cannot show: races inside a
- * warp between two of its instructions, timing, and whether the manual was read rightly.
+ * (EMUL_SEED) between barriers, with now and then one warp far ahead of the others, so a missing barrier
+ * shows as a wrong number; shared and device memory begin as NaN, and are ordinary memory, so the address
+ * sanitizer sees who leaves them; a copy to shared memory happens at once or when it is waited for; and what
+ * is in a stream happens when somebody waits for it. Instructions of whole warps have the layout that the PTX
+ * manual gives. What it cannot show: races inside a warp between two of its instructions, timing, and whether
+ * the manual was read rightly.
  *
  * The environment says what device it is: EMUL_DEVICES how many there are (1), EMUL_DRIVER the driver's
  * version (13000; 0: none), EMUL_MAJOR the compute capability (9), EMUL_GRAPHS whether it takes

@@ -60,6 +60,8 @@ static const emul_grid *launched;
 static unsigned char *shared_memory;
 static std::vector<fiber *> ready;
 static uint32_t chance; /* 0: not begun */
+static bool one_warp_ahead;
+static uint32_t rank[MAX_THREADS / LANES];
 
 void
 emul_fault(const char *format, ...)
@@ -218,14 +220,40 @@ emul_warp(const char *what, uint32_t mask, void *mine, void (*combine)(void *lan
 	}
 }
 
+static uint32_t
+draw(uint32_t below)
+{
+	if (chance == 0) {
+		const char *seed = getenv("EMUL_SEED");
+		chance = seed != NULL ? (uint32_t)atoi(seed) * 2654435761u + 1 : 1;
+	}
+	chance = chance * 1664525u + 1013904223u;
+	return (uint32_t)(((uint64_t)chance * below) >> 32);
+}
+
 /* ---- copies that take until they are waited for */
 
+static void
+do_copy(const copy &c)
+{
+	if (c.there)
+		memcpy(c.to, c.from, 16);
+	else
+		memset(c.to, 0, 16);
+}
+
+/* Half of them are done at once, half when they are waited for: both may happen. */
 void
 emul_copy_begin(void *to, const void *from, bool there)
 {
+	copy c = {to, from, there};
+
 	if ((uintptr_t)to % 16 != 0 || (uintptr_t)from % 16 != 0)
 		emul_fault("a copy of 16 bytes is not aligned");
-	running->open.push_back({to, from, there});
+	if (draw(2) == 0)
+		do_copy(c);
+	else
+		running->open.push_back(c);
 }
 
 void
@@ -239,30 +267,34 @@ void
 emul_copy_wait(int left)
 {
 	while (running->groups.size() > (size_t)left) {
-		for (const copy &c : running->groups.front()) {
-			if (c.there)
-				memcpy(c.to, c.from, 16);
-			else
-				memset(c.to, 0, 16);
-		}
+		for (const copy &c : running->groups.front())
+			do_copy(c);
 		running->groups.pop_front();
 	}
 }
 
 /* ---- blocks */
 
+/* Every other block its threads run in any order, and in the others one warp runs ahead of the next as far as
+ * it gets: the first finds what is read too early, the second what is written again too early. */
+static void
+draw_order(unsigned threads)
+{
+	one_warp_ahead = draw(2) == 1;
+	for (unsigned w = 0; w * LANES < threads; w++)
+		rank[w] = draw(1 << 16);
+}
+
 static fiber *
 draw_ready(void)
 {
-	size_t at;
+	size_t at = draw((uint32_t)ready.size());
 	fiber *f;
 
-	if (chance == 0) {
-		const char *seed = getenv("EMUL_SEED");
-		chance = seed != NULL ? (uint32_t)atoi(seed) * 2654435761u + 1 : 1;
+	for (size_t i = 0; one_warp_ahead && i < ready.size(); i++) {
+		if (rank[ready[i]->number / LANES] < rank[ready[at]->number / LANES])
+			at = i;
 	}
-	chance = chance * 1664525u + 1013904223u;
-	at = (size_t)(((uint64_t)chance * ready.size()) >> 32);
 	f = ready[at];
 	ready[at] = ready.back();
 	ready.pop_back();
@@ -293,6 +325,7 @@ run_block(unsigned threads)
 {
 	if (shared_memory != NULL)
 		memset(shared_memory, 0xff, launched->shared);
+	draw_order(threads);
 	for (unsigned i = 0; i < threads; i++)
 		start_fiber(i);
 	do {

@@ -23,7 +23,7 @@ extern "C" {
 #include "kernels/device.h"
 }
 
-enum { THREADS = 64 };
+enum { THREADS = 64, COPIES = 20 };
 
 static cudaStream_t stream;
 
@@ -73,6 +73,42 @@ test_missing_barrier_is_seen(void **)
 	assert_true(wrong_swaps(false) > 0);
 }
 
+/* Two boards in turn in one memory: what the first warp writes for the second turn, others may not have read.
+ */
+static void
+turns_kernel(int *wrong, bool barrier)
+{
+	int *board = (int *)dynamic_shared();
+
+	for (int turn = 0; turn < 8; turn++) {
+		if (threadIdx.x == 0)
+			board[0] = turn;
+		__syncthreads();
+		wrong[threadIdx.x] += board[0] != turn;
+		if (barrier)
+			__syncthreads();
+	}
+}
+
+static int
+wrong_turns(bool barrier)
+{
+	int wrong[THREADS] = {}, all = 0;
+
+	for (int i = 0; i < 8; i++)
+		run(sizeof(int), turns_kernel, wrong, barrier);
+	for (int i = 0; i < THREADS; i++)
+		all += wrong[i];
+	return all;
+}
+
+static void
+test_memory_used_again_is_seen(void **)
+{
+	assert_int_equal(wrong_turns(true), 0);
+	assert_true(wrong_turns(false) > 0);
+}
+
 /* ---- copies */
 
 static void
@@ -81,13 +117,13 @@ copy_kernel(float *out, const float *from, bool wait)
 	float *board = (float *)dynamic_shared();
 
 	if (threadIdx.x == 0) {
-		copy_begin(board, from, true);
-		copy_begin(board + 4, from, false);
+		for (int i = 0; i < COPIES; i++)
+			copy_begin(board + 4 * i, from, i % 2 == 0);
 		copy_group();
 		copy_group();
 		if (wait)
 			copy_wait<1>();
-		for (int i = 0; i < 8; i++)
+		for (int i = 0; i < 4 * COPIES; i++)
 			out[i] = board[i];
 		copy_wait<0>();
 	}
@@ -96,13 +132,16 @@ copy_kernel(float *out, const float *from, bool wait)
 static void
 test_copy_is_there_when_waited_for(void **)
 {
-	alignas(16) float from[4] = {1, 2, 3, 4}, out[8];
+	alignas(16) float from[4] = {1, 2, 3, 4}, out[4 * COPIES];
+	int missing = 0;
 
-	run(8 * sizeof(float), copy_kernel, out, (const float *)from, true);
-	for (int i = 0; i < 8; i++)
-		assert_true(out[i] == (i < 4 ? from[i] : 0.0f));
-	run(8 * sizeof(float), copy_kernel, out, (const float *)from, false);
-	assert_true(isnan(out[0]) && isnan(out[7]));
+	run(sizeof(out), copy_kernel, out, (const float *)from, true);
+	for (int i = 0; i < 4 * COPIES; i++)
+		assert_true(out[i] == (i / 4 % 2 == 0 ? from[i % 4] : 0.0f));
+	run(sizeof(out), copy_kernel, out, (const float *)from, false);
+	for (int i = 0; i < COPIES; i++)
+		missing += isnan(out[4 * i]);
+	assert_true(missing > 0 && missing < COPIES); /* some are done at once, some are not */
 }
 
 static void
@@ -129,7 +168,8 @@ half_warp_kernel(float *out)
 static void
 unwaited_kernel(const float *from)
 {
-	copy_begin(dynamic_shared(), from, true);
+	for (int i = 0; i < COPIES; i++) /* by chance, some are not done at once */
+		copy_begin(dynamic_shared(), from, true);
 	copy_group();
 }
 
@@ -232,6 +272,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_missing_barrier_is_seen),
+	    cmocka_unit_test(test_memory_used_again_is_seen),
 	    cmocka_unit_test(test_copy_is_there_when_waited_for),
 	    cmocka_unit_test(test_stream_works_when_waited_for),
 	    cmocka_unit_test(test_faults_end_the_program),
