@@ -93,18 +93,22 @@ def test_many_events_for_one_who_comes_late(zitd):
 
 
 def test_zitctl_events_goes_on_over_a_restart(zitd, tmp_path):
+    def told():
+        return [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+
+    def ends():
+        return [e["job"] for e in told() if e["state"] == "done"]
+
     daemon = zitd("step 0")
     out = open(tmp_path / "events", "w", encoding="utf-8")
     command = [str(BUILD / "zitctl"), "-H", str(daemon.socket_path), "events", "0", "-o", "jsonl"]
     with subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True) as ctl:
         jobs = [daemon.generate(steps=1)["job"]]
+        until(lambda: ends() == jobs, 20.0, "zitctl is there")
         daemon.kill()
         daemon.start()
         jobs.append(daemon.generate(steps=1)["job"])
-
-        def told():
-            return [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
-        until(lambda: [e["job"] for e in told() if e["state"] == "done"] == jobs, 20.0, "both ends are told")
+        until(lambda: ends() == jobs, 20.0, "both ends are told")
         ctl.send_signal(signal.SIGINT)
         assert ctl.wait(10) == 0
     assert [e["seq"] for e in told()] == list(range(1, len(told()) + 1))
