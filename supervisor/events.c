@@ -66,15 +66,16 @@ free_subscriber(struct subscriber *s)
 	free(s);
 }
 
+/* Whether it is whole, for it may come from a damaged file, and about the job that is followed. */
 static bool
-is_about(const struct store_event *event, const char *job)
+is_wanted(const struct subscriber *s, const struct store_event *event)
 {
 	json_t *params = json_loads(event->body, 0, NULL);
-	const char *its = json_string_value(json_object_get(params, "job"));
-	bool same = its != NULL && strcmp(its, job) == 0;
+	const char *job = json_string_value(json_object_get(params, "job"));
+	bool wanted = job != NULL && (s->job[0] == '\0' || strcmp(job, s->job) == 0);
 
 	json_decref(params);
-	return same;
+	return wanted;
 }
 
 /* May end the client, and the subscriber with it unless it reads. */
@@ -82,7 +83,7 @@ static void
 send_event(struct subscriber *s, const struct store_event *event)
 {
 	s->after = event->seq;
-	if (s->job[0] == '\0' || is_about(event, s->job))
+	if (is_wanted(s, event))
 		client_send(s->client, api_event(event->body), NULL);
 }
 

@@ -1,6 +1,8 @@
 """subscribe and zitctl events: what becomes of jobs, by number, over connections and restarts."""
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 
 import pytest
@@ -90,6 +92,21 @@ def test_many_events_for_one_who_comes_late(zitd):
     job = daemon.submit(steps=1)
     seen = events_until(listener, job, "done")
     assert [e["seq"] for e in seen] == list(range(1, len(seen) + 1)) and len(seen) >= 401 * 3
+
+
+def test_a_damaged_event_is_not_told(zitd):
+    """One whose text is no JSON any more is left out; those before and behind it are whole."""
+    daemon = zitd("step 0")
+    daemon.generate(steps=1)
+    daemon.stop()
+    with contextlib.closing(sqlite3.connect(daemon.state / "queue.db", isolation_level=None)) as db:
+        last = db.execute("SELECT max(seq) FROM event").fetchone()[0]
+        db.execute("UPDATE event SET body = replace(body, ',', ';') WHERE seq = 2")
+    daemon.start()
+    listener = listen(daemon, seq=0)
+    job = daemon.submit(steps=1)
+    seen = [e["seq"] for e in events_until(listener, job, "done")]
+    assert last >= 3 and seen == [1, *range(3, seen[-1] + 1)]
 
 
 def test_zitctl_events_goes_on_over_a_restart(zitd, tmp_path):
