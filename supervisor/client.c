@@ -265,15 +265,16 @@ queue_inline(struct client *c, const char *text, struct attachment *a)
 	return good && outbox_line(&c->out, text, NULL, 0) == 0;
 }
 
-/* Queues a line and its attachment, which is taken either way. false: no memory. */
+/* Queues a line and its attachment, which is taken either way. false: no memory, now or when the line (NULL)
+ * was made. */
 static bool
 queue_message(struct client *c, const char *text, struct attachment *a)
 {
-	bool good;
+	bool good = text != NULL;
 
-	if (a != NULL && a->inline_base64)
+	if (good && a != NULL && a->inline_base64)
 		return queue_inline(c, text, a);
-	good = outbox_line(&c->out, text, a != NULL ? a->fds : NULL, a != NULL ? a->count : 0) == 0;
+	good = good && outbox_line(&c->out, text, a != NULL ? a->fds : NULL, a != NULL ? a->count : 0) == 0;
 	for (int i = 0; a != NULL && !good && i < a->count; i++)
 		close(a->fds[i]);
 	return good;
@@ -283,7 +284,7 @@ void
 client_send(struct client *c, char *line, struct attachment *a)
 {
 	enter(c);
-	if (line == NULL || !queue_message(c, line, a))
+	if (!queue_message(c, line, a))
 		condemn(c); /* half an answer is worse than none */
 	free(line);
 	if (!c->dead)

@@ -333,13 +333,6 @@ queue_next(struct queue *q, const struct job *job)
 	return job->in_queue && job->place + 1 < q->order_count ? q->order[job->place + 1] : NULL;
 }
 
-int
-queue_position(struct queue *q, const struct job *job)
-{
-	look(q);
-	return job->in_queue && is_in_order(q, job) ? job->place + 1 : 0;
-}
-
 struct plan_spot
 queue_spot(struct queue *q, const struct job *of)
 {

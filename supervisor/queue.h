@@ -65,13 +65,12 @@ void queue_settle(struct queue *q, struct job *job, double actual_s);
 enum fair_verdict queue_admit(const struct queue *q, const struct fair_limits *limits, const char *client,
     enum job_class class, struct job **victim);
 
-/* In running order, were nothing to change: the first, the one after `job` (NULL: the first), its place 1..
- * or 0 when it is not in it. */
+/* In running order, were nothing to change: the first, the one after `job` (NULL: the first). */
 struct job *queue_first(struct queue *q);
 struct job *queue_next(struct queue *q, const struct job *job);
-int queue_position(struct queue *q, const struct job *job);
-/* Likewise when, in seconds from now; place 0: it is not in it. Where thousands wait, so that looking at them
- * takes its time, it may be as old as ten looks take, or a guess from where others of its client are. */
+/* Its place there, from 1, and when its turn comes, in seconds from now; place 0: it is not in it. Where
+ * thousands wait, so that looking at them takes its time, it may be as old as ten looks take, or a guess from
+ * where others of its client are. */
 struct plan_spot queue_spot(struct queue *q, const struct job *job);
 bool queue_guesses(const struct queue *q, const struct job *job);
 void queue_look(struct queue *q); /* now: nothing is a guess */

@@ -41,14 +41,14 @@ test_order_is_that_of_picking(void **state)
 	assert_int_equal(queue_length(&q), 8);
 	for (job = queue_next(&q, NULL); job != NULL; job = queue_next(&q, job)) {
 		shown[place] = job;
-		assert_int_equal(queue_position(&q, job), ++place);
+		assert_int_equal(queue_spot(&q, job).place, ++place);
 	}
 	assert_int_equal(place, 8);
 	for (place = 0; place < 8; place++) {
 		assert_ptr_equal(queue_first(&q), shown[place]);
 		job = queue_pick(&q, any, NULL);
 		assert_ptr_equal(job, shown[place]);
-		assert_int_equal(queue_position(&q, job), 0);
+		assert_int_equal(queue_spot(&q, job).place, 0);
 		assert_false(job->in_queue);
 	}
 	assert_null(queue_pick(&q, any, NULL));
