@@ -65,10 +65,12 @@ struct daemon {
 	int unsaved_count;
 	struct store_row *loose; /* likewise: rows of ended jobs that are not in memory */
 	int loose_count;
-	struct commit *commit; /* the transaction under way, or NULL */
-	int64_t noted_us;      /* when the last note was written */
-	bool note_is_due;      /* the next one shall be, even without a job to write */
-	int store_error;       /* errno of the last one; 0: it went well */
+	bool hurried;		 /* somebody may be waiting for what is to be written, or it must survive */
+	struct ev_timer leisure; /* else it is written when this ends */
+	struct commit *commit;	 /* the transaction under way, or NULL */
+	int64_t noted_us;	 /* when the last note was written */
+	bool note_is_due;	 /* the next one shall be, even without a job to write */
+	int store_error;	 /* errno of the last one; 0: it went well */
 	struct ev_timer store_retry;
 
 	struct upgrade upgrade;
@@ -118,9 +120,10 @@ void daemon_save(struct daemon *d, struct job *job);
 /* Likewise of one that is not in memory: its new row, or that it goes. */
 void daemon_save_ended(struct daemon *d, struct job *job);
 void daemon_remove_ended(struct daemon *d, const struct job *job);
-/* Hands over what has changed, if the last transaction is done. */
+/* Hands over what has changed, if the last transaction is done and it is time. */
 void daemon_commit(struct daemon *d);
 bool daemon_is_saved(const struct daemon *d); /* nothing waits to be written, or it cannot be */
+void daemon_on_leisure(struct ev_loop *loop, struct ev_timer *w, int events);
 void daemon_on_store_retry(struct ev_loop *loop, struct ev_timer *w, int events);
 void daemon_drop_unsaved(struct daemon *d);
 

@@ -1,7 +1,8 @@
 /*
  * What the daemon writes down, and what must wait for that. Jobs that changed in a turn of the loop go to the
  * disk thread together, one transaction at a time; what changes meanwhile goes with the next. Nobody hears of
- * a job before it is on disk, no attempt begins before, and no end is told before.
+ * a job before it is on disk, no attempt begins before, and no end is told before. Ends of jobs that need not
+ * survive are told at once, and written many at a time.
  *
  * When the disk takes nothing, new jobs are refused and waiting ones wait; what runs is finished and told,
  * and stays in memory until its end can be written.
@@ -15,11 +16,13 @@
 #include "supervisor/events.h"
 #include "supervisor/job_row.h"
 #include "supervisor/journal.h"
+#include "supervisor/lookup.h"
 #include "supervisor/store/seal.h"
 #include "supervisor/waiters.h"
 
 #define RETRY_US INT64_C(1000000)
 #define NOTE_US INT64_C(1000000)
+#define LEISURE_US INT64_C(25000) /* what nobody waits for may stay unwritten so long */
 
 /* A transaction under way. */
 struct commit {
@@ -39,6 +42,7 @@ mark(struct daemon *d, struct job *job)
 	TAILQ_INSERT_TAIL(&d->unsaved, job, unsaved_link);
 	job->unsaved = true;
 	d->unsaved_count++;
+	d->hurried |= job->durable;
 	d->changed = true;
 }
 
@@ -49,6 +53,16 @@ daemon_save(struct daemon *d, struct job *job)
 		return;
 	job->revision++;
 	mark(d, job);
+}
+
+void
+daemon_on_leisure(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct daemon *d = w->data;
+
+	(void)loop;
+	(void)events;
+	d->hurried = d->changed = true;
 }
 
 /* Takes the row's text. */
@@ -64,7 +78,7 @@ add_loose(struct daemon *d, struct store_row row)
 	}
 	d->loose = larger;
 	d->loose[d->loose_count++] = row;
-	d->changed = true;
+	d->hurried = d->changed = true;
 }
 
 /* How long its pictures are kept, in seconds from its end. */
@@ -366,6 +380,13 @@ on_committed(struct disk_task *task)
 	d->changed = true;
 }
 
+static bool
+is_hurried(const struct daemon *d)
+{
+	return d->hurried || d->note_is_due || d->store_error != 0 || d->phase != SERVING ||
+	       upgrade_is_quiet(d) || !lookups_are_done();
+}
+
 /* There is no store: the ends of jobs that were not to survive are not kept. There are no others. */
 static void
 discard(struct daemon *d)
@@ -391,9 +412,16 @@ daemon_commit(struct daemon *d)
 		return;
 	if (d->unsaved_count + d->loose_count == 0 && !d->note_is_due && d->store_error == 0)
 		return;
+	if (!is_hurried(d)) {
+		if (!ev_is_active(&d->leisure))
+			daemon_arm_timer(d, &d->leisure, LEISURE_US);
+		return;
+	}
 	d->commit = new_commit(d);
 	if (d->commit != NULL) {
+		ev_timer_stop(d->loop, &d->leisure);
 		take_jobs(d, d->commit);
+		d->hurried = d->unsaved_count > 0;
 		take_loose(d, d->commit);
 		take_note(d, d->commit);
 		task.batch = &d->commit->batch;

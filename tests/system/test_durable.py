@@ -143,6 +143,17 @@ def test_waited_for_and_not_durable(zitd):
     assert daemon.generate(durable=False, steps=1)["state"] == "done"
 
 
+def test_ends_that_need_not_survive_are_written_all_the_same(zitd):
+    """Many go together and wait a little for that; not when somebody asks for them, and not past an orderly end."""
+    daemon = zitd("step 0")
+    first = daemon.generate(durable=False, steps=1)["job"]
+    assert first in [r["job"] for r in daemon.records()]
+    last = daemon.generate(durable=False, steps=1)["job"]
+    daemon.stop()
+    daemon.start()
+    assert daemon.job(first)["state"] == daemon.job(last)["state"] == "done"
+
+
 def test_one_key_is_one_job(zitd):
     daemon = zitd(SLOW, queue=LARGE_QUEUE)
     connections = [daemon.connect() for _ in range(100)]
