@@ -4,8 +4,8 @@
   make upgrade-loop N=200
 
 Clients of several kinds, each on one connection for the whole run: some wait for their jobs with the picture as a
-descriptor or as base64, one subscribes to events, one submits and comes back for the result, one asks for `status`
-a thousand times a second. Each request must be answered, each job be done at its first attempt by the runner that was
+descriptor or as base64, one subscribes to events, some submit and come back for the result, one asks for `status`
+a thousand times a second, in a process of its own so that it sees zitd's pauses and not those of its fellows. Each request must be answered, each job be done at its first attempt by the runner that was
 there in the beginning, with the same picture. Ends with the line
 upgrades=… failed_requests=0 pause_p99_ms=…, and fails when failed_requests is not 0 or the auditor finds something.
 
@@ -16,6 +16,7 @@ import base64
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +24,7 @@ import time
 import traceback
 from pathlib import Path
 
-from harness import FINAL, RpcError, Zitd
+from harness import FINAL, Connection, RpcError, Zitd
 
 SCRIPT = "step 0.01"
 SECTIONS = {"runner": {"concurrency": 2}, "runner:a": {}, "runner:b": {}, "queue": {"max_size": 500},
@@ -40,7 +41,6 @@ class Run:
         self.lock = threading.Lock()
         self.requests, self.failures = 0, []
         self.pictures = set()
-        self.polls = []  # (when it was sent, how long it took)
 
     def client(self, work, *arguments):
         """A thread that does its work on one connection until the run is over."""
@@ -90,12 +90,6 @@ class Run:
         assert connection.call("get", job=job)["state"] == "done"
         self.see(record, Path(record["result"]["pictures"][0]["path"]).read_bytes())
 
-    def polls_status(self, connection, _rng):
-        begin = time.monotonic()
-        connection.call("status")
-        self.polls.append((begin, time.monotonic() - begin))
-        time.sleep(max(0.0, begin + 0.001 - time.monotonic()))
-
     def subscribes(self, connection, _rng):
         seq = connection.call("subscribe")["after"]
         connection.socket.settimeout(0.5)
@@ -109,8 +103,39 @@ class Run:
 
     def start(self):
         kinds = [(self.waits, deliver, durable) for deliver in ("fd", "base64") for durable in (True, False)]
-        kinds += [(self.comes_back,)] * 2 + [(self.subscribes,), (self.polls_status,)]
+        kinds += [(self.comes_back,)] * 2 + [(self.subscribes,)]
         return [self.client(*kind) for kind in kinds]
+
+
+def poll(path):
+    """Asks for the status until stdin ends: a line for each, when it was sent and how long it took."""
+    over = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    connection = Connection(path)
+    while not over.is_set():
+        begin = time.monotonic()
+        connection.call("status")
+        took = time.monotonic() - begin
+        print(begin, took)
+        time.sleep(max(0.0, begin + 0.001 - time.monotonic()))
+
+
+class Poller:
+    """poll() in a process of its own."""
+
+    def __init__(self, path):
+        # Its lines go to a file: a pipe that nobody reads would stop it.
+        self.lines = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([sys.executable, __file__, "--poll", path], stdin=subprocess.PIPE,
+                                        stdout=self.lines)
+
+    def end(self, run):
+        """[(when it was sent, how long it took)]; a request that failed has ended it before."""
+        self.process.stdin.close()
+        if self.process.wait(60) != 0:
+            run.fail("a status request failed")
+        self.lines.seek(0)
+        return [tuple(map(float, line.split())) for line in self.lines]
 
 
 def percentile(values, share):
@@ -124,55 +149,74 @@ def pauses(polls, upgrades):
     return [1000 * value for value in longest]
 
 
+def upgrade_again_and_again(run, count):
+    """[(begin, end)] by our clock, and the pauses in ms that zitd itself tells."""
+    admin = run.daemon.connect()
+    upgrades, told = [], []
+    for _ in range(count):
+        begin = time.monotonic()
+        try:
+            told.append(admin.call("upgrade")["pause_ms"])
+        except (RpcError, OSError, EOFError) as e:
+            run.fail(f"upgrade: {e!r}")
+            admin = run.daemon.connect()
+        upgrades.append((begin, time.monotonic()))
+        time.sleep(max(0.0, begin + EVERY_S - time.monotonic()))
+    return upgrades, told
+
+
+def runners(daemon):
+    return [(r["pid"], r["generation"]) for r in daemon.status()["runners"]]
+
+
+def measure(run, count):
+    """The whole run; its figures are printed."""
+    daemon = run.daemon
+    before = runners(daemon)
+    threads, poller = run.start(), Poller(daemon.socket_path)
+    upgrades, told = upgrade_again_and_again(run, count)
+    run.over.set()
+    for thread in threads:
+        thread.join(60)
+    polls = poller.end(run)
+    if runners(daemon) != before:
+        run.fail(f"runners were replaced: {before} -> {runners(daemon)}")
+    records = daemon.records()
+    daemon.accepted = {r["job"] for r in records}
+    if not all(r["state"] in FINAL for r in records):
+        run.fail("a job has no end")
+    daemon.audit()
+    seen = pauses(polls, upgrades)
+    print(f"requests={run.requests} jobs={len(records)} polls={len(polls)} "
+          f"poll_p50_ms={1000 * percentile([t for _, t in polls], 0.5):.2f} "
+          f"pause_p50_ms={percentile(seen, 0.5):.1f} pause_max_ms={max(seen):.1f} "
+          f"told_p50_ms={percentile(told, 0.5):.1f} told_p99_ms={percentile(told, 0.99):.1f}")
+    print(f"upgrades={len(upgrades)} failed_requests={len(run.failures)} pause_p99_ms={percentile(seen, 0.99):.1f}")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--upgrades", type=int, default=200)
     parser.add_argument("--seed", default="1")
+    parser.add_argument("--poll", metavar="SOCKET", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.poll:
+        return poll(options.poll)
     directory = tempfile.mkdtemp(prefix="zit-upgrade-")
     daemon = Zitd(directory, SCRIPT, **SECTIONS).start()
-    status = 1
+    run = Run(daemon, options.seed)
+    finished = False
     try:
-        before = [(r["pid"], r["generation"]) for r in daemon.status()["runners"]]
-        run = Run(daemon, options.seed)
-        threads = run.start()
-        upgrades, told = [], []
-        admin = daemon.connect()
-        for _ in range(options.upgrades):
-            begin = time.monotonic()
-            try:
-                told.append(admin.call("upgrade")["pause_ms"])
-            except (RpcError, OSError, EOFError) as e:
-                run.fail(f"upgrade: {e!r}")
-                admin = daemon.connect()
-            upgrades.append((begin, time.monotonic()))
-            time.sleep(max(0.0, begin + EVERY_S - time.monotonic()))
-        run.over.set()
-        for thread in threads:
-            thread.join(60)
-        after = [(r["pid"], r["generation"]) for r in daemon.status()["runners"]]
-        if after != before:
-            run.fail(f"runners were replaced: {before} -> {after}")
-        records = daemon.records()
-        daemon.accepted = {r["job"] for r in records}
-        if not all(r["state"] in FINAL for r in records):
-            run.fail("a job has no end")
-        daemon.audit()
+        measure(run, options.upgrades)
+        finished = True
+    finally:
         for failure in run.failures[:5]:
             print(failure, file=sys.stderr)
-        seen = pauses(run.polls, upgrades)
-        print(f"requests={run.requests} jobs={len(records)} polls={len(run.polls)} "
-              f"poll_p50_ms={1000 * percentile([t for _, t in run.polls], 0.5):.2f} "
-              f"pause_p50_ms={percentile(seen, 0.5):.1f} pause_max_ms={max(seen):.1f} "
-              f"told_p50_ms={percentile(told, 0.5):.1f} told_p99_ms={percentile(told, 0.99):.1f}")
-        print(f"upgrades={len(upgrades)} failed_requests={len(run.failures)} pause_p99_ms={percentile(seen, 0.99):.1f}")
-        status = 0 if not run.failures else 1
-    finally:
-        if status != 0:
+        if not finished or run.failures:
             print(daemon.log()[-3000:], file=sys.stderr)
         daemon.clean_up()
         shutil.rmtree(directory, ignore_errors=True)
-    return status
+    return 1 if run.failures else 0
 
 
 if __name__ == "__main__":
