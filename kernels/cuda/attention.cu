@@ -1,87 +1,13 @@
 /*
- * qkv_norm_rope and attention on CUDA. Attention has three forms: tiles on tensor cores (attention_tiled.cu)
- * for the head widths of the text encoder and the transformer; scores in memory, between two products, for
- * the one wide head of the VAE; and a plain one for the rest, which only tests use.
+ * attention on CUDA, in three forms: tiles on tensor cores (attention_tiled.cu) for the head widths of the
+ * text encoder and the transformer; scores in memory, between two products, for the one wide head of the VAE;
+ * and a plain one for the rest, which only tests use.
  */
 #include <math.h>
 
 #include "kernels/cuda/gemm.cuh"
 
 enum { THREADS = 128 };
-
-/* ---- qkv_norm_rope: a warp to a head of a row. Reads and writes every number once, 2 x 2 bytes; at 4224
- * rows of 90 heads of 128 that is 195 MB. Lane l has the pairs l, l + 32, ...: at width 128 two of them. */
-
-struct rope_job {
-	int heads, kv_heads, width;
-	enum rope_pairs pairs;
-	float eps;
-	int64_t rows;
-};
-
-/* out := RMS(in; norm, eps) rotated, or in itself where norm is NULL. */
-template <typename T>
-__device__ static inline void
-norm_rotate_head(
-    T *out, const T *in, const float *norm, const float *cos, const float *sin, struct rope_job j)
-{
-	int lane = threadIdx.x % WARP, half = j.width / 2;
-	float sum = 0, inverse;
-
-	for (int i = lane; i < j.width; i += WARP)
-		sum += to_float(in[i]) * to_float(in[i]);
-	inverse = rsqrtf(warp_sum(sum) / j.width + j.eps);
-	for (int i = lane; i < half; i += WARP) {
-		int ia = j.pairs == ROPE_HALVES ? i : 2 * i,
-		    ib = j.pairs == ROPE_HALVES ? i + half : 2 * i + 1;
-		float a = to_float(in[ia]), b = to_float(in[ib]);
-		if (norm != NULL) {
-			float na = a * inverse * norm[ia], nb = b * inverse * norm[ib];
-			a = na * cos[i] - nb * sin[i];
-			b = na * sin[i] + nb * cos[i];
-		}
-		out[ia] = from_float<T>(a);
-		out[ib] = from_float<T>(b);
-	}
-}
-
-template <typename T>
-__global__ static void
-qkv_norm_rope_kernel(T *q, T *k, T *v, const T *qkv, const float *norm_q, const float *norm_k,
-    const float *cos, const float *sin, struct rope_job j)
-{
-	int all = j.heads + 2 * j.kv_heads;
-	int64_t warp = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP, row = warp / all;
-	int head = (int)(warp % all), kv = head - j.heads, value = kv - j.kv_heads;
-	const T *in = qkv + warp * j.width;
-	const float *c = cos + row * (j.width / 2), *s = sin + row * (j.width / 2);
-
-	if (row >= j.rows)
-		return;
-	if (kv < 0)
-		norm_rotate_head(q + (row * j.heads + head) * j.width, in, norm_q, c, s, j);
-	else if (value < 0)
-		norm_rotate_head(k + (row * j.kv_heads + kv) * j.width, in, norm_k, c, s, j);
-	else
-		norm_rotate_head(v + (row * j.kv_heads + value) * j.width, in, (const float *)NULL, c, s, j);
-}
-
-void
-cuda_qkv_norm_rope(struct device *d, struct tensor *q, struct tensor *k, struct tensor *v,
-    const struct tensor *qkv, const struct tensor *norm_q, const struct tensor *norm_k,
-    const struct tensor *cos, const struct tensor *sin, const struct attention_shape *shape,
-    enum rope_pairs pairs, float eps)
-{
-	struct rope_job j = {shape->heads, shape->kv_heads, shape->head_dim, pairs, eps, qkv->dim[0]};
-	int64_t warps = j.rows * (j.heads + 2 * j.kv_heads);
-
-	WITH_TYPE(qkv->type, T, {
-		launch((struct cuda_device *)d, "qkv_norm_rope", blocks_for(warps, THREADS / WARP), THREADS,
-		    qkv_norm_rope_kernel<T>, (T *)q->data, (T *)k->data, (T *)v->data, (const T *)qkv->data,
-		    (const float *)norm_q->data, (const float *)norm_k->data, (const float *)cos->data,
-		    (const float *)sin->data, j);
-	});
-}
 
 /* ---- the plain form: a block to a query row of a head. Keys come in chunks of one to a thread: scores,
  * their maximum, their weights, then every thread adds up its channels. Any width up to 4 x 128. */
