@@ -83,6 +83,10 @@ void batch_clear_items(struct batch *b);
 json_t *batch_submit_params(const struct batch *b, const struct batch_item *item);
 /* The path of its picture `index`; false: too long. */
 bool batch_path(const struct batch *b, const struct batch_item *item, int index, char *out, size_t size);
+/* An item as it stands, as one object; new reference. */
+json_t *batch_record(const struct batch_item *item);
+/* The state of that name in such an object; ITEM_TODO for any other. */
+enum item_state batch_state(const char *name);
 
 /* ---- batch_book.c: DIR/batch.jsonl, a line for the batch, then one for each item; later lines count */
 
@@ -93,7 +97,6 @@ int book_open(struct batch *b);
 bool book_note(struct batch *b, const struct batch_item *item);
 /* Writes it anew, a line for each item, and unlocks. */
 void book_close(struct batch *b);
-json_t *book_record(const struct batch_item *item); /* its line; new reference */
 
 /* ---- batch_progress.c */
 

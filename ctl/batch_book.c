@@ -19,30 +19,12 @@
 #define BOOK "batch.jsonl"
 #define FRESH "batch.jsonl.new"
 
-static const char *const state_names[ITEM_STATES] = {"todo", "submitted", "done", "failed", "cancelled"};
-
 /* ---- its lines */
 
 static json_t *
 book_head(const struct batch *b)
 {
 	return json_pack("{s:i, s:s, s:s}", "batch", 1, "group", b->group, "file", b->file);
-}
-
-json_t *
-book_record(const struct batch_item *item)
-{
-	json_t *record =
-	    json_pack("{s:i, s:s, s:i, s:s, s:s, s:i}", "line", item->line, "out", item->out, "n",
-		item->count, "state", state_names[item->state], "digest", item->digest, "tries", item->tries);
-
-	if (item->job[0] != '\0')
-		json_object_set_new(record, "job", json_string(item->job));
-	if (item->seed >= 0)
-		json_object_set_new(record, "seed", json_integer(item->seed));
-	if (item->error != NULL)
-		json_object_set(record, "error", item->error);
-	return record;
 }
 
 static bool
@@ -58,7 +40,7 @@ write_line(FILE *file, json_t *record)
 bool
 book_note(struct batch *b, const struct batch_item *item)
 {
-	if (write_line(b->book, book_record(item)))
+	if (write_line(b->book, batch_record(item)))
 		return true;
 	batch_say(b, "%s/" BOOK " cannot be written: %s", b->dir, strerror(errno));
 	return false;
@@ -87,11 +69,7 @@ adopt(struct batch_item *item, const json_t *record)
 	json_t *error = json_object_get(record, "error");
 	const json_t *seed = json_object_get(record, "seed");
 
-	item->state = ITEM_TODO;
-	for (int i = 0; i < ITEM_STATES; i++) {
-		if (strcmp(output_text(record, "state"), state_names[i]) == 0)
-			item->state = (enum item_state)i;
-	}
+	item->state = batch_state(output_text(record, "state"));
 	snprintf(item->job, sizeof(item->job), "%s", output_text(record, "job"));
 	item->seed = json_is_integer(seed) ? json_integer_value(seed) : -1;
 	item->tries = (int)json_integer_value(json_object_get(record, "tries"));
@@ -179,7 +157,7 @@ write_anew(struct batch *b)
 	int error;
 
 	for (int i = 0; good && i < b->count; i++)
-		good = write_line(file, book_record(&b->items[i]));
+		good = write_line(file, batch_record(&b->items[i]));
 	if (good && renameat(b->dir_fd, FRESH, b->dir_fd, BOOK) == 0) {
 		if (b->book != NULL)
 			fclose(b->book);

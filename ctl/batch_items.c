@@ -99,6 +99,36 @@ batch_path(const struct batch *b, const struct batch_item *item, int index, char
 	return n > 0 && (size_t)n < sizeof(save) && picture_path(save, "", index, item->count, out, size);
 }
 
+/* ---- what is told of an item: in the record, on standard output, as progress */
+
+static const char *const state_names[ITEM_STATES] = {"todo", "submitted", "done", "failed", "cancelled"};
+
+enum item_state
+batch_state(const char *name)
+{
+	for (int i = 0; i < ITEM_STATES; i++) {
+		if (strcmp(name, state_names[i]) == 0)
+			return (enum item_state)i;
+	}
+	return ITEM_TODO;
+}
+
+json_t *
+batch_record(const struct batch_item *item)
+{
+	json_t *record =
+	    json_pack("{s:i, s:s, s:i, s:s, s:s, s:i}", "line", item->line, "out", item->out, "n",
+		item->count, "state", state_names[item->state], "digest", item->digest, "tries", item->tries);
+
+	if (item->job[0] != '\0')
+		json_object_set_new(record, "job", json_string(item->job));
+	if (item->seed >= 0)
+		json_object_set_new(record, "seed", json_integer(item->seed));
+	if (item->error != NULL)
+		json_object_set(record, "error", item->error);
+	return record;
+}
+
 /* ---- checks */
 
 /* Whether zitd would take these parameters; else *e and the parameter's name. */

@@ -68,7 +68,7 @@ print_item(const struct batch *b, const struct batch_item *item)
 			puts(path);
 	}
 	if (b->ctl->format == FORMAT_JSONL) {
-		record = book_record(item);
+		record = batch_record(item);
 		output_json(b->ctl, record);
 		json_decref(record);
 	}
@@ -95,7 +95,7 @@ batch_show(struct batch *b, const struct batch_item *item)
 	if (item->state == ITEM_FAILED || item->state == ITEM_DONE)
 		print_item(b, item);
 	if (b->mode == PROGRESS_JSON) {
-		record = book_record(item);
+		record = batch_record(item);
 		json_dumpf(record, stderr, JSON_COMPACT);
 		fputc('\n', stderr);
 		json_decref(record);
