@@ -61,7 +61,7 @@ SUPERVISOR := $(SCHEDULING) $(STORE) $(addprefix supervisor/,main.o daemon.o dae
 	journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o daemon_handover.o client_handover.o \
 	runner_handover.o job_handover.o)
 
-CTL := ctl/main.o ctl/options.o ctl/option_set.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
+CTL := ctl/main.o ctl/help.o ctl/options.o ctl/option_set.o ctl/commands.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
 	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o ctl/completion.o ctl/screen.o ctl/top.o ctl/top_frame.o ctl/top_lines.o \
 	ctl/status.o ctl/advice.o ctl/doctor.o ctl/doctor_machine.o ctl/doctor_model.o \
 	ctl/picture.o ctl/picture_read.o ctl/request.o ctl/info.o \

@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ctl/commands.h"
 #include "ctl/ctl.h"
+#include "ctl/options.h"
 
 enum { WORD = 64 };
 

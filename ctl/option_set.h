@@ -7,12 +7,10 @@
 
 #include "ctl/ctl.h"
 
-enum { OPTION_DONE = -1 }; /* what an option returns that has printed all that was asked for */
-
 /* Says on stderr what is wrong; CTL_USAGE. */
 int option_usage(const char *format, const char *a, const char *b);
 
-/* 0, an exit code after saying what is wrong, or OPTION_DONE. `text` is the option's value. */
+/* 0, or an exit code after saying what is wrong. `text` is the option's value. */
 #define TEXT(name)
 #define FLAG(name)
 #define COUNT(name)

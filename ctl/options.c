@@ -2,6 +2,8 @@
  * The command line of zitctl. The options that are members of `submit` are taken from ipc/api.def, so a
  * parameter added there is an option here; their ranges are checked by zitd, which says what it wants.
  */
+#include "ctl/options.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stddef.h>
@@ -160,7 +162,7 @@ static const struct option_row {
 	const char *arg; /* its argument's name, or NULL */
 	enum kind kind;
 	size_t at;					/* of its member in struct ctl */
-	int (*call)(struct ctl *ctl, const char *text); /* 0, an exit code, or OPTION_DONE */
+	int (*call)(struct ctl *ctl, const char *text); /* 0, or an exit code */
 	int max;
 	const char *commands, *help;
 } globals[] = {
@@ -271,7 +273,7 @@ check_command(const struct ctl *ctl)
 	return 0;
 }
 
-/* Does what one code of getopt says. 0, an exit code, or DONE. */
+/* Does what one code of getopt says. 0, or an exit code. */
 static int
 take_option(struct ctl *ctl, int code, const char *text)
 {
@@ -310,8 +312,15 @@ build_tables(struct option table[], char *letters)
 	*letters = '\0';
 }
 
+/* What else is on the command line does not matter then. */
+static bool
+is_answered(const struct ctl *ctl)
+{
+	return ctl->help || ctl->version;
+}
+
 int
-options_parse(struct ctl *ctl, int argc, char **argv, bool *done)
+options_parse(struct ctl *ctl, int argc, char **argv)
 {
 	struct option table[MAX_OPTIONS + GLOBAL_COUNT + 1];
 	char letters[2 * GLOBAL_COUNT + 2];
@@ -319,12 +328,10 @@ options_parse(struct ctl *ctl, int argc, char **argv, bool *done)
 
 	collect_params();
 	build_tables(table, letters);
-	while (status == 0 && (code = getopt_long(argc, argv, letters, table, NULL)) != -1)
+	while (
+	    status == 0 && !is_answered(ctl) && (code = getopt_long(argc, argv, letters, table, NULL)) != -1)
 		status = take_option(ctl, code, optarg);
-	while (status == 0 && optind < argc) /* after "--" */
+	while (status == 0 && !is_answered(ctl) && optind < argc) /* after "--" */
 		status = set_operand(ctl, argv[optind++]);
-	*done = status == OPTION_DONE;
-	if (*done)
-		return 0;
-	return status == 0 ? check_command(ctl) : status;
+	return status == 0 && !is_answered(ctl) ? check_command(ctl) : status;
 }
