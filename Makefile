@@ -63,7 +63,7 @@ SUPERVISOR := $(SCHEDULING) $(STORE) $(addprefix supervisor/,main.o daemon.o dae
 
 CTL := ctl/main.o ctl/help.o ctl/options.o ctl/option_set.o ctl/commands.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
 	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o ctl/completion.o ctl/screen.o ctl/top.o ctl/top_frame.o ctl/top_lines.o \
-	ctl/status.o ctl/advice.o ctl/doctor.o ctl/doctor_machine.o ctl/doctor_model.o \
+	ctl/status.o ctl/advice.o ctl/doctor.o ctl/doctor_find.o ctl/doctor_service.o ctl/doctor_machine.o ctl/doctor_model.o \
 	ctl/picture.o ctl/picture_read.o ctl/request.o ctl/info.o \
 	ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
 
@@ -388,7 +388,7 @@ check-gpu: gpu-programs golden
 bench-gpu: gpu-programs
 	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/bench_gpu --cache $(BUILD) || [ $$? -eq 77 ]
 
-check-layers: $(BUILD)/zitd
+check-layers: $(BUILD)/zitd $(BUILD)/zitctl
 	$(Q)scripts/layers $<
 
 # Every file that begins as a shell's script does.

@@ -10,6 +10,8 @@
 #include "ctl/client.h"
 #include "ctl/ctl.h"
 
+enum { DOCTOR_PATIENCE_S = 5 }; /* that an answer may take */
+
 enum doctor_level {
 	DOCTOR_OK,
 	DOCTOR_SKIPPED, /* cannot be told: zitd does not answer, or another user would have to look */
@@ -31,6 +33,10 @@ struct doctor {
  * `about` goes, which may be NULL. */
 void doctor_find(struct doctor *d, enum doctor_level level, const char *cure, const char *about,
     const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* Whether a finding is DOCTOR_WRONG; and how many are. */
+bool doctor_is_wrong(const json_t *finding);
+int doctor_count_wrong(const struct doctor *d);
 
 /* The configuration's file: the one in use, or the command line's, or the usual one. */
 void doctor_config(const struct doctor *d, char out[PATH_MAX]);
