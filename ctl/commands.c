@@ -11,7 +11,6 @@ static const struct ctl_command commands[] = {
 #define COMMAND(name, operands, min, max, params, saves, help) \
 	{COMMAND_##name, #name, operands, min, max, params, saves, help},
 #include "ctl/commands.def"
-#undef COMMAND
 };
 
 const struct ctl_command *

@@ -10,7 +10,6 @@
 enum command_number {
 #define COMMAND(name, operands, min, max, params, saves, help) COMMAND_##name,
 #include "ctl/commands.def"
-#undef COMMAND
 };
 
 struct ctl_command {

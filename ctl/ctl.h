@@ -11,7 +11,6 @@
 enum ctl_exit {
 #define EXIT(name, number, text) CTL_##name = (number),
 #include "ctl/exits.def"
-#undef EXIT
 };
 
 enum ctl_format { FORMAT_TABLE, FORMAT_WIDE, FORMAT_JSON, FORMAT_JSONL, FORMAT_NAME };
@@ -46,6 +45,5 @@ struct ctl {
 /* What each command does, with the parsed command line; its exit code. */
 #define COMMAND(name, operands, min, max, params, saves, help) int command_##name(struct ctl *ctl);
 #include "ctl/commands.def"
-#undef COMMAND
 
 #endif

@@ -19,7 +19,6 @@ static const struct {
 } checks[] = {
 #define CHECK(name, help) {#name, check_##name},
 #include "ctl/doctor.def"
-#undef CHECK
 };
 
 /* 0: somebody listens there; else an errno. */

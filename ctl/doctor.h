@@ -49,6 +49,5 @@ long long doctor_weigh_model(struct doctor *d, const char *dir);
 
 #define CHECK(name, help) void check_##name(struct doctor *d);
 #include "ctl/doctor.def"
-#undef CHECK
 
 #endif

@@ -11,7 +11,6 @@
 static int (*const runs[])(struct ctl *ctl) = {
 #define COMMAND(name, operands, min, max, params, saves, help) [COMMAND_##name] = command_##name,
 #include "ctl/commands.def"
-#undef COMMAND
 };
 
 static int

@@ -11,16 +11,8 @@
 int option_usage(const char *format, const char *a, const char *b);
 
 /* 0, or an exit code after saying what is wrong. `text` is the option's value. */
-#define TEXT(name)
-#define FLAG(name)
-#define COUNT(name)
 #define CALL(name) int set_##name(struct ctl *ctl, const char *text);
 #define OPTION(name, letter, arg, kind, max, commands, help) kind(name)
 #include "ctl/options.def"
-#undef OPTION
-#undef TEXT
-#undef FLAG
-#undef COUNT
-#undef CALL
 
 #endif

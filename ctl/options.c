@@ -41,13 +41,6 @@ struct param_row {
 static const struct param_row api_rows[] = {
 #include "ipc/api.def"
 };
-#undef METHOD
-#undef STRING
-#undef INTEGER
-#undef NUMBER
-#undef BOOLEAN
-#undef CHOICE
-#undef IDS
 
 /* Members of submit that zitctl sets itself. */
 static const char *const own_members[] = {"prompt", "wait", "events", "deliver", "group"};
@@ -173,11 +166,6 @@ static const struct option_row {
 #define OPTION(name, letter, arg, kind, max, commands, help) \
 	{#name, letter, arg, kind(name), max, commands, help},
 #include "ctl/options.def"
-#undef OPTION
-#undef TEXT
-#undef FLAG
-#undef COUNT
-#undef CALL
 };
 
 enum { GLOBAL_COUNT = sizeof(globals) / sizeof(globals[0]) };

@@ -31,13 +31,6 @@ static const struct field_row field_rows[] = {
 #define IDS(name, need, max, help) {NULL, #name, NULL},
 #define METHOD(name, role, fields, help) {#name, NULL, NULL}, fields
 #include "ipc/api.def"
-#undef METHOD
-#undef STRING
-#undef INTEGER
-#undef NUMBER
-#undef BOOLEAN
-#undef CHOICE
-#undef IDS
     {"", NULL, NULL},
 };
 
@@ -49,9 +42,6 @@ static const struct {
 #define ADMIN API_ADMIN
 #define METHOD(name, role, fields, help) {#name, role},
 #include "ipc/api.def"
-#undef METHOD
-#undef ANYONE
-#undef ADMIN
 };
 
 enum api_role
@@ -340,13 +330,6 @@ take_fields(struct taker *t, struct api_request *r)
 		fields \
 	} break;
 #include "ipc/api.def"
-#undef METHOD
-#undef STRING
-#undef INTEGER
-#undef NUMBER
-#undef BOOLEAN
-#undef CHOICE
-#undef IDS
 	case API_METHOD_COUNT:
 		break;
 	}

@@ -23,7 +23,6 @@ enum api_role { API_ANYONE, API_ADMIN };
 enum api_method {
 #define METHOD(name, role, fields, help) API_##name,
 #include "ipc/api.def"
-#undef METHOD
 	API_METHOD_COUNT
 };
 
@@ -51,13 +50,6 @@ enum api_method {
 		fields \
 	};
 #include "ipc/api.def"
-#undef METHOD
-#undef STRING
-#undef INTEGER
-#undef NUMBER
-#undef BOOLEAN
-#undef CHOICE
-#undef IDS
 
 struct api_request {
 	json_t *json; /* the whole request; owned; freed by api_request_clear */
@@ -67,7 +59,6 @@ struct api_request {
 	union {
 #define METHOD(name, role, fields, help) struct api_##name name;
 #include "ipc/api.def"
-#undef METHOD
 	};
 };
 

@@ -18,7 +18,6 @@ static const struct err_row rows[] = {
 #define ERR(name, number, http, may_retry, ctl_exit, text) \
 	{ERR_##name, #name, http, may_retry, ctl_exit, text},
 #include "ipc/err.def"
-#undef ERR
 };
 
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };

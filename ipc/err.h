@@ -11,7 +11,6 @@ enum err_code {
 	ERR_NONE = 0,
 #define ERR(name, number, http, may_retry, ctl_exit, text) ERR_##name = (number),
 #include "ipc/err.def"
-#undef ERR
 };
 
 /* What went wrong, as a result. Functions return 0 or -code and fill `text`, when they take one, on failure

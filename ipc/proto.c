@@ -25,9 +25,6 @@ static const struct {
 #define RUNNER PROTO_FROM_RUNNER
 #define MSG(NAME, number, sender, fds, about, fields, help) {number, #NAME, sender, fds, about},
 #include "ipc/proto.def"
-#undef MSG
-#undef ZITD
-#undef RUNNER
 };
 
 /* Index of the row of `type`, or -1. */
@@ -135,11 +132,6 @@ put_fields(struct writer *w, const struct proto_msg *m)
 		fields \
 	} break;
 #include "ipc/proto.def"
-#undef MSG
-#undef U32
-#undef U64
-#undef F64
-#undef STR
 	default:
 		w->failed = true;
 	}
@@ -255,11 +247,6 @@ get_fields(struct reader *r, struct proto_msg *m)
 		fields \
 	} break;
 #include "ipc/proto.def"
-#undef MSG
-#undef U32
-#undef U64
-#undef F64
-#undef STR
 	default:
 		r->failed = true;
 	}

@@ -32,16 +32,10 @@ struct proto_header {
 		fields \
 	};
 #include "ipc/proto.def"
-#undef MSG
-#undef U32
-#undef U64
-#undef F64
-#undef STR
 
 enum proto_type {
 #define MSG(NAME, number, sender, fds, about, fields, help) PROTO_##NAME = (number),
 #include "ipc/proto.def"
-#undef MSG
 };
 
 enum proto_sender { PROTO_FROM_ZITD, PROTO_FROM_RUNNER };
@@ -51,7 +45,6 @@ struct proto_msg {
 	union {
 #define MSG(NAME, number, sender, fds, about, fields, help) struct proto_##NAME NAME;
 #include "ipc/proto.def"
-#undef MSG
 	};
 };
 

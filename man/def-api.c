@@ -104,13 +104,6 @@ list_methods(void)
 		fields puts(".El"); \
 	}
 #include "ipc/api.def"
-#undef METHOD
-#undef STRING
-#undef INTEGER
-#undef NUMBER
-#undef BOOLEAN
-#undef CHOICE
-#undef IDS
 	puts(".El");
 }
 
@@ -146,10 +139,6 @@ list_metrics(void)
 #define HISTOGRAM "histogram"
 #define METRIC(name, type, labels, help) metric(#name, type, labels, help);
 #include "supervisor/metrics.def"
-#undef METRIC
-#undef COUNTER
-#undef GAUGE
-#undef HISTOGRAM
 	puts(".El");
 }
 

@@ -16,10 +16,7 @@ field_name(const char *member)
 		const char *member, *name;
 	} fields[] = {
 #define LOG_FIELD(member, name, kind, help) {#member, name},
-#define LOG_EVENT(...)
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 	};
 	size_t i = 0;
 
@@ -69,12 +66,11 @@ put_explanation(const char *text)
 	putchar('\n');
 }
 
-#define F(member) printf("%s%s", count++ == 0 ? ".Va " : " , ", field_name(#member));
 void
 list_events(void)
 {
 	puts(".Bl -tag -width Ds");
-#define LOG_FIELD(member, name, kind, help)
+#define F(member) printf("%s%s", count++ == 0 ? ".Va " : " , ", field_name(#member));
 #define LOG_EVENT(name, id, level, bound, fields, message, subject, explanation, ...) \
 	{ \
 		int count = 0; \
@@ -85,11 +81,8 @@ list_events(void)
 		fields fputs(count > 0 ? " .\n" : "", stdout); \
 	}
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 	puts(".El");
 }
-#undef F
 
 void
 list_event_fields(void)
@@ -98,10 +91,7 @@ list_event_fields(void)
 #define LOG_FIELD(member, name, kind, help) \
 	puts(".It Va " name); \
 	put_sentence(help);
-#define LOG_EVENT(...)
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 	puts(".El");
 }
 
@@ -118,21 +108,15 @@ catalog_entry(const char *id, const char *subject, const char *explanation)
 void
 list_catalog(void)
 {
-#define LOG_FIELD(member, name, kind, help)
 #define LOG_EVENT(name, id, level, bound, fields, message, subject, explanation, ...) \
 	catalog_entry(id, subject, explanation);
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 }
 
 void
 list_catalog_zh_CN(void)
 {
-#define LOG_FIELD(member, name, kind, help)
 #define LOG_EVENT(name, id, level, bound, fields, message, subject, explanation, subject_zh, explanation_zh) \
 	catalog_entry(id, subject_zh, explanation_zh);
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 }

@@ -45,13 +45,6 @@ list_messages(void)
 	puts(".Bl -tag -width \"u32 checkpoint_bytes\" -compact"); \
 	fields puts(".El");
 #include "ipc/proto.def"
-#undef MSG
-#undef U32
-#undef U64
-#undef F64
-#undef STR
-#undef ZITD
-#undef RUNNER
 	puts(".El");
 }
 
@@ -75,7 +68,6 @@ list_runner_options(void)
 	item("Fl -", name, '-', arg); \
 	put_sentence(help);
 #include "runner/options.def"
-#undef OPTION
 	puts(".El");
 }
 

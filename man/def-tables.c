@@ -87,18 +87,10 @@ list_submit_options(void)
 #define NUMBER(name, need, min, max, help) OPTION_OF_SUBMIT(name, "number", help)
 #define BOOLEAN(name, need, help) OPTION_OF_SUBMIT(name, NULL, help)
 #define CHOICE(name, need, words, help) OPTION_OF_SUBMIT(name, words, help)
-#define IDS(name, need, max, help)
 #define METHOD(name, role, fields, help) \
 	method = #name; \
 	fields
 #include "ipc/api.def"
-#undef METHOD
-#undef STRING
-#undef INTEGER
-#undef NUMBER
-#undef BOOLEAN
-#undef CHOICE
-#undef IDS
 	puts(".El");
 }
 
@@ -112,7 +104,6 @@ list_commands(void)
 	printf(".It Cm " #name "%s%s\n", operands[0] != '\0' ? " Ar " : "", operands); \
 	put_sentence(help);
 #include "ctl/commands.def"
-#undef COMMAND
 	puts(".El");
 }
 
@@ -124,9 +115,13 @@ list_doctor_checks(void)
 	printf(".It Cm " #name "\n"); \
 	put_sentence(help);
 #include "ctl/doctor.def"
-#undef CHECK
 	puts(".El");
 }
+
+static void
+list_schema(void)
+{
+	const char *end = "";
 
 #define TEXT "text"
 #define INTEGER "integer"
@@ -135,12 +130,6 @@ list_doctor_checks(void)
 #define ANY "of any type"
 #define ALWAYS ""
 #define MAYBE ", if any"
-
-static void
-list_schema(void)
-{
-	const char *end = "";
-
 #define OBJECT(name, help) \
 	printf("%s.Ss The object " #name "\n", end); \
 	put_sentence("printed by " help); \
@@ -150,18 +139,8 @@ list_schema(void)
 	printf(".It Va %s No (" type need ")\n", path); \
 	put_sentence(help);
 #include "ctl/schema.def"
-#undef OBJECT
-#undef MEMBER
 	puts(".El");
 }
-
-#undef TEXT
-#undef INTEGER
-#undef NUMBER
-#undef FLAG
-#undef ANY
-#undef ALWAYS
-#undef MAYBE
 
 static void
 list_ctl_exits(void)
@@ -171,7 +150,6 @@ list_ctl_exits(void)
 	printf(".It %d\n", number); \
 	put_sentence(text);
 #include "ctl/exits.def"
-#undef EXIT
 	puts(".El");
 }
 
@@ -187,7 +165,6 @@ list_options(void)
 		item("Fl -", #name, '-', arg); \
 	put_sentence(help);
 #include "ctl/options.def"
-#undef OPTION
 	puts(".El");
 }
 

@@ -24,8 +24,6 @@ load_block(struct loader *l, struct block *b, const struct transformer_config *c
 #define MATRIX(member, columns, ...) LOAD_PARTS(l, &b->member, columns, __VA_ARGS__);
 #define VECTOR(member, name, n) load_vector(l, &b->member, name, n);
 #include "runner/dit_block.def"
-#undef MATRIX
-#undef VECTOR
 	if (!modulated)
 		return;
 	LOAD_PARTS(l, &b->adaln, c->modulation_dim, {"adaLN_modulation.0.weight", 4 * (int64_t)c->dim});
@@ -52,9 +50,6 @@ load_ends(struct loader *l, struct dit *d)
 #define VECTOR(member, name, n) load_vector(l, &d->member, name, n);
 #define ROW(member, name, n) load_row(l, &d->member, name, n);
 #include "runner/dit_ends.def"
-#undef MATRIX
-#undef VECTOR
-#undef ROW
 }
 
 /* theta^(-2k/width) of every pair of a head, axis after axis. */

@@ -12,8 +12,6 @@ struct block {
 #define MATRIX(member, ...) struct weight *member;
 #define VECTOR(member, ...) struct tensor member;
 #include "runner/dit_block.def"
-#undef MATRIX
-#undef VECTOR
 	struct weight *adaln;	  /* (4D, M); NULL in the context refiner */
 	struct tensor adaln_bias; /* (4D) */
 };
@@ -27,9 +25,6 @@ struct dit {
 #define VECTOR(member, ...) struct tensor member;
 #define ROW(member, ...) struct tensor member;
 #include "runner/dit_ends.def"
-#undef MATRIX
-#undef VECTOR
-#undef ROW
 
 	double *frequency; /* (hd / 2), of rotation */
 	int modulated;	   /* the first ones of blocks: those with adaLN */

@@ -65,7 +65,6 @@ static const struct {
 } rows[] = {
 #define OPTION(member, name, arg, set, help) {name, arg, help, offsetof(struct runner_options, member), set},
 #include "runner/options.def"
-#undef OPTION
 };
 
 enum { ROWS = sizeof(rows) / sizeof(rows[0]), HELP = ROWS, VERSION, PROBE, FLAGS };

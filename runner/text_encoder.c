@@ -14,8 +14,6 @@ struct layer {
 #define MATRIX(member, ...) struct weight *member;
 #define VECTOR(member, ...) struct tensor member;
 #include "runner/text_layer.def"
-#undef MATRIX
-#undef VECTOR
 };
 
 struct text_encoder {
@@ -37,8 +35,6 @@ load_layer(struct loader *l, struct layer *layer, const struct text_encoder_conf
 #define MATRIX(member, columns, ...) LOAD_PARTS(l, &layer->member, columns, __VA_ARGS__);
 #define VECTOR(member, name, n) load_vector(l, &layer->member, name, n);
 #include "runner/text_layer.def"
-#undef MATRIX
-#undef VECTOR
 }
 
 /* Angles pos * theta^(-2j/hd), j = 0 .. hd/2 - 1, for every position there can be. */

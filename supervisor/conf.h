@@ -45,82 +45,35 @@ typedef struct gate_window conf_WINDOW;
 #define MEMBER(name, type, fallback, min, max, words, when, help) \
 	conf_##type name; \
 	struct conf_origin name##_origin;
-#define NOTHING(name, type, fallback, min, max, words, when, help)
 
 struct conf_zitd {
 #define ZITD MEMBER
-#define QUEUE NOTHING
-#define RESULTS NOTHING
-#define RUNNER NOTHING
-#define CLIENT NOTHING
 #include "supervisor/conf.def"
-#undef ZITD
-#undef QUEUE
-#undef RESULTS
-#undef RUNNER
-#undef CLIENT
 };
 
 struct conf_queue {
-#define ZITD NOTHING
 #define QUEUE MEMBER
-#define RESULTS NOTHING
-#define RUNNER NOTHING
-#define CLIENT NOTHING
 #include "supervisor/conf.def"
-#undef ZITD
-#undef QUEUE
-#undef RESULTS
-#undef RUNNER
-#undef CLIENT
 };
 
 struct conf_results {
-#define ZITD NOTHING
-#define QUEUE NOTHING
 #define RESULTS MEMBER
-#define RUNNER NOTHING
-#define CLIENT NOTHING
 #include "supervisor/conf.def"
-#undef ZITD
-#undef QUEUE
-#undef RESULTS
-#undef RUNNER
-#undef CLIENT
 };
 
 struct conf_runner {
 	char section_name[CONF_NAME]; /* NAME of [runner:NAME] */
-#define ZITD NOTHING
-#define QUEUE NOTHING
-#define RESULTS NOTHING
 #define RUNNER MEMBER
-#define CLIENT NOTHING
 #include "supervisor/conf.def"
-#undef ZITD
-#undef QUEUE
-#undef RESULTS
-#undef RUNNER
-#undef CLIENT
 };
 
 struct conf_client {
 	char section_name[CONF_NAME]; /* NAME of [client:NAME]: uid:N, group:NAME, or what programs call it */
-#define ZITD NOTHING
-#define QUEUE NOTHING
-#define RESULTS NOTHING
-#define RUNNER NOTHING
 #define CLIENT MEMBER
 #include "supervisor/conf.def"
-#undef ZITD
-#undef QUEUE
-#undef RESULTS
-#undef RUNNER
-#undef CLIENT
 };
 
 #undef MEMBER
-#undef NOTHING
 
 struct conf {
 	struct conf_zitd zitd;

@@ -31,9 +31,6 @@ static const struct conf_row rows[] = {
 #include "supervisor/conf.def"
 };
 #undef ROW
-#undef AT_ONCE
-#undef RESPAWN
-#undef RESTART
 
 const struct conf_row *
 conf_row_at(int index)

@@ -231,10 +231,6 @@ daemon_metrics_text(const struct daemon *d)
 #define HISTOGRAM "histogram"
 #define METRIC(name, type, labels, help) {#name, type, help, put_##name},
 #include "supervisor/metrics.def"
-#undef METRIC
-#undef COUNTER
-#undef GAUGE
-#undef HISTOGRAM
 	};
 	char *text = NULL;
 	size_t bytes;

@@ -69,12 +69,6 @@ put_fields(const struct job *job, struct json_text *t)
 	if (job->member != NULL) \
 	TEXT(name, member)
 #include "supervisor/job_row.def"
-#undef INTEGER
-#undef STAMP
-#undef NUMBER
-#undef FLAG
-#undef TEXT
-#undef OWNED
 }
 
 static void
@@ -202,12 +196,6 @@ take_fields(struct job *job, const json_t *o, int64_t shift_us)
 	snprintf(job->member, sizeof(job->member), "%s", value != NULL ? json_string_value(value) : "");
 #define OWNED(name, member) job->member = own_text(json_object_get(o, #name));
 #include "supervisor/job_row.def"
-#undef INTEGER
-#undef STAMP
-#undef NUMBER
-#undef FLAG
-#undef TEXT
-#undef OWNED
 }
 
 static void

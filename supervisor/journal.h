@@ -24,11 +24,8 @@ struct job;
 struct runner;
 
 enum event {
-#define LOG_FIELD(member, name, kind, help)
 #define LOG_EVENT(name, id, level, bound, fields, ...) EVENT_##name,
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 	EVENT_COUNT
 };
 
@@ -43,10 +40,7 @@ struct journal_facts {
 	const struct runner *runner;
 	const struct err *error;
 #define LOG_FIELD(member, name, kind, help) journal_##kind member;
-#define LOG_EVENT(name, id, level, bound, fields, ...)
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 };
 
 struct journal_place {

@@ -11,10 +11,7 @@
 
 enum fact {
 #define LOG_FIELD(member, name, kind, help) FACT_##member,
-#define LOG_EVENT(name, id, level, bound, fields, ...)
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 	FACT_COUNT
 };
 

@@ -7,22 +7,15 @@
 
 const struct fact_row journal_fields[FACT_COUNT] = {
 #define LOG_FIELD(member, name, kind, help) {name, kind, offsetof(struct journal_facts, member)},
-#define LOG_EVENT(name, id, level, bound, fields, ...)
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 };
 
-#define F(member) | FACT_BIT(FACT_##member)
 const struct event_row journal_events[EVENT_COUNT] = {
-#define LOG_FIELD(member, name, kind, help)
+#define F(member) | FACT_BIT(FACT_##member)
 #define LOG_EVENT(name, id, level, bound, fields, message, subject, explanation, ...) \
 	{#name, id, LOG_LEVEL_##level, bound, 0 fields, message, subject, explanation},
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 };
-#undef F
 
 const char *
 journal_event_name(const struct event_row *row)

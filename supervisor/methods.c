@@ -187,7 +187,6 @@ call_treat(struct call *call, const struct found *found, int count,
 static json_t *(*const handlers[API_METHOD_COUNT])(struct call *) = {
 #define METHOD(name, role, fields, help) [API_##name] = method_##name,
 #include "ipc/api.def"
-#undef METHOD
 };
 
 /* ---- one line */

@@ -13,7 +13,6 @@ struct runner;
 
 #define METHOD(name, role, fields, help) json_t *method_##name(struct call *call);
 #include "ipc/api.def"
-#undef METHOD
 
 bool call_is_admin(const struct call *call);
 /* The one job that was asked for, or NULL after filling the call's error. */

@@ -13,7 +13,6 @@ cuda_fault(int error)
 	} rows[] = {
 #define CUDA_ERROR(number, fault) {number, fault},
 #include "kernels/cuda/errors.def"
-#undef CUDA_ERROR
 	};
 
 	if (error == 0)

@@ -43,9 +43,6 @@ check_message(const struct proto_msg *m, const uint8_t *packet, size_t bytes)
 	static uint8_t again[PROTO_MAX_BYTES];
 
 	switch (m->head.type) {
-#define U32(x, help)
-#define U64(x, help)
-#define F64(x, help)
 #define STR(x, max, help) \
 	assert_true(lies_within(f->x, strlen(f->x) + 1, packet, bytes)); \
 	assert_true(is_text(f->x, 0, max));
@@ -57,11 +54,6 @@ check_message(const struct proto_msg *m, const uint8_t *packet, size_t bytes)
 		fields \
 	} break;
 #include "ipc/proto.def"
-#undef MSG
-#undef U32
-#undef U64
-#undef F64
-#undef STR
 	default:
 		fail_msg("a message of type %u, which is no row", m->head.type);
 	}
@@ -127,15 +119,6 @@ check_request(const struct api_request *r)
 		fields \
 	} break;
 #include "ipc/api.def"
-#undef METHOD
-#undef STRING
-#undef INTEGER
-#undef NUMBER
-#undef BOOLEAN
-#undef CHOICE
-#undef IDS
-#undef OPTIONAL
-#undef REQUIRED
 	case API_METHOD_COUNT:
 		fail_msg("a method that is no row");
 	}

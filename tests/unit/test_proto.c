@@ -21,11 +21,6 @@ make(struct proto_msg *m, int index, enum proto_sender *sender)
 #define JOB 1
 #define MSG(NAME, number, sender, fds, about, fields, help) {number, sender, about},
 #include "ipc/proto.def"
-#undef MSG
-#undef JOB
-#undef NOBODY
-#undef ZITD
-#undef RUNNER
 	};
 
 	if (index >= (int)(sizeof(kinds) / sizeof(kinds[0])))
@@ -43,11 +38,6 @@ make(struct proto_msg *m, int index, enum proto_sender *sender)
 		fields \
 	} break;
 #include "ipc/proto.def"
-#undef MSG
-#undef U32
-#undef U64
-#undef F64
-#undef STR
 	}
 	return 0;
 }
@@ -69,11 +59,6 @@ check_fields(const struct proto_msg *a, const struct proto_msg *b)
 		fields \
 	} break;
 #include "ipc/proto.def"
-#undef MSG
-#undef U32
-#undef U64
-#undef F64
-#undef STR
 	}
 }
 

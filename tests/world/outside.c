@@ -249,11 +249,8 @@ void
 journal_event(enum event event, const struct journal_facts *facts, const struct journal_place *place)
 {
 	static const char *const names[EVENT_COUNT] = {
-#define LOG_FIELD(member, name, kind, help)
 #define LOG_EVENT(name, ...) #name,
 #include "supervisor/journal.def"
-#undef LOG_FIELD
-#undef LOG_EVENT
 	};
 
 	(void)place;
