@@ -117,14 +117,14 @@ $(BUILD)/cuda/%.o: %.cu
 
 # The same sources for the emulated device.
 EMULFLAGS = -std=c++20 -O2 -g -fopenmp -Itests/emul -I. -Wall -Wno-unknown-pragmas -Wno-format-truncation \
-	-Wno-deprecated-enum-enum-conversion -Werror $(SANFLAGS) -D_GNU_SOURCE
+	-Wno-deprecated-enum-enum-conversion -Wno-psabi -Werror $(SANFLAGS) -D_GNU_SOURCE
 
 $(BUILD)/emul/%.o: %.cu
 	@mkdir -p $(@D)
 	@echo "  CXX   $< emulated"
 	$(Q)$(CXX) $(EMULFLAGS) -x c++ -MMD -MP -c -o $@ $<
 
-$(BUILD)/emul/tests/emul/gemm.o: EMULFLAGS += -O3 -march=x86-64-v3
+$(BUILD)/emul/tests/emul/gemm.o $(BUILD)/emul/tests/emul/products.o: EMULFLAGS += -O3 -march=x86-64-v3
 $(BUILD)/emul/%.o: %.cc
 	@mkdir -p $(@D)
 	@echo "  CXX   $<"
@@ -140,7 +140,7 @@ FOR_CARDS := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
 	$(addprefix $(BUILD)/cuda/,kernels/device.o $(KERNELS_CUDA:%=%.o) kernels/cuda/gemm.o)
 EMULATED := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
 	$(BUILD)/cuda/kernels/device.o \
-	$(addprefix $(BUILD)/emul/,$(KERNELS_CUDA:%=%.o) $(addprefix tests/emul/,scheduler.o runtime.o gemm.o))
+	$(addprefix $(BUILD)/emul/,$(KERNELS_CUDA:%=%.o) $(addprefix tests/emul/,scheduler.o hopper.o products.o runtime.o gemm.o))
 
 $(BUILD)/zit-runner-cuda: $(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(RUNNER)) $(FOR_CARDS)
 
@@ -289,7 +289,8 @@ check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done
 
 # Every operation of ops.h on its list of shapes, cpu against ref, and cuda on the emulated device against ref.
-KERNEL_TESTS := $(BUILD)/tests/kernels/test_ops $(BUILD)/emul/test_emul $(BUILD)/emul/test_cuda
+EMUL_TESTS := $(addprefix $(BUILD)/emul/test_,emul hopper undefined)
+KERNEL_TESTS := $(BUILD)/tests/kernels/test_ops $(EMUL_TESTS) $(BUILD)/emul/test_cuda
 
 $(BUILD)/tests/kernels/test_ops: $(addprefix $(BUILD)/,tests/kernels/test_ops.o tests/kernels/operations.o $(KERNELS))
 	@echo "  LD    $@"
@@ -299,14 +300,14 @@ $(BUILD)/emul/test_cuda: $(addprefix $(BUILD)/,tests/kernels/test_cuda.o tests/k
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm -lstdc++
 
-$(BUILD)/emul/test_emul: $(BUILD)/emul/tests/emul/test_emul.o $(EMULATED)
+$(EMUL_TESTS): $(BUILD)/emul/%: $(BUILD)/emul/tests/emul/%.o $(EMULATED)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm -lstdc++
 
 # EMUL_SEED: the order in which threads run.
 check-kernels: $(KERNEL_TESTS)
 	$(Q)$(BUILD)/tests/kernels/test_ops
-	$(Q)$(BUILD)/emul/test_emul
+	$(Q)set -e; for t in $(EMUL_TESTS); do $$t; done
 	$(Q)set -e; for seed in 1 $(if $(SAN),,2); do EMUL_SEED=$$seed OMP_WAIT_POLICY=passive $(BUILD)/emul/test_cuda; done
 
 # The real zitd with the real runner and with the fake one, faults from outside, the auditor after each.

@@ -21,6 +21,7 @@
 #define __host__
 #define __shared__ static
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct uint3 {
 	unsigned x, y, z;
@@ -99,6 +100,8 @@ enum {
 	cudaDeviceScheduleBlockingSync = 4
 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal };
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess, cudaDriverEntryPointSymbolNotFound };
+enum { cudaEnableDefault = 0 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 struct cudaUUID_t {
@@ -110,6 +113,10 @@ struct cudaDeviceProp {
 	cudaUUID_t uuid;
 	size_t totalGlobalMem;
 	int major, minor, multiProcessorCount;
+};
+
+struct cudaFuncAttributes {
+	int ptxVersion; /* that its code was made from: 10 * the architecture's */
 };
 
 typedef struct emul_stream *cudaStream_t;
@@ -153,6 +160,9 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *a, const void *kernel);
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version,
+    unsigned long long flags, cudaDriverEntryPointQueryResult *result);
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value);
 
 /* Puts `what` at the end of the stream. */

@@ -7,8 +7,9 @@
  * shows as a wrong number; shared and device memory begin as NaN, and are ordinary memory, so the address
  * sanitizer sees who leaves them; a copy to shared memory happens at once or when it is waited for; and what
  * is in a stream happens when somebody waits for it. Instructions of whole warps have the layout that the PTX
- * manual gives. What it cannot show: races inside a warp between two of its instructions, timing, and whether
- * the manual was read rightly.
+ * manual gives. What a 9.0 card has besides (hopper.h) works by itself at moments drawn by chance, and ends
+ * the program where it is used as the manual does not define. What it cannot show: races inside a warp
+ * between two of its instructions, timing, and whether the manual was read rightly.
  *
  * The environment says what device it is: EMUL_DEVICES how many there are (1), EMUL_DRIVER the driver's
  * version (13000; 0: none), EMUL_MAJOR the compute capability (9), EMUL_GRAPHS whether it takes

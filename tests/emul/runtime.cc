@@ -10,6 +10,8 @@
 #include <deque>
 #include <map>
 
+#include "tests/emul/cuda.h"
+
 enum { DEVICE_MEMORY = 1 << 30, DEFAULT_SHARED = 48 << 10, MAX_SHARED = 227 << 10, POISONED_BYTES = 1 << 20 };
 
 enum { NO_GRAPHS, ONLY_CAPTURE, ALL_GRAPHS }; /* what EMUL_GRAPHS allows */
@@ -295,6 +297,26 @@ cudaPeekAtLastError(void)
 }
 
 /* ---- launches */
+
+/* The build has code for 8.0 and for 9.0, and a device takes the newest that it can run. */
+cudaError_t
+cudaFuncGetAttributes(cudaFuncAttributes *a, const void *)
+{
+	*a = {};
+	a->ptxVersion = setting("EMUL_MAJOR", 9) == 9 ? 90 : 80;
+	return answer();
+}
+
+cudaError_t
+cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned, unsigned long long,
+    cudaDriverEntryPointQueryResult *result)
+{
+	bool known = strcmp(symbol, "cuTensorMapEncodeTiled") == 0;
+
+	*function = known ? (void *)cuTensorMapEncodeTiled : NULL;
+	*result = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+	return answer();
+}
 
 cudaError_t
 cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute, int value)

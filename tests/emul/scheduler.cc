@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
+#include "tests/emul/block.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -22,13 +23,17 @@ enum { STACK_BYTES = 256 << 10 };
 enum { STACK_BYTES = 64 << 10 };
 #endif
 
-enum { MAX_THREADS = 1024, LANES = 32 };
+enum {
+	MAX_THREADS = EMUL_MAX_THREADS,
+	LANES = EMUL_WARP,
+	WINDOW = 1024 /* where shared memory begins, and at what multiples */
+};
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 unsigned long emul_conflict_count;
 
-enum state { READY, AT_BARRIER, AT_WARP, DONE };
+enum state { READY, AT_BARRIER, AT_WARP, ASLEEP, DONE };
 
 struct copy {
 	void *to;
@@ -40,6 +45,7 @@ struct fiber {
 	void *stack_pointer;
 	char *stack;
 	enum state state;
+	const char *what; /* it sleeps in */
 	unsigned number;
 	std::deque<std::vector<copy>> groups; /* begun copies, oldest first */
 	std::vector<copy> open;		      /* not yet a group */
@@ -57,10 +63,11 @@ static fiber *running;
 static void *scheduler_pointer;
 static const std::function<void()> *body;
 static const emul_grid *launched;
-static unsigned char *shared_memory;
+static unsigned char *shared_window, *shared_memory; /* the second inside the first */
 static std::vector<fiber *> ready;
 static uint32_t chance; /* 0: not begun */
 static bool one_warp_ahead;
+static uint32_t others_in; /* work that goes on by itself: a piece of it in so many turns */
 static uint32_t rank[MAX_THREADS / LANES];
 
 void
@@ -195,6 +202,54 @@ emul_shared(void)
 	return shared_memory;
 }
 
+uint32_t
+emul_shared_address(const void *p)
+{
+	return (uint32_t)((const unsigned char *)p - shared_window) + WINDOW;
+}
+
+void *
+emul_shared_pointer(uint32_t address, size_t bytes, const char *what)
+{
+	unsigned char *p = shared_window + address - WINDOW;
+
+	if (p < shared_memory || bytes > launched->shared || p > shared_memory + (launched->shared - bytes))
+		emul_fault("%s at %#x is not in shared memory", what, address);
+	return p;
+}
+
+unsigned
+emul_thread(void)
+{
+	return running->number;
+}
+
+unsigned
+emul_threads(void)
+{
+	return launched->threads;
+}
+
+size_t
+emul_stack_above(const void *low)
+{
+	return (size_t)(running->stack + STACK_BYTES - (const char *)low);
+}
+
+void
+emul_sleep(const char *what)
+{
+	running->state = ASLEEP;
+	running->what = what;
+	to_scheduler();
+}
+
+void
+emul_wake(unsigned thread)
+{
+	make_ready(&fibers[thread]);
+}
+
 void
 emul_warp(const char *what, uint32_t mask, void *mine, void (*combine)(void *lanes[32]))
 {
@@ -220,8 +275,8 @@ emul_warp(const char *what, uint32_t mask, void *mine, void (*combine)(void *lan
 	}
 }
 
-static uint32_t
-draw(uint32_t below)
+uint32_t
+emul_draw(uint32_t below)
 {
 	if (chance == 0) {
 		const char *seed = getenv("EMUL_SEED");
@@ -250,7 +305,7 @@ emul_copy_begin(void *to, const void *from, bool there)
 
 	if ((uintptr_t)to % 16 != 0 || (uintptr_t)from % 16 != 0)
 		emul_fault("a copy of 16 bytes is not aligned");
-	if (draw(2) == 0)
+	if (emul_draw(2) == 0)
 		do_copy(c);
 	else
 		running->open.push_back(c);
@@ -280,15 +335,16 @@ emul_copy_wait(int left)
 static void
 draw_order(unsigned threads)
 {
-	one_warp_ahead = draw(2) == 1;
+	one_warp_ahead = emul_draw(2) == 1;
+	others_in = 1u << emul_draw(8);
 	for (unsigned w = 0; w * LANES < threads; w++)
-		rank[w] = draw(1 << 16);
+		rank[w] = emul_draw(1 << 16);
 }
 
 static fiber *
 draw_ready(void)
 {
-	size_t at = draw((uint32_t)ready.size());
+	size_t at = emul_draw((uint32_t)ready.size());
 	fiber *f;
 
 	for (size_t i = 0; one_warp_ahead && i < ready.size(); i++) {
@@ -311,6 +367,8 @@ pass_barrier(unsigned threads)
 		if (fibers[i].state == AT_WARP)
 			emul_fault(
 			    "thread %u waits in %s for lanes that do not come", i, warps[i / LANES].what);
+		if (fibers[i].state == ASLEEP)
+			emul_fault("thread %u waits in %s for ever", i, fibers[i].what);
 		waiting += fibers[i].state == AT_BARRIER;
 	}
 	for (unsigned i = 0; i < threads && waiting > 0; i++) {
@@ -323,15 +381,33 @@ pass_barrier(unsigned threads)
 static void
 run_block(unsigned threads)
 {
-	if (shared_memory != NULL)
-		memset(shared_memory, 0xff, launched->shared);
+	memset(shared_memory, 0xff, launched->shared);
+	emul_hopper_begin();
+	emul_products_begin();
 	draw_order(threads);
 	for (unsigned i = 0; i < threads; i++)
 		start_fiber(i);
 	do {
-		while (!ready.empty())
-			resume(draw_ready());
+		while (!ready.empty() || emul_hopper_step()) {
+			if (emul_draw(others_in) == 0)
+				emul_hopper_step();
+			if (!ready.empty())
+				resume(draw_ready());
+		}
 	} while (pass_barrier(threads));
+	emul_hopper_end();
+	emul_products_end();
+}
+
+/* At a multiple of 128 bytes, as nvcc promises, and of no more. */
+static void
+make_shared(size_t bytes)
+{
+	size_t at = 128 * emul_draw(WINDOW / 128);
+
+	if (posix_memalign((void **)&shared_window, WINDOW, at + bytes + 1) != 0)
+		emul_fault("no memory for shared memory");
+	shared_memory = shared_window + at;
 }
 
 void
@@ -341,8 +417,7 @@ emul_run(const emul_grid &grid, const std::function<void()> &what)
 	body = &what;
 	blockDim = dim3(grid.threads);
 	gridDim = dim3(grid.x, grid.y, grid.z);
-	shared_memory =
-	    grid.shared > 0 ? (unsigned char *)aligned_alloc(128, (grid.shared + 127) / 128 * 128) : NULL;
+	make_shared(grid.shared);
 	for (unsigned z = 0; z < grid.z; z++) {
 		for (unsigned y = 0; y < grid.y; y++) {
 			for (unsigned x = 0; x < grid.x; x++) {
@@ -351,7 +426,7 @@ emul_run(const emul_grid &grid, const std::function<void()> &what)
 			}
 		}
 	}
-	free(shared_memory);
+	free(shared_window);
 	shared_memory = NULL;
 	launched = NULL;
 }

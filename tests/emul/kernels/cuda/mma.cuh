@@ -8,6 +8,8 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
+#include "tests/emul/block.h"
+
 extern "C" {
 #include "kernels/convert.h"
 }
@@ -16,6 +18,12 @@ static inline unsigned char *
 dynamic_shared(void)
 {
 	return emul_shared();
+}
+
+static inline uint32_t
+shared_address(const void *p)
+{
+	return emul_shared_address(p);
 }
 
 static inline uint32_t
