@@ -146,15 +146,26 @@ waits(const json_t *item)
 }
 
 static bool
+has_ended(const json_t *item)
+{
+	static const char ends[] =
+#define JOB_END(name, text, help) " " text
+#include "ipc/states.def"
+	    " ";
+
+	return is_in(item, ends);
+}
+
+static bool
 has_failed(const json_t *item)
 {
-	return is_in(item, " failed cancelled expired timed_out dead evicted ");
+	return has_ended(item) && !is_in(item, " done ");
 }
 
 static bool
 can_cancel(const json_t *item)
 {
-	return !is_runner(item) && !has_failed(item) && !is_in(item, " done ");
+	return !is_runner(item) && !has_ended(item);
 }
 
 static const struct key_row {

@@ -111,11 +111,13 @@ void
 list_job_states(void)
 {
 	begin("dispatched");
-#define JOB_STATE(name, text, help) \
-	printf(".It Cm %s%s\n", text, JOB_##name >= JOB_FIRST_FINAL ? " (final)" : ""); \
+#define JOB_STATE(name, text, event, clock_us, help) \
+	puts(".It Cm " text); \
 	put_sentence(help);
-	JOB_STATES(JOB_STATE)
-#undef JOB_STATE
+#define JOB_END(name, text, help) \
+	puts(".It Cm " text " (final)"); \
+	put_sentence(help);
+#include "ipc/states.def"
 	puts(".El");
 }
 
@@ -169,11 +171,8 @@ list_label_values(void)
 #undef SOURCE
 	end_words(&count);
 	puts(".It Va outcome");
-#define JOB_STATE(name, text, help) \
-	if (JOB_##name >= JOB_FIRST_FINAL) \
-		word(text, &count);
-	JOB_STATES(JOB_STATE)
-#undef JOB_STATE
+#define JOB_END(name, text, help) word(text, &count);
+#include "ipc/states.def"
 	end_words(&count);
 	puts(".It Va reason No of a rejection");
 #define REASON(name) word(#name, &count);
@@ -196,9 +195,8 @@ list_label_values(void)
 #undef TIMEOUT
 	puts(".El");
 	puts(".It Va state No of a runner");
-#define RUNNER_STATE(name, text) word(text, &count);
-	RUNNER_STATES(RUNNER_STATE)
-#undef RUNNER_STATE
+#define RUNNER_STATE(name, text, ...) word(text, &count);
+#include "ipc/states.def"
 	end_words(&count);
 	puts(".It Va reason No of a restart");
 #define CAUSE(name, text) word(text, &count);

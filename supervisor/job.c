@@ -124,20 +124,8 @@ write_clock_us(const void *object)
 }
 
 static const struct fsm_state states[JOB_STATE_COUNT] = {
-    [JOB_QUEUED] = {"queued", JOB_EVENT_QUEUE_CLOCK, queue_clock_us},
-    [JOB_CLAIMED] = {"claimed", JOB_EVENT_QUEUE_CLOCK, queue_clock_us},
-    [JOB_HELD] = {"held", JOB_EVENT_QUEUE_CLOCK, hold_clock_us},
-    [JOB_DISPATCHED] = {"dispatched", JOB_EVENT_ACK_CLOCK, ack_clock_us},
-    [JOB_RUNNING] = {"running", JOB_EVENT_EXEC_CLOCK, exec_clock_us},
-    [JOB_SUSPENDED] = {"suspended", JOB_EVENT_SUSPENSION_CLOCK, suspension_clock_us},
-    [JOB_STORED] = {"stored", JOB_EVENT_WRITE_CLOCK, write_clock_us},
-    [JOB_DONE] = {"done", -1, NULL},
-    [JOB_EXPIRED] = {"expired", -1, NULL},
-    [JOB_EVICTED] = {"evicted", -1, NULL},
-    [JOB_CANCELLED] = {"cancelled", -1, NULL},
-    [JOB_FAILED] = {"failed", -1, NULL},
-    [JOB_TIMED_OUT] = {"timed_out", -1, NULL},
-    [JOB_DEAD] = {"dead", -1, NULL},
+#define JOB_STATE(name, text, event, clock_us, help) [JOB_##name] = {text, event, clock_us},
+#include "ipc/states.def"
 };
 
 static const char *const event_names[JOB_EVENT_COUNT] = {

@@ -34,29 +34,10 @@ struct runner;
 
 enum job_class { CLASS_HIGH, CLASS_NORMAL, CLASS_LOW, CLASS_COUNT };
 
-/* JOB_STATE(NAME, "name", "what it means"); the order of api.def's filter words does not matter. Final ones
- * come last. */
-#define JOB_STATES(JOB_STATE) \
-	JOB_STATE(QUEUED, "queued", "waits for its turn") \
-	JOB_STATE(CLAIMED, "claimed", "a runner has a place for it, and the attempt is being written down") \
-	JOB_STATE(HELD, "held", "waits until it is released") \
-	JOB_STATE(DISPATCHED, "dispatched", "a runner was given it and has not acknowledged yet") \
-	JOB_STATE(RUNNING, "running", "a runner works on it") \
-	JOB_STATE(SUSPENDED, "suspended", "made way for a high job on its runner, and goes on after that") \
-	JOB_STATE(STORED, "stored", "its pictures are made and are being written") \
-	JOB_STATE(DONE, "done", "its pictures are there") \
-	JOB_STATE(EXPIRED, "expired", "waited until its queue timeout or its deadline") \
-	JOB_STATE(EVICTED, "evicted", "gave its place in a full queue to another client's job") \
-	JOB_STATE(CANCELLED, "cancelled", "somebody cancelled it, or its client went away") \
-	JOB_STATE(FAILED, "failed", "an error of its own, or no runner could be had") \
-	JOB_STATE(TIMED_OUT, "timed_out", "ran until its execution timeout or its deadline") \
-	JOB_STATE(DEAD, "dead", "killed its runner twice, or was lost with zitd too often: a dead letter")
-
 enum job_state {
-#define JOB_STATE(name, text, help) JOB_##name,
-	JOB_STATES(JOB_STATE)
-#undef JOB_STATE
-	    JOB_STATE_COUNT,
+#define JOB_STATE(name, ...) JOB_##name,
+#include "ipc/states.def"
+	JOB_STATE_COUNT,
 	JOB_FIRST_FINAL = JOB_DONE,
 };
 

@@ -113,19 +113,8 @@ wedged_clock_us(const void *object)
 }
 
 static const struct fsm_state states[RUNNER_STATE_COUNT] = {
-    [RUNNER_BACKOFF] = {"backoff", RUNNER_EVENT_START, backoff_clock_us},
-    [RUNNER_SPAWNING] = {"spawning", RUNNER_EVENT_START_CLOCK, spawning_clock_us},
-    [RUNNER_LOADING] = {"loading", RUNNER_EVENT_START_CLOCK, loading_clock_us},
-    [RUNNER_WARMING] = {"warming", RUNNER_EVENT_START_CLOCK, warming_clock_us},
-    [RUNNER_IDLE] = {"idle", RUNNER_EVENT_TEST_CLOCK, idle_clock_us},
-    [RUNNER_TESTING] = {"testing", RUNNER_EVENT_HANG_CLOCK, busy_clock_us},
-    [RUNNER_BUSY] = {"busy", RUNNER_EVENT_HANG_CLOCK, busy_clock_us},
-    [RUNNER_CANCELLING] = {"cancelling", RUNNER_EVENT_CANCEL_CLOCK, cancelling_clock_us},
-    [RUNNER_STOPPING] = {"stopping", RUNNER_EVENT_STOP_CLOCK, stopping_clock_us},
-    [RUNNER_REAPING] = {"reaping", RUNNER_EVENT_REAP_CLOCK, reaping_clock_us},
-    [RUNNER_FAILED] = {"failed", RUNNER_EVENT_START, failed_clock_us},
-    [RUNNER_WEDGED] = {"wedged", RUNNER_EVENT_ALARM_CLOCK, wedged_clock_us},
-    [RUNNER_STOPPED] = {"stopped", -1, NULL},
+#define RUNNER_STATE(name, text, event, clock_us) [RUNNER_##name] = {text, event, clock_us},
+#include "ipc/states.def"
 };
 
 static const char *const event_names[RUNNER_EVENT_COUNT] = {

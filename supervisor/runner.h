@@ -19,26 +19,10 @@ struct job;
 struct journal_facts;
 struct runner;
 
-#define RUNNER_STATES(RUNNER_STATE) \
-	RUNNER_STATE(BACKOFF, "backoff") \
-	RUNNER_STATE(SPAWNING, "spawning") \
-	RUNNER_STATE(LOADING, "loading") \
-	RUNNER_STATE(WARMING, "warming") \
-	RUNNER_STATE(IDLE, "idle") \
-	RUNNER_STATE(TESTING, "testing") \
-	RUNNER_STATE(BUSY, "busy") \
-	RUNNER_STATE(CANCELLING, "cancelling") \
-	RUNNER_STATE(STOPPING, "stopping") \
-	RUNNER_STATE(REAPING, "reaping") \
-	RUNNER_STATE(FAILED, "failed") \
-	RUNNER_STATE(WEDGED, "wedged") \
-	RUNNER_STATE(STOPPED, "stopped")
-
 enum runner_state {
-#define RUNNER_STATE(name, text) RUNNER_##name,
-	RUNNER_STATES(RUNNER_STATE)
-#undef RUNNER_STATE
-	    RUNNER_STATE_COUNT
+#define RUNNER_STATE(name, ...) RUNNER_##name,
+#include "ipc/states.def"
+	RUNNER_STATE_COUNT
 };
 
 #define RUNNER_EVENTS(RUNNER_EVENT) \
