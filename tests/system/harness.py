@@ -4,6 +4,7 @@ A private zitd for one test: its directories, its processes, its socket, and the
 Faults are injected from outside only: signals, limits, broken files, hostile peers.
 """
 import array
+import contextlib
 import json
 import os
 import re
@@ -25,7 +26,7 @@ SLACK_S = 6.0 if SANITIZED else 3.0
 FINAL = {"done", "failed", "cancelled", "expired", "timed_out", "dead", "evicted"}
 
 
-def until(condition, timeout=30.0, what="condition"):
+def until(condition, timeout=60.0, what="condition"):
     """The first true value of condition(), looked at every 10 ms."""
     end = time.monotonic() + timeout
     while True:
@@ -179,6 +180,14 @@ class Zitd:
             self.baseline_fds = self.fd_count()
         return self
 
+    def wait_listening(self):
+        """Its status once it answers: the socket is there a moment before anybody may connect to it."""
+        def answer():
+            assert self.process.poll() is None, f"zitd ended with {self.process.returncode}:\n{self.log()[-3000:]}"
+            with contextlib.suppress(OSError, EOFError):
+                return self.status()
+        return until(answer, what="zitd listening")
+
     def wait_ready(self, timeout=60.0):
         def is_ready():
             assert self.process.poll() is None, f"zitd ended with {self.process.returncode}:\n{self.log()[-3000:]}"
@@ -226,7 +235,7 @@ class Zitd:
     def runner(self, index=0):
         return self.status()["runners"][index]
 
-    def wait_state(self, job, *states, timeout=30.0):
+    def wait_state(self, job, *states, timeout=60.0):
         return until(lambda: (r := self.job(job))["state"] in states and r, timeout, f"{job} in {states}")
 
     def wait_running(self, job, timeout=60.0):
@@ -276,7 +285,7 @@ class Zitd:
 
     # ---- ending
 
-    def stop(self, timeout=30.0):
+    def stop(self, timeout=60.0):
         for connection in self.connections:
             connection.close()
         self.connections = []
@@ -356,7 +365,7 @@ class Zitd:
               "runners at rest")
         idle = all(r["state"] == "idle" for r in self.status()["runners"])
         if idle and hasattr(self, "baseline_fds"):
-            until(lambda: self.fd_count() <= self.baseline_fds, 5.0,
+            until(lambda: self.fd_count() <= self.baseline_fds, 5.0 + SLACK_S,
                   f"descriptors back to {self.baseline_fds} (now {os.listdir(f'/proc/{self.process.pid}/fd')})")
         for runner in self.status()["runners"]:
             if runner["state"] == "idle":
@@ -385,7 +394,7 @@ class Zitd:
             assert "Sanitizer" not in self.log() and "runtime error:" not in self.log(), self.log()[-5000:]
 
 
-def until_empty(look, timeout=2.0):
+def until_empty(look, timeout=2.0 + SLACK_S):
     """look() once it is empty, or as it is when the time is over."""
     end = time.monotonic() + timeout
     while True:

@@ -76,6 +76,6 @@ class Journal:
         return [e for e in list(self.entries) if (name is None or e.get("ZIT_EVENT") == name)
                 and all(e.get(key) == value for key, value in fields.items())]
 
-    def wait_for(self, name, timeout=20.0, **fields):
+    def wait_for(self, name, timeout=60.0, **fields):
         return until(lambda: self.events(name, **fields), timeout,
                      f"{name} {fields} in {[e['MESSAGE'] for e in self.entries]}")[0]

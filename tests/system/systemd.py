@@ -48,7 +48,7 @@ class Systemd(threading.Thread):
     def pings(self):
         return self.count("WATCHDOG=1")
 
-    def wait_for(self, line, times=1, timeout=20.0):
+    def wait_for(self, line, times=1, timeout=60.0):
         until(lambda: self.count(line) >= times, timeout, f"{line}, {times} times, in {self.messages}")
 
     def order(self):

@@ -53,7 +53,7 @@ class Terminal:
         """A format of tmux: alternate_on, cursor_flag, pane_dead_status, ..."""
         return self.tmux("display", "-p", "#{" + what + "}").strip()
 
-    def wait(self, pattern, timeout=15.0):
+    def wait(self, pattern, timeout=60.0):
         """The screen once it shows that."""
         last = ""
 

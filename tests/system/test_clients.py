@@ -90,17 +90,17 @@ def test_client_gone_while_waiting_cancels_its_job(zitd):
     daemon = zitd("step 0.05")
     connection = Connection(daemon.socket_path)
     connection.send("submit", prompt="a cat", wait=True, steps=100)
-    job = until(daemon.records, 10.0, "job accepted")[0]["job"]
+    job = until(daemon.records, what="job accepted")[0]["job"]
     daemon.wait_running(job)
     connection.close()
-    daemon.wait_state(job, "cancelled", timeout=10.0)
+    daemon.wait_state(job, "cancelled")
 
 
 def test_client_gone_with_keep_leaves_its_job(zitd):
     daemon = zitd("step 0.05")
     connection = Connection(daemon.socket_path)
     connection.send("submit", prompt="a cat", wait=True, steps=10, on_disconnect="keep")
-    job = until(daemon.records, 10.0, "job accepted")[0]["job"]
+    job = until(daemon.records, what="job accepted")[0]["job"]
     connection.close()
     assert daemon.wait(job)["state"] == "done"
 
@@ -186,8 +186,10 @@ def test_clients_take_turns(zitd):
     flood = [daemon.submit(f"flood {i}", steps=2, client="a") for i in range(12)]
     light = daemon.submit("light", steps=2, client="b")
     assert daemon.job(light)["position"] <= 2
-    assert daemon.wait(light)["state"] == "done"
-    assert sum(daemon.job(j)["state"] == "queued" for j in flood) >= 9
+    records = [daemon.wait(job) for job in (light, *flood)]
+    assert {r["state"] for r in records} == {"done"}
+    starts = [r["submitted_at"] + r["queued_s"] for r in records]
+    assert sum(start < starts[0] for start in starts[1:]) <= 1
 
 
 def test_connections_dropped_by_the_hundred(zitd):

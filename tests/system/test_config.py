@@ -75,7 +75,7 @@ def test_sighup_is_a_reload(zitd):
     daemon = zitd("step 0", queue={"max_size": 10})
     rewrite(daemon, "queue", max_size=11)
     daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: daemon.status()["queue"]["max_size"] == 11, 10, "the new max_size")
+    until(lambda: daemon.status()["queue"]["max_size"] == 11, what="the new max_size")
     assert "queue.max_size: 10 -> 11" in daemon.log()
     assert daemon.call("reload")["changed"] == []
 
@@ -97,7 +97,7 @@ def test_a_wrong_file_changes_nothing(zitd):
     assert result.returncode == 78 and where in result.stderr
     before = daemon.log().count("not reloaded")
     daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: daemon.log().count("not reloaded") == before + 1, 10, "the signal's complaint")
+    until(lambda: daemon.log().count("not reloaded") == before + 1, what="the signal's complaint")
     assert daemon.log().count(where) == before + 1
     assert daemon.status()["queue"]["max_size"] == 10
     assert in_use(daemon)["queue.max_size"][0] == 10
@@ -167,7 +167,7 @@ def test_environments_are_for_administrators(zitd):
 # ---- without a zitd
 
 def ctl(*arguments, program=BUILD / "zitctl", **options):
-    return subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, timeout=20, check=False,
+    return subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False,
                           **options)
 
 
@@ -201,7 +201,7 @@ def test_config_check_finds_its_zitd(tmp_path):
 
 def test_print_options():
     """One object for each row of conf.def, as JSON."""
-    result = subprocess.run([str(BUILD / "zitd"), "--print-options"], capture_output=True, text=True, timeout=20, check=True)
+    result = subprocess.run([str(BUILD / "zitd"), "--print-options"], capture_output=True, text=True, timeout=60, check=True)
     options = {(o["sections"][0], o["key"]): o for o in json.loads(result.stdout)}
     assert options["queue", "max_size"] | {"help": ""} == {
         "sections": ["queue"], "key": "max_size", "type": "integer", "default": "50", "min": 1, "max": 100000,

@@ -80,7 +80,8 @@ def test_the_configuration(zitd):
 
 def test_runners_and_pauses(zitd):
     daemon = zitd("loading words Gurgle; loading fatal 65", ready=False)
-    until(lambda: daemon.socket_path.exists() and daemon.runner()["state"] == "failed", what="the runner has given up")
+    daemon.wait_listening()
+    until(lambda: daemon.runner()["state"] == "failed", what="the runner has given up")
     found = doctor(daemon)
     assert "runners" in wrong(found)
     assert "Gurgle" in found["runners"][0][1] or "exit status 65" in found["runners"][0][1]
@@ -172,7 +173,7 @@ def journal(tmp_path):
 
 
 def logs(env, *arguments):
-    return subprocess.run([str(BUILD / "zitctl"), "logs", *arguments], capture_output=True, text=True, env=env, timeout=30, check=False)
+    return subprocess.run([str(BUILD / "zitctl"), "logs", *arguments], capture_output=True, text=True, env=env, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("arguments,words", [

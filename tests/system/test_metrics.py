@@ -85,18 +85,18 @@ def test_all_labels_are_there_from_the_start(zitd):
     assert not nonzero(found, "zit_runner_restarts_total", "runner") and not nonzero(found, "zit_timeouts_total", "kind")
     assert get(found, "zit_job_last_success_timestamp_seconds") == 0
     connection = daemon.connect()
-    until(lambda: f"process_open_fds {daemon.fd_count()}\n" in connection.call("metrics")["text"], 10, "as many descriptors as there are")
+    until(lambda: f"process_open_fds {daemon.fd_count()}\n" in connection.call("metrics")["text"], what="as many descriptors as there are")
     assert abs(get(found, "process_resident_memory_bytes") / 1024 - daemon.rss_kib()) <= 1024  # it breathes
     assert abs(get(found, "process_start_time_seconds") - time.time()) < 60
 
 
 def test_it_is_true_of_a_known_set_of_jobs(zitd):
     """Each end and each refusal is counted once, and so is each first start's wait."""
-    daemon = zitd("step 0.02;@x;step 1 fail internal;@slow;step 0.02;@crash;step 1 kill 9",
+    daemon = zitd("step 0.05;@x;step 1 fail internal;@slow;step 0.02;@crash;step 1 kill 9",
                   queue={"max_size": 4, "client_cap": 100, "reserved_high": 25}, runner={"startretries": 9})
     first = daemon.submit("busy", steps=100)
     daemon.wait_running(first)
-    waiting = [daemon.submit("waits", steps=1, queue_timeout=0.2), daemon.submit("waits", steps=1),
+    waiting = [daemon.submit("waits", steps=1, queue_timeout=1.5), daemon.submit("waits", steps=1),
                daemon.submit("waits", steps=1)]
     assert refused(lambda: daemon.submit("too many", steps=1)) == "queue_full"
     assert refused(lambda: daemon.submit("too many", steps=1, priority="low")) == "queue_full"
@@ -118,7 +118,7 @@ def test_it_is_true_of_a_known_set_of_jobs(zitd):
     again = daemon.call("retry", job=records[-1]["job"])["job"]
     assert daemon.wait(again)["state"] == "dead"
     assert refused(lambda: daemon.call("submit", prompt="@crash", steps=2)) == "poisoned"
-    until(lambda: daemon.runner()["state"] == "idle", 10, "the runner is back")
+    until(lambda: daemon.runner()["state"] == "idle", what="the runner is back")
 
     found = values(daemon)
     assert not nonzero(found, "zit_queue_jobs", "priority")
@@ -174,7 +174,7 @@ def test_a_reload_is_seen(zitd):
     good = daemon.config.read_text()
     daemon.config.write_text("[nonsense]\n")
     daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: get(values(daemon), "zit_config_last_reload_successful") == 0, 10, "a reload that failed")
+    until(lambda: get(values(daemon), "zit_config_last_reload_successful") == 0, what="a reload that failed")
     assert get(values(daemon), "zit_config_last_reload_success_timestamp_seconds") == first
     daemon.config.write_text(good)
     daemon.call("reload")
@@ -186,7 +186,7 @@ def test_counts_go_on_over_an_upgrade(zitd):
     """The process is the same, so they may not fall; a new process begins anew."""
     daemon = zitd("try 1 after exit 3", runner={"startretries": 9})
     daemon.generate(steps=1)
-    until(lambda: daemon.runner()["generation"] == 2 and daemon.runner()["state"] == "idle", 10, "a second process")
+    until(lambda: daemon.runner()["generation"] == 2 and daemon.runner()["state"] == "idle", what="a second process")
     kept = ("zit_jobs_", "zit_job_", "zit_timeouts", "zit_runner_restarts", "process_start")
     before = {k: v for k, v in values(daemon).items() if k[0].startswith(kept)}
     assert nonzero(before, "zit_runner_restarts_total", "reason") == {("crash",): 1}

@@ -52,7 +52,7 @@ def test_several_pictures_and_jobs_keep_their_bits(zitd):
 def test_runner_killed_while_one_is_suspended(zitd):
     """Both come back from their checkpoints, the suspended one too, and end with the bits of runs alone."""
     daemon = zitd()
-    requests = [dict(SMALL, prompt=f"a {p} cat", seed=1, steps=40, priority=p) for p in ("low", "high")]
+    requests = [dict(SMALL, prompt=f"a {p} cat", seed=1, steps=100, priority=p) for p in ("low", "high")]
     plain = [daemon.generate(**p) for p in requests]
     low = daemon.submit(**requests[0])
     daemon.wait_running(low)
@@ -99,7 +99,7 @@ def test_execution_clock_counts_running_alone(zitd):
 
 def test_suspended_is_told(zitd):
     daemon = zitd(SCRIPT)
-    low, high = suspend(daemon, {"steps": 20})
+    low, high = suspend(daemon, {"steps": 20}, {"steps": 100})
     rows = [line.split() for line in daemon.ctl("queue").stdout.splitlines()]
     assert any(low in row and "suspended" in row for row in rows)
     assert daemon.ctl("job", low, "-o", "json").stdout.count('"suspended"') == 1
@@ -108,7 +108,10 @@ def test_suspended_is_told(zitd):
         daemon.call("result", job=low)
     assert e.value.name == "not_ready"
     connection = daemon.connect()
-    assert connection.call("wait", job=low, events=True)["state"] == "done"
+    request = connection.send("wait", job=low, events=True)
+    connection.call("status")  # so the wait has been heard
+    daemon.call("cancel", job=high)
+    assert connection.reply(request)["state"] == "done"
     assert "running" in [e["state"] for e in connection.events]
 
 
@@ -133,10 +136,11 @@ def test_cancel_of_the_interrupter(zitd):
 
 def test_deadline_while_suspended(zitd):
     daemon = zitd(SCRIPT)
-    low, high = suspend(daemon, {"steps": 20, "deadline": 1.0}, {"steps": 60})
+    low, high = suspend(daemon, {"steps": 40, "deadline": 2.0}, {"steps": 100})
     record = daemon.wait(low)
     assert record["state"] == "timed_out" and record["error"]["name"] == "deadline_unreachable", record
     assert daemon.job(high)["state"] == "running"
+    daemon.call("cancel", job=high)
 
 
 def test_suspension_has_an_end(zitd):
@@ -152,7 +156,7 @@ def test_suspension_has_an_end(zitd):
 def test_never_twice(zitd):
     """The second high job waits for the low one's end."""
     daemon = zitd(SCRIPT)
-    low, _ = suspend(daemon, {"steps": 30}, {"steps": 2})
+    low, _ = suspend(daemon, {"steps": 40}, {"steps": 20})
     daemon.wait_state(low, "running")
     second = daemon.submit("@high", priority="high", steps=2)
     assert daemon.wait(second)["state"] == "done"
@@ -175,7 +179,7 @@ def test_reload_takes_it_over(zitd):
         daemon.sections["runner"]["preemption"] = str(wanted).lower()
         daemon.write_config()
         daemon.call("reload")
-        low = daemon.submit("@low", priority="low", steps=10)
+        low = daemon.submit("@low", priority="low", steps=30)
         daemon.wait_running(low)
         assert daemon.generate("@high", priority="high", steps=1)["state"] == "done"
         assert ("suspended_s" in daemon.wait(low)) == wanted
@@ -184,9 +188,9 @@ def test_reload_takes_it_over(zitd):
 def test_who_makes_way(zitd):
     """The low one before the normal one; of two low ones the one with more to do."""
     daemon = zitd("@low;step 0.03;@high;step 0.03", runner={"concurrency": 2})
-    for first, second in ((("low", 10), ("normal", 30)), (("low", 30), ("low", 10))):
+    for first, second in ((("low", 40), ("normal", 60)), (("low", 60), ("low", 20))):
         jobs = [daemon.submit("@low", priority=p, steps=s) for p, s in (first, second)]
-        until(lambda jobs=jobs: set(daemon.runner().get("jobs", ())) == set(jobs), 10.0, "both held")
+        until(lambda jobs=jobs: set(daemon.runner().get("jobs", ())) == set(jobs), what="both held")
         assert daemon.generate("@high", priority="high", steps=1)["state"] == "done"
         assert ["suspended_s" in daemon.wait(j) for j in jobs] == [True, False]
 
@@ -209,7 +213,7 @@ def test_deadline_that_only_preemption_meets(zitd):
 @pytest.mark.parametrize("order", ["restart", "stop"])
 def test_orders_while_suspended(zitd, order):
     daemon = zitd(SCRIPT)
-    low, high = suspend(daemon, {"steps": 10}, {"steps": 20})
+    low, high = suspend(daemon, {"steps": 30}, {"steps": 30})
     daemon.call(order)
     daemon.call("start")
     assert [daemon.wait(j)["state"] for j in (high, low)] == ["done", "done"]
@@ -218,12 +222,12 @@ def test_orders_while_suspended(zitd, order):
 def test_end_of_zitd_waits_for_both(zitd):
     daemon = zitd(SCRIPT, audited=False)
     connection = daemon.connect()
-    low, high = suspend(daemon, {"steps": 10}, {"steps": 20})
+    low, high = suspend(daemon, {"steps": 30}, {"steps": 30})
     requests = [connection.send("wait", job=j) for j in (low, high)]
     daemon.process.send_signal(signal.SIGTERM)
     answers = [connection.read_line() for _ in requests]
     assert {a["id"]: a["result"]["state"] for a in answers} == dict.fromkeys(requests, "done")
-    assert daemon.process.wait(10) == 0
+    assert daemon.process.wait(60) == 0
 
 
 # ---- runners that do not play by the rules
@@ -237,7 +241,7 @@ def test_liars_are_killed(zitd, script):
     if "progress" in script or "send_done" in script:
         script = script.replace("suspend ", "suspend send_suspended;try 1 suspend ")
     daemon = zitd(script)
-    low = daemon.submit("@low", priority="low", steps=10)
+    low = daemon.submit("@low", priority="low", steps=20)
     daemon.wait_running(low)
     if "@high" in script:
         assert daemon.generate("@high", priority="high", steps=1)["state"] == "done"
@@ -249,7 +253,7 @@ def test_liars_are_killed(zitd, script):
 def test_runner_that_never_says_suspended(zitd):
     """It makes no steps of a job that it never said to have suspended, so nobody tells it to go on: that is a hang."""
     daemon = zitd("@low;step 0.05;try 1 suspend skip;@high;step 0.05", runner={"hang_timeout": 1.0})
-    low = daemon.submit("@low", priority="low", steps=10)
+    low = daemon.submit("@low", priority="low", steps=20)
     daemon.wait_running(low)
     assert daemon.generate("@high", priority="high", steps=1)["state"] == "done"
     record = daemon.wait(low)

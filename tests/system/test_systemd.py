@@ -62,7 +62,7 @@ def test_loading_takes_its_time(zitd, systemd):
     extensions = [i for i, kind in enumerate(kinds) if kind == "EXTEND_TIMEOUT_USEC"]
     assert extensions and max(extensions) < kinds.index("READY")
     daemon.call("restart")
-    until(lambda: daemon.runner()["generation"] == 2 and daemon.runner()["state"] == "idle", 30.0, "second runner")
+    until(lambda: daemon.runner()["generation"] == 2 and daemon.runner()["state"] == "idle", what="second runner")
     assert sum(m[0].startswith("EXTEND_TIMEOUT_USEC") for m in systemd.messages) == len(extensions)
 
 
@@ -76,7 +76,7 @@ def test_stopping_says_how_long(zitd, systemd):
 
 def fails_to_start(daemon, systemd, error):
     daemon.start(ready=False)
-    assert daemon.process.wait(30) != 0
+    assert daemon.process.wait(60) != 0
     systemd.wait_for(f"ERRNO={error}")
     assert [m[0] for m in systemd.messages if m[0] in ("READY=1", "STOPPING=1")] == []
     return systemd.statuses()[-1]
@@ -135,7 +135,7 @@ def test_a_loop_that_lags_is_told_by_silence(zitd, systemd):
     daemon = zitd("step 0", audited=False, notify=systemd.environment)
     systemd.wait_for("WATCHDOG=1")
     stopped_for(daemon.process, 2.5)
-    until(lambda: "the loop lags" in daemon.log(), 10.0, "the lag in the log")
+    until(lambda: "the loop lags" in daemon.log(), what="the lag in the log")
     systemd.wait_for("WATCHDOG=1", systemd.pings + 3)
 
 
@@ -167,7 +167,7 @@ def test_systemd_socket_activate(unstarted, tmp_path):
     daemon = unstarted(prefix=[tool, "-l", str(path), "--fdname=zitd.socket", "-E", "ZIT_FAKE"])
     daemon.prefix += [f"-E{name}" for name in (daemon.marker.split("=")[0], "ASAN_OPTIONS")]
     daemon.start(ready=False)
-    until(path.exists, 10.0, "the tool's socket")
+    until(path.exists, what="the tool's socket")
     connection = Connection(path)
     assert connection.call("submit", prompt="a cat", wait=True)["state"] == "done"
     connection.close()

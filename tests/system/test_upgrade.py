@@ -83,7 +83,7 @@ def test_jobs_and_who_waits(upgradable):
     waits = {}
     subscriber = daemon.connect()
     subscriber.call("subscribe")
-    for name, priority, deliver, steps in (("suspended", "low", "base64", 12), ("running", "high", "fd", 15),
+    for name, priority, deliver, steps in (("suspended", "low", "base64", 12), ("running", "high", "fd", 30),
                                            ("queued", "normal", "base64", 2), ("loose", "low", "fd", 2)):
         connection = daemon.connect()
         request = connection.send("submit", prompt=name, priority=priority, deliver=deliver, steps=steps, wait=True,
@@ -204,7 +204,8 @@ def test_client_gone_meanwhile(upgradable):
 def test_runner_that_still_loads(upgradable):
     """A start that is under way goes on."""
     daemon = upgradable("loading 1", ready=False)
-    until(lambda: daemon.socket_path.exists() and daemon.runner()["state"] == "loading", what="loading")
+    daemon.wait_listening()
+    until(lambda: daemon.runner()["state"] == "loading", what="loading")
     pid = daemon.runner()["pid"]
     daemon.call("upgrade")
     daemon.wait_ready()
@@ -245,7 +246,7 @@ def test_what_scheduling_knows(upgradable):
     daemon = upgradable("step 0.01;@long;step 0.1", clients={"max_running": 1}, runner={"concurrency": 2})
     daemon.generate("a", steps=3)
     daemon.call("pause", **{"class": "low"})
-    jobs = [daemon.submit("@long", steps=15) for _ in range(2)]
+    jobs = [daemon.submit("@long", steps=30) for _ in range(2)]
     daemon.wait_running(jobs[0])
     before = daemon.call("usage"), daemon.status()["queue"], daemon.call("why", job=jobs[1])["held_back"]
     daemon.call("upgrade")
@@ -273,8 +274,8 @@ def test_restart_after_an_upgrade(upgradable):
 
 def test_another_build(upgradable):
     """The runner of the build before goes on, one that says HELLO only now too; the answer names the new build."""
-    daemon = upgradable("hello 1; step 0.1", ready=False)
-    old = until(lambda: daemon.socket_path.exists() and daemon.status(), what="zitd")["build"]
+    daemon = upgradable("hello 2.5; step 0.1", ready=False)
+    old = daemon.wait_listening()["build"]
     new = old[:-1] + ("0" if old[-1] != "0" else "1")
     install(daemon, (BUILD / "zitd").read_bytes().replace(old.encode(), new.encode()))
     assert daemon.runner()["state"] == "spawning"
@@ -391,7 +392,7 @@ def check_handover(daemon, document):
     os.write(fd, document.encode())
     fcntl.fcntl(fd, 1033, 15)  # F_ADD_SEALS: all of them
     run = subprocess.run(daemon.command() + ["--check-handover", str(fd)], pass_fds=[fd], capture_output=True, text=True,
-                         timeout=30, check=False)
+                         timeout=60, check=False)
     os.close(fd)
     return run
 
@@ -431,7 +432,7 @@ def test_fifty(upgradable):
     for _ in range(50):
         connection.call("upgrade")
     assert lives(daemon) == before
-    until(lambda: daemon.fd_count() <= fds, 5.0, f"descriptors back to {fds}: {daemon.fd_count()}")
+    until(lambda: daemon.fd_count() <= fds, what=f"descriptors back to {fds}: {daemon.fd_count()}")
     assert not daemon.zombies() and len(daemon.processes()) == 2
 
 
