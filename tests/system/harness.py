@@ -23,6 +23,7 @@ MODEL = Path(os.environ.get("ZIT_TEST_MODEL", ROOT / "build" / "golden"))
 SANITIZED = "build-san" in BUILD.name
 # Clocks are checked from below exactly and from above with this much for a busy machine of two cores.
 SLACK_S = 6.0 if SANITIZED else 3.0
+SMALL = {"width": 64, "height": 64}  # for the real runner, where the size of a picture is of no matter: it takes a tenth of the time
 FINAL = {"done", "failed", "cancelled", "expired", "timed_out", "dead", "evicted"}
 
 

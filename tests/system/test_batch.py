@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import BUILD, RpcError, pixels, until
+from harness import BUILD, SMALL, RpcError, pixels, until
 
 
 def write_lines(path, *lines):
@@ -103,7 +103,7 @@ def test_a_picture_for_each_line(zitd, tmp_path):
     out = tmp_path / "out"
     prompts = write_lines(tmp_path / "p.jsonl", '"一只猫 a cat"', "", {"prompt": "two", "n": 2, "out": "two.png", "seed": 5},
                           {"prompt": "a dog", "steps": 1, "seed": 2 ** 63 - 1})
-    result = daemon.ctl("batch", prompts, "--out", out, "--priority", "low", "--steps", "2")
+    result = daemon.ctl("batch", prompts, "--out", out, "--priority", "low", "--steps", "2", "--size", "64x64")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("3 of 3 done, 0 failed, 0 missing")
     assert pictures(out) == ["0001.png", "0004.png", "two-1.png", "two-2.png"]
@@ -161,7 +161,7 @@ def test_what_failed_is_told_and_tried_again(zitd, tmp_path):
 def test_only_what_is_missing_is_drawn(zitd, tmp_path):
     daemon = zitd()
     out = tmp_path / "out"
-    prompts = write_lines(tmp_path / "p.jsonl", *({"prompt": f"cat {i}", "steps": 1} for i in range(3)))
+    prompts = write_lines(tmp_path / "p.jsonl", *({"prompt": f"cat {i}", "steps": 1, **SMALL} for i in range(3)))
     assert daemon.ctl("batch", prompts, "--out", out).returncode == 0
     note_accepted(daemon, out)
     before = {name: (pixels(out / name), (out / name).stat().st_ino) for name in pictures(out)}

@@ -31,19 +31,19 @@ def test_judge_makes_no_mistakes_on_true_pictures():
 
 
 def test_pictures_show_what_was_asked(zitd):
-    """40 held-out prompts, both languages. Over 200 the model reaches .94; .75 is four standard errors of 40 below."""
+    """Held-out prompts, both languages. Over 200 the model reaches .94; four standard errors of 24 below are .74, of 12 .66."""
     daemon = zitd(runner=RUNNER)
-    columns = judge("--socket", str(daemon.socket_path), "--seed", "7", "--count", "40")
-    assert columns["all"] >= 0.75
+    columns = judge("--socket", str(daemon.socket_path), "--seed", "7", "--count", "12" if SANITIZED else "24")
+    assert columns["all"] >= (0.66 if SANITIZED else 0.74)
 
 
 @pytest.mark.skipif(SANITIZED, reason="the same pictures, several times as slowly")
 @pytest.mark.parametrize("size", ["192x192", "320x256", "192x320", "320x320"])
 def test_other_sizes_show_it_too(zitd, size):
-    """Over 60 prompts the model reaches .82 to .97; .5 of 16 is three standard errors of 16 below the least."""
+    """Over 60 prompts the model reaches .82 to .97; .45 of 10 is three standard errors of 10 below the least."""
     daemon = zitd(runner=RUNNER)
-    columns = judge("--socket", str(daemon.socket_path), "--seed", "7", "--count", "16", "--size", size)
-    assert columns["all"] >= 0.5
+    columns = judge("--socket", str(daemon.socket_path), "--seed", "7", "--count", "10", "--size", size)
+    assert columns["all"] >= 0.45
 
 
 def test_prompt_outside_the_vocabulary_gives_a_picture(zitd):

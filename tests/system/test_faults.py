@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import BUILD, MODEL, SLACK_S, RpcError, until
+from harness import BUILD, MODEL, SLACK_S, SMALL, RpcError, until
 
 # Each section is one way to be bad; a job's prompt chooses it. A good job names none.
 SCRIPT = """
@@ -36,7 +36,7 @@ def test_stopped_runner_times_out_at_its_clock(zitd):
     """SIGSTOP in mid-job: the job ends at its clock, the process goes, a new runner serves the next job."""
     daemon = zitd()
     pid = daemon.runner()["pid"]
-    job = daemon.submit(steps=100, exec_timeout=2)
+    job = daemon.submit(steps=100, exec_timeout=2, **SMALL)
     daemon.wait_running(job)
     os.kill(pid, signal.SIGSTOP)
     record = daemon.wait(job)
@@ -45,14 +45,14 @@ def test_stopped_runner_times_out_at_its_clock(zitd):
     assert 2.0 <= record["run_s"] <= 2.0 + SLACK_S / 2
     assert record["attempts"] == 1
     until(lambda: gone(pid), what="stopped runner gone")
-    assert daemon.generate(steps=1)["state"] == "done"
+    assert daemon.generate(steps=1, **SMALL)["state"] == "done"
     assert daemon.runner()["generation"] == 2
 
 
 def test_killed_runner_costs_one_retry(zitd):
     daemon = zitd()
     pid = daemon.runner()["pid"]
-    job = daemon.submit(steps=30)
+    job = daemon.submit(steps=100, **SMALL)
     daemon.wait_running(job)
     os.kill(pid, signal.SIGKILL)
     record = daemon.wait(job)
@@ -63,7 +63,7 @@ def test_killed_runner_costs_one_retry(zitd):
 
 def test_job_that_kills_two_runners_is_dead(zitd):
     daemon = zitd()
-    job = daemon.submit(steps=100)
+    job = daemon.submit(steps=100, **SMALL)
     for _ in range(2):
         daemon.wait_running(job)
         os.kill(daemon.runner()["pid"], signal.SIGKILL)
@@ -73,7 +73,7 @@ def test_job_that_kills_two_runners_is_dead(zitd):
     assert record["state"] == "dead"
     assert record["error"]["name"] == "runner_crashed"
     assert record["attempts"] == 2
-    assert daemon.generate(steps=1)["state"] == "done"
+    assert daemon.generate(steps=1, **SMALL)["state"] == "done"
 
 
 def test_death_long_after_a_cancel_is_the_runners_own(zitd):
@@ -107,7 +107,7 @@ def test_waiting_job_expires_at_its_queue_timeout(zitd):
 
 def test_restart_keeps_the_job(zitd):
     daemon = zitd()
-    job = daemon.submit(steps=30)
+    job = daemon.submit(steps=100, **SMALL)
     daemon.wait_running(job)
     old = daemon.runner()["pid"]
     daemon.call("restart")
@@ -204,13 +204,13 @@ def test_truncated_checkpoint_is_named_and_not_retried(zitd, tmp_path):
 
 def test_killed_zitd_leaves_nobody(zitd):
     daemon = zitd(audited=False)
-    job = daemon.submit(steps=100)
+    job = daemon.submit(steps=100, **SMALL)
     daemon.wait_running(job)
     daemon.process.kill()
     daemon.process.wait()
     until(lambda: not daemon.processes(), 1.0 + SLACK_S, "no process left")
     daemon.start()
-    assert daemon.generate(steps=1)["state"] == "done"
+    assert daemon.generate(steps=1, **SMALL)["state"] == "done"
     assert daemon.stop() == 0
 
 

@@ -355,15 +355,16 @@ def test_killed_client_ends_its_own_job_and_nobody_elses(zitd):
 def test_client_dies_while_it_receives_much(zitd):
     """Several pictures of the real runner as base64: the dead leave no descriptor, others get every byte."""
     daemon = zitd()
-    record = daemon.generate("a cat", n=8, steps=1)
+    record = daemon.generate("a cat", n=8, steps=1, width=128, height=128)
     files = [Path(p["path"]).read_bytes() for p in record["result"]["pictures"]]
+    total = sum(map(len, files)) * 4 // 3
     ask = request("wait", job=record["job"], deliver="base64")
     other, slow, before = Bystander(daemon), welcome(daemon), daemon.fd_count()
     slow.send_raw(ask)
     for i in range(20):
         dying = Connection(daemon.socket_path)
         dying.send_raw(ask)
-        left = 1 + i * 70_000
+        left = 1 + i * total // 20
         while left > 0 and (data := dying.socket.recv(min(left, 65536))):
             left -= len(data)
         other.ask()
@@ -372,7 +373,7 @@ def test_client_dies_while_it_receives_much(zitd):
     assert daemon.fd_count() <= before + len(files) + 20
     pictures = slow.reply(1)["result"]["pictures"]
     assert [base64.b64decode(p["base64"], validate=True) for p in pictures] == files
-    other.report(f"answers of {sum(map(len, files)) * 4 // 3} bytes, broken off")
+    other.report(f"answers of {total} bytes, broken off")
     settle_fds(daemon, before)
 
 

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from harness import BUILD, RpcError, until
+from harness import BUILD, SMALL, RpcError, until
 
 
 def png_info(data):
@@ -48,9 +48,9 @@ def test_prompt_to_picture_with_nc(zitd):
 
 def test_one_seed_gives_one_picture(zitd):
     daemon = zitd()
-    first = daemon.generate("a red circle", seed=7, steps=2, width=256, height=256)
-    again = daemon.generate("a red circle", seed=7, steps=2, width=256, height=256)
-    other = daemon.generate("a red circle", seed=8, steps=2, width=256, height=256)
+    first = daemon.generate("a red circle", seed=7, steps=2, **SMALL)
+    again = daemon.generate("a red circle", seed=7, steps=2, **SMALL)
+    other = daemon.generate("a red circle", seed=8, steps=2, **SMALL)
     pixels = [png_info(open(r["result"]["path"], "rb").read())[2][b"IDAT"] for r in (first, again, other)]
     assert pixels[0] == pixels[1]
     assert pixels[0] != pixels[2]
@@ -58,9 +58,9 @@ def test_one_seed_gives_one_picture(zitd):
 
 def test_several_pictures_use_seed_plus_i(zitd):
     daemon = zitd()
-    record = daemon.generate("a dog", seed=100, n=3, steps=1)
+    record = daemon.generate("a dog", seed=100, n=3, steps=1, **SMALL)
     assert [p["seed"] for p in record["result"]["pictures"]] == [100, 101, 102]
-    single = daemon.generate("a dog", seed=102, steps=1)
+    single = daemon.generate("a dog", seed=102, steps=1, **SMALL)
     pixels = [png_info(open(p, "rb").read())[2][b"IDAT"]
               for p in (record["result"]["pictures"][2]["path"], single["result"]["path"])]
     assert pixels[0] == pixels[1]
@@ -71,7 +71,7 @@ def test_delivery(zitd, deliver):
     import base64
     daemon = zitd()
     connection = daemon.connect()
-    record = connection.call("submit", prompt="a cat", wait=True, steps=1, deliver=deliver)
+    record = connection.call("submit", prompt="a cat", wait=True, steps=1, deliver=deliver, **SMALL)
     daemon.accepted.add(record["job"])
     picture = record["result"]["pictures"][0]
     if deliver == "path":
@@ -87,7 +87,7 @@ def test_delivery(zitd, deliver):
 
 def test_submit_then_wait_from_another_connection(zitd):
     daemon = zitd()
-    job = daemon.submit(steps=2)
+    job = daemon.submit(steps=2, **SMALL)
     assert daemon.wait(job)["state"] == "done"
     assert daemon.wait(job)["state"] == "done"
 
@@ -95,7 +95,7 @@ def test_submit_then_wait_from_another_connection(zitd):
 def test_events_count_the_steps(zitd):
     daemon = zitd()
     connection = daemon.connect()
-    record = connection.call("submit", prompt="a cat", wait=True, events=True, steps=4)
+    record = connection.call("submit", prompt="a cat", wait=True, events=True, steps=4, **SMALL)
     daemon.accepted.add(record["job"])
     steps = [e["step"] for e in connection.events if e.get("stage") == "denoise" and "step" in e]
     assert sorted(set(steps))[-1] == 4
@@ -139,7 +139,7 @@ def test_prompt_of_600_tokens(zitd):
     record = daemon.generate("1 " * 600, steps=1)
     assert record["state"] == "failed"
     assert record["error"]["name"] == "prompt_too_long"
-    record = daemon.generate("1 " * 600, steps=1, truncate=True)
+    record = daemon.generate("1 " * 600, steps=1, truncate=True, **SMALL)
     assert record["state"] == "done"
 
 
@@ -165,13 +165,13 @@ def test_cancel_in_every_state(zitd):
 def test_real_runner_stops_at_the_next_step_when_cancelled(zitd):
     daemon = zitd()
     pid = daemon.runner()["pid"]
-    job = daemon.submit(steps=100)
+    job = daemon.submit(steps=100, **SMALL)
     daemon.wait_running(job)
     daemon.call("cancel", job=job)
     assert daemon.wait(job)["state"] == "cancelled"
     until(lambda: daemon.runner()["state"] == "idle", what="runner idle again")
     assert daemon.runner()["pid"] == pid
-    assert daemon.generate(steps=1)["state"] == "done"
+    assert daemon.generate(steps=1, **SMALL)["state"] == "done"
 
 
 def test_zitctl_generate(zitd, tmp_path):
@@ -181,13 +181,13 @@ def test_zitctl_generate(zitd, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{picture}\n"
     assert png_info(picture.read_bytes())[:2] == (256, 256)
-    several = daemon.ctl("generate", "two", "-o", picture, "--steps", 1, "--n", 2)
+    several = daemon.ctl("generate", "two", "-o", picture, "--steps", 1, "--n", 2, "--size", "64x64")
     assert several.stdout.split() == [str(tmp_path / "cat-1.png"), str(tmp_path / "cat-2.png")]
 
 
 def test_zitctl_job_as_json(zitd):
     daemon = zitd()
-    job = daemon.ctl("submit", "a cat", "--steps", "2", "--seed", "9").stdout.strip()
+    job = daemon.ctl("submit", "a cat", "--steps", "2", "--seed", "9", "--size", "64x64").stdout.strip()
     assert daemon.ctl("wait", job, "-q").returncode == 0
     record = json.loads(daemon.ctl("job", job, "-o", "json").stdout)
     for member in ("job", "state", "seed", "attempts", "steps", "width", "height"):

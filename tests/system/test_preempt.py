@@ -5,11 +5,10 @@ import signal
 import pytest
 
 from duel import Duel, quantiles
-from harness import ROOT, RpcError, result_pixels, until
+from harness import ROOT, SMALL, RpcError, result_pixels, until
 
 DEMO = {"model": ROOT / "conf" / "demo" / "model"}
-SMALL = {"width": 64, "height": 64}
-ROUNDS = 20
+ROUNDS = 12
 
 
 # ---- the real runner and the demo model
@@ -20,7 +19,7 @@ def test_high_job_starts_within_a_step(zitd):
     seconds, between = {}, {}
     for preemption in ("true", "false"):
         daemon = zitd(runner=dict(DEMO, preemption=preemption))
-        circle = dict(SMALL, prompt="a red circle", seed=1, steps=12)
+        circle = dict(SMALL, prompt="a red circle", seed=1, steps=24)
         plain = daemon.generate(**circle)
         duels = [Duel(daemon, circle, dict(SMALL, prompt="a blue star", steps=1)) for _ in range(ROUNDS)]
         seconds[preemption] = [d.first_step_s for d in duels]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BUILD, SANITIZED, SLACK_S, RpcError, result_pixels, until
+from harness import BUILD, SANITIZED, SLACK_S, SMALL, RpcError, result_pixels, until
 from systemd import Systemd
 from tracer import Tracer
 
@@ -84,8 +84,8 @@ def test_killed_job_goes_on_with_the_same_bits(zitd):
 
 def test_crashed_job_goes_on_on_another_runner(zitd):
     daemon = zitd("real", **two_runners())
-    plain = daemon.generate(seed=3, steps=40)
-    job = daemon.submit(seed=3, steps=40)
+    plain = daemon.generate(seed=3, steps=100, **SMALL)
+    job = daemon.submit(seed=3, steps=100, **SMALL)
     until(lambda: daemon.job(job).get("progress", {}).get("step", 0) >= 10, what="step 10")
     os.kill(busy_runner(daemon, job)["pid"], signal.SIGABRT)
     record = daemon.wait(job)
@@ -108,8 +108,9 @@ def checkpoint_of(daemon):
 @pytest.mark.parametrize("damage", ["one bit in each half", "zeros"])
 def test_damaged_checkpoint_means_starting_over(zitd, damage):
     daemon = zitd()
-    plain = daemon.generate(seed=5, steps=40)
-    job = daemon.submit(seed=5, steps=40)
+    request = {"seed": 5, "steps": 60, "width": 128, "height": 128}
+    plain = daemon.generate(**request)
+    job = daemon.submit(**request)
     until(lambda: daemon.job(job).get("progress", {}).get("step", 0) >= 10, what="step 10")
     pid = busy_runner(daemon, job)["pid"]
     os.kill(pid, signal.SIGSTOP)
@@ -229,9 +230,9 @@ def test_quarantine_ends_with_a_probe_that_is_good(zitd, tmp_path):
 def test_concurrency_takes_turns(zitd):
     """Two jobs step by step on the real runner: both get on at once, and their pictures are those of runs alone."""
     daemon = zitd("real", runner={"concurrency": 2})
-    alone = [daemon.generate(f"cat {i}", seed=i, steps=24) for i in range(2)]
-    jobs = [daemon.submit(f"cat {i}", seed=i, steps=24) for i in range(2)]
-    both = until(lambda: all(2 <= daemon.job(j).get("progress", {}).get("step", 0) <= 22 for j in jobs)
+    alone = [daemon.generate(f"cat {i}", seed=i, steps=100, **SMALL) for i in range(2)]
+    jobs = [daemon.submit(f"cat {i}", seed=i, steps=100, **SMALL) for i in range(2)]
+    both = until(lambda: all(2 <= daemon.job(j).get("progress", {}).get("step", 0) <= 80 for j in jobs)
                  and daemon.runner()["jobs"], what="both in their steps")
     assert set(both) == set(jobs)
     for plain, job in zip(alone, jobs):
@@ -311,7 +312,7 @@ def test_wedged_process_gives_up_its_device_and_nothing_else(zitd, tmp_path):
     """7: killed, but it does not go: WEDGED after 10 s; the other runner works on; back when it goes at last."""
     systemd = Systemd(tmp_path)
     daemon = zitd("real", notify=systemd.environment, **two_runners())
-    job = daemon.submit(steps=100)
+    job = daemon.submit(steps=100, **SMALL)
     daemon.wait_running(job)
     runner = busy_runner(daemon, job)
     tracer = hold(runner["pid"])
@@ -320,7 +321,7 @@ def test_wedged_process_gives_up_its_device_and_nothing_else(zitd, tmp_path):
     until(lambda: daemon.status()["runners"][0 if runner["name"] == "a" else 1]["state"] == "wedged", 15.0, "wedged")
     assert cpu_seconds(daemon) - cpu < 1.0  # and zitd did not spin on it
     assert daemon.wait(job)["state"] == "done"
-    assert daemon.generate()["state"] == "done"
+    assert daemon.generate(**SMALL)["state"] == "done"
     assert daemon.status()["state"] == "degraded"
     before = systemd.pings
     until(lambda: systemd.pings >= before + 3, 5.0, "pings: a wedged runner is a legal state")
@@ -335,7 +336,8 @@ def cpu_seconds(daemon):
 
 def test_hang_is_seen_at_its_pace_and_not_before(zitd):
     """8: steps of 0.4 s and hang_timeout 1: a pause of 2 s is within 8 steps, one for ever is not."""
-    daemon = zitd("step 0.4;@pause;step 0.4;step 3 sleep 1.6;@hang;step 0.4;step 3 hang", runner={"hang_timeout": 1})
+    daemon = zitd("step 0.4;@pause;step 0.4;step 3 sleep 1.6;@hang;step 0.4;step 3 hang",
+                  runner={"hang_timeout": 1, "stopwaitsecs_timeout": 0.5})
     record = daemon.generate("@pause", steps=4)
     assert record["state"] == "done" and record["attempts"] == 1, record
     begin = time.monotonic()
@@ -427,9 +429,9 @@ def test_canary_finds_a_dead_device(zitd):
 
 def test_real_runner_passes_its_canaries(zitd):
     daemon = zitd("real", runner={"canary_interval": 0.1})
-    assert daemon.generate(steps=2)["state"] == "done"
+    assert daemon.generate(steps=2, **SMALL)["state"] == "done"
     time.sleep(1.0)
-    assert daemon.generate(steps=2)["state"] == "done"
+    assert daemon.generate(steps=2, **SMALL)["state"] == "done"
     assert daemon.runner()["generation"] == 1
 
 
