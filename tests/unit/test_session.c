@@ -311,7 +311,7 @@ cancel_while_encoding_drops_the_picture(void **state)
 
 	(void)state;
 	for (uint64_t job = 1; job <= 20; job++) {
-		give(&p, job, 256, 1, 1, "a cat");
+		give(&p, job, 128, 1, 1, "a cat");
 		do {
 			assert_int_not_equal(next(&p, &m), 0);
 			assert_int_equal(m.head.job, job);
