@@ -13,10 +13,7 @@
 #include "ctl/output.h"
 #include "ipc/clock.h"
 
-enum {
-	RECONNECT_S = 300, /* that zitd may be away */
-	LAST_CALL_S = 2,   /* for cancelling the rest */
-};
+enum { LAST_CALL_S = 2 /* for cancelling the rest */ };
 
 /* ---- the run */
 
@@ -65,55 +62,46 @@ turn(struct batch *b, struct err *e)
 	return end;
 }
 
-/* Opens the connection and asks again for all that was asked for over the last one. */
+/* Asks over a new connection for all that was asked for over the last one. */
 static enum client_end
-connect_again(struct batch *b, struct err *e)
+ask_again(struct batch *b, struct err *e)
 {
-	double left_s = b->deadline_us != 0 ? (double)(b->deadline_us - clock_now_us()) * 1e-6 : 0;
 	enum client_end end = CLIENT_OK;
 
-	if (b->deadline_us != 0 && left_s <= 0)
-		return CLIENT_TIMED_OUT;
-	if (client_open(&b->client, b->ctl->socket, left_s, e) != 0)
-		return CLIENT_ERROR;
 	b->submitting = NULL;
 	for (int i = 0; i < b->flying_count && end == CLIENT_OK; i++)
 		end = batch_ask(b, b->flying[i], e);
 	return end;
 }
 
-/* The connection broke: again and again, until zitd is back or has been away for too long. */
+/* The connection broke. */
 static enum client_end
-reconnect(struct batch *b, struct err *e)
+go_on(struct batch *b, struct err *e)
 {
-	int64_t give_up_us = clock_now_us() + RECONNECT_S * INT64_C(1000000);
-	double pause_s = 0.05;
 	enum client_end end;
 
-	for (;;) {
-		client_close(&b->client);
-		end = connect_again(b, e);
-		if (end != CLIENT_ERROR || e->code != ERR_UNREACHABLE || clock_now_us() > give_up_us)
-			return end;
-		end = client_sleep(pause_s);
-		if (end != CLIENT_OK)
-			return end;
-		pause_s = pause_s < 1 ? 2 * pause_s : pause_s;
-	}
+	batch_say(b, "the connection to zitd broke; waiting for it");
+	end = client_reopen(&b->client, b->ctl->socket, e);
+	return end == CLIENT_OK ? ask_again(b, e) : end;
 }
 
+static bool
+is_over(const struct batch *b)
+{
+	return b->stop != 0 || b->tally[ITEM_DONE] + b->tally[ITEM_FAILED] == b->count;
+}
+
+/* Over as many connections as it takes; without one zitd was away for too long. */
 static enum client_end
 run(struct batch *b, struct err *e)
 {
-	enum client_end end = connect_again(b, e);
+	enum client_end end;
 
-	while (end == CLIENT_OK && b->stop == 0 && b->tally[ITEM_DONE] + b->tally[ITEM_FAILED] < b->count) {
-		end = turn(b, e);
-		if (end != CLIENT_ERROR || e->code != ERR_UNREACHABLE)
-			continue;
-		batch_say(b, "the connection to zitd broke; waiting for it");
-		end = reconnect(b, e);
-	}
+	if (client_open(&b->client, b->ctl->socket, b->ctl->timeout_s, e) != 0)
+		return CLIENT_ERROR;
+	end = ask_again(b, e);
+	while (b->client != NULL && (end == CLIENT_OK ? !is_over(b) : client_is_lost(end, e)))
+		end = end == CLIENT_OK ? turn(b, e) : go_on(b, e);
 	return end;
 }
 
@@ -213,8 +201,6 @@ command_batch(struct ctl *ctl)
 		fprintf(stderr, "zitctl: batch wants --out DIR, where the pictures go\n");
 		return CTL_USAGE;
 	}
-	if (ctl->timeout_s > 0)
-		b.deadline_us = clock_now_us() + (int64_t)(ctl->timeout_s * 1e6);
 	make_group(&b);
 	status = batch_read(&b);
 	if (status == 0)

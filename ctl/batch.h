@@ -51,11 +51,10 @@ struct batch {
 	/* the run (batch.c) */
 	struct client *client;			 /* NULL: the connection is broken */
 	struct batch_item *submitting;		 /* its submit is not answered yet */
-	struct batch_item *flying[CTL_MAX_JOBS]; /* submitted, waited for */
+	struct batch_item *flying[CTL_MAX_JOBS]; /* submitted, waited for, or to be over the next connection */
 	int flying_count;
 	int first;	       /* no item before this one is to be submitted */
 	int64_t not_before_us; /* the next submit; 0: at once */
-	int64_t deadline_us;   /* of --timeout; 0: none */
 	int tally[ITEM_STATES];
 	int stop; /* exit code that ends it before all is done; 0 */
 

@@ -213,7 +213,10 @@ on_ended(struct batch *b, struct batch_item *item, const json_t *answer)
 	switch (meaning(name)) {
 	case MEANS_LATER:
 		hold_back(b, 0);
-		try_again(b, item);
+		if (record == NULL) /* zitd ends and keeps the job */
+			b->flying[b->flying_count++] = item;
+		else
+			try_again(b, item);
 		break;
 	case MEANS_AGAIN:
 		try_again(b, item);

@@ -205,6 +205,35 @@ client_take_fd(struct client *c, int index)
 	return fd;
 }
 
+bool
+client_is_lost(enum client_end end, const struct err *e)
+{
+	return end == CLIENT_ERROR && e->code == ERR_UNREACHABLE;
+}
+
+enum client_end
+client_reopen(struct client **c, const char *path, struct err *e)
+{
+	int64_t deadline_us = (*c)->deadline_us, patience_us = CLIENT_PATIENCE_S * INT64_C(1000000);
+	int64_t give_up_us = clock_now_us() + patience_us;
+	double pause_s = 0.05; /* before the first try too: zitd may take connections only to close them */
+	enum client_end end;
+
+	client_close(c);
+	while ((end = client_sleep(pause_s)) == CLIENT_OK) {
+		if (deadline_us != 0 && clock_now_us() >= deadline_us)
+			return CLIENT_TIMED_OUT;
+		if (client_open(c, path, 0, e) == 0) {
+			(*c)->deadline_us = deadline_us;
+			return CLIENT_OK;
+		}
+		if (e->code != ERR_UNREACHABLE || clock_now_us() > give_up_us)
+			return CLIENT_ERROR;
+		pause_s = pause_s < 1 ? 2 * pause_s : pause_s;
+	}
+	return end;
+}
+
 /* ---- bytes */
 
 static enum client_end
@@ -407,6 +436,17 @@ client_call(struct client *c, const char *method, json_t *params,
 		break;
 	}
 	return end;
+}
+
+enum client_end
+client_await_end(struct client *c, struct err *e)
+{
+	enum client_end end;
+	json_t *line;
+
+	while ((end = read_line(c, &line, e)) == CLIENT_OK)
+		json_decref(line);
+	return client_is_lost(end, e) ? CLIENT_OK : end;
 }
 
 /* ---- several requests at a time */

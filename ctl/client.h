@@ -11,7 +11,10 @@
 
 #include "ipc/err.h"
 
-enum { CLIENT_MAX_FDS = 16 };
+enum {
+	CLIENT_MAX_FDS = 16,
+	CLIENT_PATIENCE_S = 300, /* that zitd may be away */
+};
 
 struct client;
 
@@ -29,6 +32,14 @@ int client_open(struct client **c, const char *path, double timeout_s, struct er
 /* That path; false when it does not fit. */
 bool client_path(const char *given, char *out, size_t size);
 void client_close(struct client **c);
+
+/* Whether a call ended because the connection did. */
+bool client_is_lost(enum client_end end, const struct err *e);
+/* Opens a connection that broke anew, however long zitd is away: until the end of its time, and for
+ * CLIENT_PATIENCE_S at most. *c is the new one, with what is left of the old one's time, or NULL. */
+enum client_end client_reopen(struct client **c, const char *path, struct err *e);
+/* Reads until zitd closes the connection, as it does when it ends; CLIENT_OK then. */
+enum client_end client_await_end(struct client *c, struct err *e);
 
 /* Calls `method`; `params` is stolen and may be NULL. Events that arrive before the answer go to on_event,
  * which may be NULL. On CLIENT_OK *result is a new reference. Descriptors of the answer: client_take_fd. */

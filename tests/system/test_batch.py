@@ -246,6 +246,7 @@ def test_it_outlives_zitd(zitd, tmp_path, how):
     assert len(pictures(out)) == 20
     record, _ = items(out)
     assert {item["seed"] for item in record.values()} == set(range(20))
+    assert len(daemon.records()) == 20, "a job that zitd keeps is not submitted anew"
 
 
 # ---- what is wrong with its input
