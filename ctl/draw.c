@@ -95,34 +95,112 @@ cancel_quietly(const struct ctl *ctl, const char *job)
 	struct err e;
 
 	client_forget_signal();
-	if (*job == '\0' || client_open(&client, ctl->socket, 2.0, &e) != 0)
+	if (*job == '\0')
 		return; /* zitd cancels it when it sees the connection close */
-	client_call(client, "cancel", json_pack("{s:s}", "job", job), NULL, NULL, &result, &e);
+	if (client_open(&client, ctl->socket, 2.0, &e) != 0 ||
+	    client_call(client, "cancel", json_pack("{s:s}", "job", job), NULL, NULL, &result, &e) !=
+		CLIENT_OK)
+		fprintf(stderr,
+		    "zitctl: %s could not be cancelled; 'zitctl cancel %s' does it when zitd is back\n", job,
+		    job);
 	json_decref(result);
 	client_close(&client);
 }
 
+/* ---- one call, over as many connections as it takes */
+
+struct draw {
+	const struct ctl *ctl;
+	int flags;
+	struct progress progress;
+	bool put_off; /* zitd has ended under it once */
+};
+
+/* What any request for a final record says of how the answer is to come. */
+static json_t *
+add_wishes(const struct draw *d, json_t *params)
+{
+	/* The first event tells the id, which ^C needs, and who comes back for the job. */
+	if (d->progress.mode != PROGRESS_NONE || (d->flags & DRAW_OWN) != 0)
+		json_object_set_new(params, "events", json_true());
+	if ((d->flags & DRAW_PICTURES) != 0)
+		json_object_set_new(params, "deliver", json_string("fd"));
+	return params;
+}
+
+/* Whether zitd went away under a job that can be asked for when it is back: all of ours are durable. */
+static bool
+is_put_off(const struct draw *d, enum client_end end, const struct err *e)
+{
+	return d->progress.job[0] != '\0' &&
+	       (client_is_lost(end, e) || (end == CLIENT_ERROR && e->code == ERR_DRAINING));
+}
+
+static void
+say_put_off(struct draw *d, const struct err *e)
+{
+	progress_end(&d->progress);
+	d->put_off = true;
+	if (!d->ctl->quiet)
+		fprintf(stderr,
+		    "zitctl: zitd %s before %s is done; waiting for the next one to go on with it\n",
+		    e->code == ERR_DRAINING ? "stops" : "ended", d->progress.job);
+}
+
+/* Waits for the next zitd, and there for the job. */
+static enum client_end
+wait_again(struct draw *d, struct client **client, json_t **record, struct err *e)
+{
+	enum client_end end = e->code == ERR_DRAINING ? client_await_end(*client, e) : CLIENT_OK;
+
+	if (end == CLIENT_OK)
+		end = client_reopen(client, d->ctl->socket, e);
+	if (end == CLIENT_OK)
+		end = client_call(*client, "wait", add_wishes(d, json_pack("{s:s}", "job", d->progress.job)),
+		    progress_event, &d->progress, record, e);
+	return end;
+}
+
+/* Why there is no record, and what that means for the job. */
+static int
+explain(const struct draw *d, enum client_end end, const struct err *e)
+{
+	const char *job = d->progress.job;
+	int status = call_refused(d->ctl, end, e);
+
+	if (client_is_lost(end, e) && *job != '\0')
+		fprintf(stderr, "zitctl: 'zitctl wait %s' asks for the job when zitd is back\n", job);
+	else if (client_is_lost(end, e))
+		fprintf(stderr,
+		    "zitctl: whether it took the job before, 'zitctl queue all' says when it is back\n");
+	else if (end == CLIENT_ERROR && e->code == ERR_UNKNOWN_JOB && d->put_off)
+		fprintf(stderr,
+		    "zitctl: the job was with the zitd that ended, and not durable; submit it again\n");
+	else if ((d->flags & DRAW_OWN) != 0 && end != CLIENT_ERROR)
+		cancel_quietly(d->ctl, job);
+	return status;
+}
+
 json_t *
 draw_call(
-    const struct ctl *ctl, struct client *client, const char *method, json_t *params, int flags, int *status)
+    const struct ctl *ctl, struct client **client, const char *method, json_t *params, int flags, int *status)
 {
-	bool own = (flags & DRAW_OWN) != 0;
-	struct progress progress;
+	struct draw d = {.ctl = ctl, .flags = flags};
 	json_t *record = NULL;
 	struct err e;
 	enum client_end end;
 
-	progress_init(&progress, ctl);
-	if (progress.mode != PROGRESS_NONE || own) /* the first event tells the id, which ^C needs */
-		json_object_set_new(params, "events", json_true());
-	if ((flags & DRAW_PICTURES) != 0)
-		json_object_set_new(params, "deliver", json_string("fd"));
-	end = client_call(client, method, params, progress_event, &progress, &record, &e);
-	progress_end(&progress);
+	progress_init(&d.progress, ctl);
+	snprintf(d.progress.job, sizeof(d.progress.job), "%s", output_text(params, "job"));
+	add_wishes(&d, params);
+	end = client_call(*client, method, params, progress_event, &d.progress, &record, &e);
+	while (*client != NULL && is_put_off(&d, end, &e)) {
+		say_put_off(&d, &e);
+		end = wait_again(&d, client, &record, &e);
+	}
+	progress_end(&d.progress);
 	if (end != CLIENT_OK)
-		*status = call_refused(ctl, end, &e);
-	if (own && (end == CLIENT_INTERRUPTED || end == CLIENT_TIMED_OUT))
-		cancel_quietly(ctl, progress.job);
+		*status = explain(&d, end, &e);
 	return record;
 }
 
@@ -137,7 +215,7 @@ call_and_finish(const struct ctl *ctl, const char *method, json_t *params, int f
 		json_decref(params);
 		return status;
 	}
-	record = draw_call(ctl, client, method, params, flags, &status);
+	record = draw_call(ctl, &client, method, params, flags, &status);
 	if (record != NULL)
 		status = finish(ctl, client, record, (flags & DRAW_PICTURES) != 0);
 	json_decref(record);

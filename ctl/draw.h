@@ -14,10 +14,12 @@ enum {
 	DRAW_PICTURES = 2 /* its pictures come as descriptors (client_take_fd) */
 };
 
-/* Calls a method that answers with a final record, showing progress; `params` is stolen. The record (new
- * reference) of a job that ended in whatever way, or NULL after printing why, with the exit code in *status.
+/* Calls a method that answers with a final record, showing progress; `params` is stolen. When zitd ends
+ * before the job, which it keeps, it is waited for, over a new connection in *client (client_reopen). The
+ * record (new reference) of a job that ended in whatever way, or NULL after printing why, with the exit code
+ * in *status.
  */
-json_t *draw_call(
-    const struct ctl *ctl, struct client *client, const char *method, json_t *params, int flags, int *status);
+json_t *draw_call(const struct ctl *ctl, struct client **client, const char *method, json_t *params,
+    int flags, int *status);
 
 #endif

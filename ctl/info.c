@@ -252,7 +252,7 @@ draw_again(const struct ctl *ctl, json_t *params, const struct picture_bytes *th
 		json_decref(params);
 		return status;
 	}
-	record = draw_call(ctl, client, "submit", params, DRAW_OWN | DRAW_PICTURES, &status);
+	record = draw_call(ctl, &client, "submit", params, DRAW_OWN | DRAW_PICTURES, &status);
 	if (record != NULL && (status = call_outcome(record)) == CTL_OK)
 		status = compare(ctl, client, then, facts, record);
 	json_decref(record);
