@@ -81,11 +81,21 @@ struct attention_shape {
 	float scale; /* on q.k, before the softmax */
 };
 
+/* y (h, w, C) := GN(x) w + b [then SiLU]; statistics over (h, w, channels of the group), population variance.
+ */
+struct group_norm {
+	const struct tensor *w, *b; /* (C) */
+	int groups;		    /* runs of consecutive channels */
+	float eps;
+	bool silu;
+};
+
 struct conv_shape {
-	int stride;	/* 1 or 2 */
-	int pad_before; /* zero rows above and columns left */
-	int pad_after;	/* zero rows below and columns right */
-	bool upsample2; /* nearest-neighbour x2 of the input first, then the convolution */
+	int stride;		       /* 1 or 2 */
+	int pad_before;		       /* zero rows above and columns left */
+	int pad_after;		       /* zero rows below and columns right */
+	bool upsample2;		       /* nearest-neighbour x2 of the input first, then the convolution */
+	const struct group_norm *norm; /* of the input before its zero rows; or NULL, as under upsample2 */
 };
 
 /* Where a sequence's tensors lie, and their sizes. */
@@ -196,15 +206,17 @@ struct ops {
 	/* y (h, w, C) := x (C, h, w) F32, the layout of the VAE. */
 	void (*to_channels_last)(struct device *d, struct tensor *y, const struct tensor *x);
 
-	/* y (H, W, Cout) := conv(x (h, w, Cin)) + bias (Cout) [+ add (H, W, Cout)]; bias and add may be NULL.
-	 * H = (s h + pad_before + pad_after - k) / stride + 1 with s = 2 under upsample2, else 1; W alike. */
+	/* y (H, W, Cout) := conv(x (h, w, Cin), normed) + bias (Cout) [+ add (H, W, Cout)]; bias and add may
+	 * be NULL. H = (s h + pad_before + pad_after - k) / stride + 1 with s = 2 under upsample2, else 1; W
+	 * alike. What is between x and y is made a few rows at a time: no second picture is needed for it.
+	 * y may be add; and with k = 1, stride 1, no norm and Cout <= Cin it may begin where x does, which
+	 * is then used up. */
 	void (*conv2d)(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
 	    const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape);
 
-	/* y (h, w, C) := GN(x) * w (C) + b (C) [then SiLU]; `groups` runs of consecutive channels, statistics
-	 * over (h, w, channels of the group), population variance. May be in place. */
-	void (*group_norm)(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
-	    const struct tensor *b, int groups, float eps, bool silu);
+	/* As struct group_norm says. May be in place. */
+	void (*group_norm)(
+	    struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm);
 
 	/* pixels (h, w, 3) U8 := round-half-even(255 clamp(x / 2 + 1/2, 0, 1)), x (h, w, 3). */
 	void (*to_pixels)(struct device *d, struct tensor *pixels, const struct tensor *x);

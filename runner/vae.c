@@ -212,7 +212,9 @@ convolve(struct vae *v, struct tensor *y, const struct tensor *x, const struct c
 static void
 normalize(struct vae *v, struct tensor *y, const struct tensor *x, const struct norm *norm, bool silu)
 {
-	v->ops->group_norm(v->device, y, x, &norm->weight, &norm->bias, v->config.groups, NORM_EPS, silu);
+	struct group_norm first = {&norm->weight, &norm->bias, v->config.groups, NORM_EPS, silu};
+
+	v->ops->group_norm(v->device, y, x, &first);
 }
 
 /* h = conv1(silu(GN1 x)); h = conv2(silu(GN2 h)); picture = h + x, or + shortcut(x) where the width changes.

@@ -129,7 +129,7 @@ cpu_close(struct device *d)
 	cpu_free_convolutions(c);
 	while (c->weights != NULL) {
 		struct weight *next = c->weights->next;
-		free(c->weights->packed);
+		free(c->weights->packed.data);
 		free(c->weights->data);
 		free(c->weights);
 		c->weights = next;

@@ -24,6 +24,12 @@ enum scratch {
 	SCRATCH_COUNT
 };
 
+/* A weight in the layout that a primitive asked for; made at first use. */
+struct packed {
+	dnnl_memory_desc_t desc;
+	void *data;
+};
+
 struct weight {
 	struct weight *next; /* of the device's list */
 	enum weight_use use;
@@ -32,13 +38,11 @@ struct weight {
 	int64_t dim[TENSOR_MAX_RANK];
 	void *data; /* row-major, as the checkpoint has it */
 
-	/* the same in the layout that a primitive asked for; made at first use */
-	dnnl_memory_desc_t packed_desc;
-	void *packed;
+	struct packed packed;
 };
 
 struct product;	    /* a cached matrix product, gemm.c */
-struct convolution; /* a cached convolution, conv.c */
+struct convolution; /* a cached convolution, convolution.c */
 
 struct cpu_device {
 	struct device base;
@@ -72,6 +76,19 @@ struct gemm {
 };
 void cpu_gemm(struct cpu_device *c, const struct gemm *g);
 void cpu_free_products(struct cpu_device *c);
+
+/* A group norm once its statistics are known: of every channel, (x - mean) mul + b. The two first lie in
+ * scratch until the next. */
+struct group_factors {
+	int64_t channels;
+	const float *mean, *mul, *b;
+	bool silu;
+};
+/* false after a failure. */
+bool cpu_group_factors(
+    struct cpu_device *c, struct group_factors *f, const struct tensor *x, const struct group_norm *norm);
+/* y := x normed, some pixels of the picture; in place or not, by this thread. */
+void cpu_group_apply(const struct group_factors *f, float *y, const float *x, int64_t pixels);
 void cpu_free_convolutions(struct cpu_device *c);
 
 /* The operations of ops.h that have a fast form; the others are the reference's, host memory being device
@@ -98,7 +115,7 @@ void cpu_attention(struct device *d, struct tensor *o, const struct tensor *q, c
 void cpu_swiglu(struct device *d, struct tensor *y, const struct tensor *x);
 void cpu_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
     const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape);
-void cpu_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
-    const struct tensor *b, int groups, float eps, bool silu);
+void cpu_group_norm(
+    struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm);
 
 #endif

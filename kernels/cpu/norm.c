@@ -121,10 +121,11 @@ add_strips(double *sums, int64_t strips, int64_t channels)
 
 /* Of every channel: the mean of its group, and w / sd. */
 static void
-channel_factors(const double *sums, int64_t pixels, int64_t channels, int groups, float eps, const float *w,
+channel_factors(const double *sums, int64_t pixels, int64_t channels, const struct group_norm *norm,
     float *mean, float *mul)
 {
-	int64_t width = channels / groups;
+	int64_t width = channels / norm->groups;
+	const float *w = norm->w->data;
 	double count = (double)(pixels * width);
 
 	for (int64_t first = 0; first < channels; first += width) {
@@ -134,7 +135,7 @@ channel_factors(const double *sums, int64_t pixels, int64_t channels, int groups
 			squares += sums[channels + c];
 		}
 		m = sum / count;
-		inverse = 1.0 / sqrt(fmax(squares / count - m * m, 0) + (double)eps);
+		inverse = 1.0 / sqrt(fmax(squares / count - m * m, 0) + (double)norm->eps);
 		for (int64_t c = first; c < first + width; c++) {
 			mean[c] = (float)m;
 			mul[c] = (float)(w[c] * inverse);
@@ -142,14 +143,41 @@ channel_factors(const double *sums, int64_t pixels, int64_t channels, int groups
 	}
 }
 
+bool
+cpu_group_factors(
+    struct cpu_device *c, struct group_factors *f, const struct tensor *x, const struct group_norm *norm)
+{
+	int64_t pixels = x->dim[0] * x->dim[1], channels = x->dim[2], strips = (pixels + STRIP - 1) / STRIP;
+	size_t sum_bytes = (size_t)(strips * 2 * channels) * sizeof(double);
+	double *sums = cpu_scratch(c, SCRATCH_SUMS, sum_bytes + 2 * (size_t)channels * sizeof(float));
+	float *mul, *mean;
+	const float *in = x->data;
+
+	if (sums == NULL || cpu_failed(&c->base))
+		return false;
+	mul = (float *)((char *)sums + sum_bytes);
+	mean = mul + channels;
+#pragma omp parallel for schedule(static)
+	for (int64_t s = 0; s < strips; s++) {
+		int64_t n = pixels - s * STRIP < STRIP ? pixels - s * STRIP : STRIP;
+		strip_sums(in + s * STRIP * channels, n, channels, sums + s * 2 * channels);
+	}
+	add_strips(sums, strips, channels);
+	channel_factors(sums, pixels, channels, norm, mean, mul);
+	*f = (struct group_factors){channels, mean, mul, norm->b->data, norm->silu};
+	return true;
+}
+
 /* The mean is taken away before the product: x mul + (b - mean mul) in one would lose the digits that a small
  * variance leaves. */
-static void
-apply_strip(float *y, const float *x, int64_t pixels, int64_t channels, const float *mean, const float *mul,
-    const float *b, bool silu)
+void
+cpu_group_apply(const struct group_factors *f, float *y, const float *x, int64_t pixels)
 {
+	int64_t channels = f->channels;
+	const float *mean = f->mean, *mul = f->mul, *b = f->b;
+
 	for (int64_t p = 0; p < pixels; p++, x += channels, y += channels) {
-		if (silu) {
+		if (f->silu) {
 			for (int64_t c = 0; c < channels; c++)
 				y[c] = fast_silu((x[c] - mean[c]) * mul[c] + b[c]);
 		} else {
@@ -160,31 +188,15 @@ apply_strip(float *y, const float *x, int64_t pixels, int64_t channels, const fl
 }
 
 void
-cpu_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
-    const struct tensor *b, int groups, float eps, bool silu)
+cpu_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm)
 {
-	struct cpu_device *c = (struct cpu_device *)d;
-	int64_t pixels = x->dim[0] * x->dim[1], channels = x->dim[2], strips = (pixels + STRIP - 1) / STRIP;
-	size_t sum_bytes = (size_t)(strips * 2 * channels) * sizeof(double);
-	double *sums = cpu_scratch(c, SCRATCH_SUMS, sum_bytes + 2 * (size_t)channels * sizeof(float));
-	const float *in = x->data;
-	float *out = y->data, *mul, *mean;
+	int64_t pixels = x->dim[0] * x->dim[1], channels = x->dim[2];
+	struct group_factors f;
 
-	if (cpu_failed(d))
+	if (!cpu_group_factors((struct cpu_device *)d, &f, x, norm))
 		return;
-	mul = (float *)((char *)sums + sum_bytes);
-	mean = mul + channels;
 #pragma omp parallel for schedule(static)
-	for (int64_t s = 0; s < strips; s++) {
-		int64_t n = pixels - s * STRIP < STRIP ? pixels - s * STRIP : STRIP;
-		strip_sums(in + s * STRIP * channels, n, channels, sums + s * 2 * channels);
-	}
-	add_strips(sums, strips, channels);
-	channel_factors(sums, pixels, channels, groups, eps, w->data, mean, mul);
-#pragma omp parallel for schedule(static)
-	for (int64_t s = 0; s < strips; s++) {
-		int64_t n = pixels - s * STRIP < STRIP ? pixels - s * STRIP : STRIP;
-		apply_strip(out + s * STRIP * channels, in + s * STRIP * channels, n, channels, mean, mul,
-		    b->data, silu);
-	}
+	for (int64_t at = 0; at < pixels; at += STRIP)
+		cpu_group_apply(&f, (float *)y->data + at * channels, (const float *)x->data + at * channels,
+		    pixels - at < STRIP ? pixels - at : STRIP);
 }

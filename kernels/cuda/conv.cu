@@ -1,18 +1,24 @@
 /*
  * conv2d on CUDA: windows of the picture as rows of a matrix (im2col), strip after strip, each multiplied
  * with the weights. A strip is as long as half of the scratch, 32 MiB, so the product finds it in the
- * second-level cache of an H100 (50 MiB); an implicit product would save the way there and back.
+ * second-level cache of an H100 (50 MiB); an implicit product would save the way there and back. Where the
+ * picture is normed first, so are the rows that one strip sees, into the other half.
  *
- * A 1x1 convolution is a product as it is. A 3x3 one behind a doubling by nearest neighbour is four 2x2 ones
- * on the small picture, exactly, with 16 taps for 36: output pixel (2i + a, 2j + b) sees the small picture's
- * rows i - 1 + a and i + a, and its columns alike; the 3x3 kernel's rows 0 | 1, 2 fall on them for a = 0, and
- * 0, 1 | 2 for a = 1.
+ * A 1x1 convolution is a product as it is, unless its result takes its picture's place. A 3x3 one behind a
+ * doubling by nearest neighbour is four 2x2 ones on the small picture, exactly, with 16 taps for 36: output
+ * pixel (2i + a, 2j + b) sees the small picture's rows i - 1 + a and i + a, and its columns alike; the 3x3
+ * kernel's rows 0 | 1, 2 fall on them for a = 0, and 0, 1 | 2 for a = 1.
  *
  * Channels are innermost everywhere, so a window is `taps` runs of Cin numbers.
  */
 #include "kernels/cuda/gemm.cuh"
 
-enum { THREADS = 256, STRIP_BYTES = SCRATCH_BYTES / 2 };
+enum {
+	THREADS = 256,
+	TILE = 128,
+	STRIP_BYTES = SCRATCH_BYTES / 2,
+	NORMED_BYTES = SCRATCH_BYTES - STRIP_BYTES - FACTORS_BYTES
+};
 
 /* What the rows of the matrix are windows of. */
 struct window {
@@ -20,6 +26,14 @@ struct window {
 	int k, stride;
 	int top, left; /* rows above and columns left of the picture that the first window begins with */
 	int out_w;     /* windows in a row of the output */
+};
+
+/* What cuda_conv2d was asked for, or some rows of it. */
+struct convolution {
+	struct tensor y, x, add; /* add.data may be NULL */
+	const struct weight *w;
+	const void *bias; /* in the activations' type, or NULL */
+	struct window window;
 };
 
 /* rows (count, k k channels) := the windows of `count` output pixels from (row, column) on, zero outside of
@@ -56,47 +70,108 @@ make_windows(
 	});
 }
 
-/* The common part: y (.., N) := windows w^T + bias. */
+/* The common part: y (.., N) := windows filters^T + bias. */
 static struct gemm
-conv_gemm(struct tensor *y, const struct weight *w, const void *filters, int64_t k, const void *bias)
+conv_gemm(const struct convolution *v, const void *filters, int64_t k)
 {
 	struct gemm g = {};
 
-	g.n = w->dim[0];
+	g.n = v->w->dim[0];
 	g.k = g.lda = g.ldb = k;
 	g.ldy = g.n;
 	g.b = filters;
-	g.bias = bias;
-	g.y = y->data;
-	g.y_type = y->type;
+	g.bias = v->bias;
+	g.y_type = v->y.type;
 	g.alpha = 1.0f;
 	g.batch = 1;
 	return g;
 }
 
+/* The result begins at number `at` of y. */
+static void
+aim_gemm(const struct convolution *v, struct gemm *g, int64_t at)
+{
+	size_t bytes = (size_t)at * dtype_size(v->y.type);
+
+	g->y = (char *)v->y.data + bytes;
+	g->add = v->add.data != NULL ? (const char *)v->add.data + bytes : NULL;
+}
+
 /* ---- as it is */
 
-static void
-convolve(struct cuda_device *c, struct tensor *y, const struct tensor *x, const struct weight *w,
-    const void *bias, const struct tensor *add, const struct window *window)
+/* Whole tiles of the product; 0: a window is too large. */
+static int64_t
+strip_pixels(const struct window *g, size_t size)
 {
-	size_t size = dtype_size(x->type);
-	int64_t k = (int64_t)window->k * window->k * window->channels, pixels = y->dim[0] * y->dim[1];
-	int64_t strip = STRIP_BYTES / (k * (int64_t)size);
-	bool plain = window->k == 1 && window->stride == 1 && window->top == 0 && window->left == 0;
-	struct gemm g = conv_gemm(y, w, w->data, k, bias);
+	return STRIP_BYTES / ((int64_t)g->k * g->k * g->channels * (int64_t)size) / TILE * TILE;
+}
 
-	strip = plain ? pixels : strip / 128 * 128; /* whole tiles of the product */
+static void
+convolve(struct cuda_device *c, const struct convolution *v)
+{
+	const struct window *window = &v->window;
+	size_t size = dtype_size(v->x.type);
+	int64_t k = (int64_t)window->k * window->k * window->channels, pixels = v->y.dim[0] * v->y.dim[1];
+	int64_t strip = strip_pixels(window, size);
+	bool plain = window->k == 1 && window->stride == 1 && window->top == 0 && window->left == 0 &&
+		     v->y.data != v->x.data;
+	struct gemm g = conv_gemm(v, v->w->data, k);
+
+	strip = plain ? pixels : strip;
 	for (int64_t first = 0; first < pixels; first += strip) {
-		size_t at = (size_t)(first * g.n) * size;
 		g.m = pixels - first < strip ? pixels - first : strip;
 		if (!plain)
-			make_windows(c, x, window, first, g.m);
-		g.a = plain ? x->data : c->scratch;
-		g.y = (char *)y->data + at;
-		g.add = add != NULL ? (const char *)add->data + at : NULL;
+			make_windows(c, &v->x, window, first, g.m);
+		g.a = plain ? v->x.data : c->scratch;
+		aim_gemm(v, &g, first * g.n);
 		cuda_gemm(c, &g);
 	}
+}
+
+/* ---- of a normed picture */
+
+/* Rows of y at a time: as many as one strip holds, if what they see finds room where it is normed; all strips
+ * but the last are equally long, which asks for one choice of algorithm. */
+static int64_t
+normed_rows(const struct window *g, size_t size)
+{
+	int64_t pixel = (int64_t)g->channels * (int64_t)size;
+	int64_t most = (NORMED_BYTES / (g->w * pixel) - g->k) / g->stride + 1;
+	int64_t rows = STRIP_BYTES / (g->out_w * g->k * g->k * pixel);
+
+	rows = rows > 1 ? rows : 1;
+	return rows < most ? rows : most;
+}
+
+/* Rows [row, row + count) of y: what they see of x is normed, and is then the picture. */
+static void
+convolve_normed_rows(struct cuda_device *c, const struct convolution *all, const struct group_norm *norm,
+    const float *factors, int64_t row, int64_t count)
+{
+	struct convolution v = *all;
+	int64_t first = row * v.window.stride - v.window.top;
+	int64_t end = first + (count - 1) * v.window.stride + v.window.k, begin = first > 0 ? first : 0;
+	struct tensor seen = tensor_rows(&all->x, begin, (end < v.window.h ? end : v.window.h) - begin);
+
+	v.x = seen;
+	v.x.data = (char *)c->scratch + STRIP_BYTES + FACTORS_BYTES;
+	v.y = tensor_rows(&all->y, row, count);
+	if (v.add.data != NULL)
+		v.add = tensor_rows(&all->add, row, count);
+	v.window.h = (int)seen.dim[0];
+	v.window.top = (int)(begin - first);
+	cuda_group_apply(c, &v.x, &seen, factors, norm);
+	convolve(c, &v);
+}
+
+static void
+convolve_normed(struct cuda_device *c, const struct convolution *v, const struct group_norm *norm)
+{
+	const float *factors = cuda_group_factors(c, (char *)c->scratch + STRIP_BYTES, &v->x, norm);
+	int64_t rows = normed_rows(&v->window, dtype_size(v->x.type)), h = v->y.dim[0];
+
+	for (int64_t row = 0; row < h && factors != NULL; row += rows)
+		convolve_normed_rows(c, v, norm, factors, row, h - row < rows ? h - row : rows);
 }
 
 /* ---- behind a doubling */
@@ -145,13 +220,13 @@ folded_weights(struct cuda_device *c, struct weight *w)
 /* One of the four: windows of whole rows of the small picture, and a product for each row, whose results are
  * every other pixel of every other row. */
 static void
-convolve_phase(struct cuda_device *c, struct tensor *y, const struct tensor *x, struct gemm *g, int phase)
+convolve_phase(struct cuda_device *c, const struct convolution *v, struct gemm *g, int phase)
 {
 	int a = phase / 2, b = phase % 2;
+	int64_t h = v->window.h, w = v->window.w, n = g->n;
 	struct window window = {
-	    (int)x->dim[0], (int)x->dim[1], (int)x->dim[2], 2, 1, 1 - a, 1 - b, (int)x->dim[1]};
-	int64_t h = x->dim[0], w = x->dim[1], n = g->n;
-	int64_t most = STRIP_BYTES / (w * g->k * (int64_t)dtype_size(x->type));
+	    v->window.h, v->window.w, v->window.channels, 2, 1, 1 - a, 1 - b, v->window.w};
+	int64_t most = STRIP_BYTES / (w * g->k * (int64_t)dtype_size(v->x.type));
 
 	g->m = w;
 	g->ldy = 2 * n;
@@ -160,23 +235,36 @@ convolve_phase(struct cuda_device *c, struct tensor *y, const struct tensor *x, 
 	g->a = c->scratch;
 	for (int64_t first = 0; first < h; first += most) {
 		g->batch = (int)(h - first < most ? h - first : most);
-		make_windows(c, x, &window, first * w, g->batch * w);
-		g->y = (char *)y->data + (size_t)(((2 * first + a) * 2 * w + b) * n) * dtype_size(y->type);
+		make_windows(c, &v->x, &window, first * w, g->batch * w);
+		aim_gemm(v, g, ((2 * first + a) * 2 * w + b) * n);
 		cuda_gemm(c, g);
 	}
 }
 
 static void
-convolve_doubled(
-    struct cuda_device *c, struct tensor *y, const struct tensor *x, struct weight *w, const void *bias)
+convolve_doubled(struct cuda_device *c, const struct convolution *v)
 {
+	struct weight *w = (struct weight *)v->w;
 	const char *folded = (const char *)folded_weights(c, w);
 	size_t phase_bytes = (size_t)(4 * w->dim[0] * w->dim[1]) * dtype_size(w->type);
 
 	for (int phase = 0; phase < 4 && folded != NULL; phase++) {
-		struct gemm g = conv_gemm(y, w, folded + (size_t)phase * phase_bytes, 4 * w->dim[1], bias);
-		convolve_phase(c, y, x, &g, phase);
+		struct gemm g = conv_gemm(v, folded + (size_t)phase * phase_bytes, 4 * w->dim[1]);
+		convolve_phase(c, v, &g, phase);
 	}
+}
+
+/* Whether the scratch has room for a tile of windows, for what a row sees where it is normed, and behind a
+ * doubling for a row of windows. */
+static bool
+is_possible(const struct window *g, size_t size, const struct conv_shape *shape)
+{
+	int64_t row = (int64_t)g->w * g->channels * (int64_t)size;
+
+	if (shape->upsample2)
+		return shape->norm == NULL && g->k == 3 && g->stride == 1 && g->top == 1 &&
+		       row * 4 <= STRIP_BYTES;
+	return strip_pixels(g, size) > 0 && (shape->norm == NULL || row * g->k <= NORMED_BYTES);
 }
 
 void
@@ -187,21 +275,21 @@ cuda_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const st
 	int k = w->rank == 4 ? (int)w->dim[2] : 1;
 	struct window window = {(int)x->dim[0], (int)x->dim[1], (int)x->dim[2], k, shape->stride,
 	    shape->pad_before, shape->pad_before, (int)y->dim[1]};
-	const void *b = cuda_bias(c, bias);
+	struct convolution v = {*y, *x, {}, w, cuda_bias(c, bias), window};
 
 	if (cuda_failed(c))
 		return;
-	if (STRIP_BYTES / (int64_t)dtype_size(x->type) < x->dim[1] * k * k * x->dim[2] ||
-	    (shape->upsample2 && (k != 3 || shape->stride != 1 || shape->pad_before != 1))) {
+	if (!is_possible(&window, dtype_size(x->type), shape)) {
 		device_fail(d, DEVICE_INTERNAL, "conv2d: %dx%d of %d channels, kernel %d", window.h, window.w,
 		    window.channels, k);
 		return;
 	}
-	if (!shape->upsample2) {
-		convolve(c, y, x, w, b, add, &window);
-		return;
-	}
-	convolve_doubled(c, y, x, (struct weight *)w, b);
 	if (add != NULL)
-		cuda_add(d, y, add);
+		v.add = *add;
+	if (shape->norm != NULL)
+		convolve_normed(c, &v, shape->norm);
+	else if (shape->upsample2)
+		convolve_doubled(c, &v);
+	else
+		convolve(c, &v);
 }

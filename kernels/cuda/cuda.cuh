@@ -42,6 +42,7 @@ enum {
 	STAGINGS = 2,
 	STAGING_BYTES = 32 << 20,
 	SCRATCH_BYTES = 64 << 20, /* im2col strips, scores, strips of a group norm */
+	FACTORS_BYTES = 4 << 20,  /* a group norm's sums, and what they make of each channel */
 	BIAS_BYTES = 256 << 10,	  /* one bias in the activations' type */
 	CACHE_PATH = 512,
 };
@@ -84,6 +85,16 @@ const void *cuda_bias(struct cuda_device *c, const struct tensor *bias);
 void cuda_convert(struct cuda_device *c, void *to, enum dtype to_type, const void *from, enum dtype from_type,
     int64_t count);
 void cuda_free_weights(struct cuda_device *c);
+
+/* ---- group_norm.cu */
+
+/* The statistics of x: means and factors of its channels, in FACTORS_BYTES of memory; NULL after a failure.
+ */
+const float *cuda_group_factors(
+    struct cuda_device *c, void *memory, const struct tensor *x, const struct group_norm *norm);
+/* y := x normed with them: the picture that they are of, or rows of it. */
+void cuda_group_apply(struct cuda_device *c, struct tensor *y, const struct tensor *x, const float *factors,
+    const struct group_norm *norm);
 
 /* ---- graph.cu */
 
@@ -183,8 +194,8 @@ void cuda_unpatchify(struct device *d, struct tensor *latent, const struct tenso
 void cuda_to_channels_last(struct device *d, struct tensor *y, const struct tensor *x);
 void cuda_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
     const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape);
-void cuda_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
-    const struct tensor *b, int groups, float eps, bool silu);
+void cuda_group_norm(
+    struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm);
 void cuda_to_pixels(struct device *d, struct tensor *pixels, const struct tensor *x);
 
 /* The parts of attention that have files of their own; cuda_attention chooses. */

@@ -1,7 +1,8 @@
 /*
  * group_norm on CUDA, channels last, in three passes: sums of every group over strips of pixels, the strips'
- * sums to a mean and a factor for every channel, and the application. Memory sees 2 bytes read for the sums,
- * 2 read and 2 written for the result; the sums need every processor, so a strip is short.
+ * sums to a mean and a factor for every channel, and the application, which a convolution has done a few rows
+ * at a time. Memory sees 2 bytes read for the sums, 2 read and 2 written for the result; the sums need every
+ * processor, so a strip is short.
  *
  * Sums are of x - shift, shift being the picture's first number in the group: the mean of a large flat
  * picture, squared, is close to its mean square, and float has not digits enough for their difference.
@@ -104,21 +105,20 @@ apply_kernel(
 	store_numbers<T, W>(y + at, v);
 }
 
-void
-cuda_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
-    const struct tensor *b, int groups, float eps, bool silu)
+const float *
+cuda_group_factors(struct cuda_device *c, void *memory, const struct tensor *x, const struct group_norm *norm)
 {
-	struct cuda_device *c = (struct cuda_device *)d;
-	struct picture p = {x->dim[0] * x->dim[1], MIN_PIXELS, (int)x->dim[2], groups, 0};
-	int width = p.channels / groups;
-	int64_t count = tensor_count(x), least = (p.pixels + MAX_STRIPS - 1) / MAX_STRIPS;
-	float *partial = (float *)c->scratch, *factors = partial + (size_t)MAX_STRIPS * THREADS * 2;
-	bool wide = is_wide(x->data, p.channels, dtype_size(x->type)) &&
-		    is_wide(y->data, p.channels, dtype_size(y->type));
+	struct picture p = {x->dim[0] * x->dim[1], MIN_PIXELS, (int)x->dim[2], norm->groups, 0};
+	int width = p.channels / p.groups;
+	int64_t least = (p.pixels + MAX_STRIPS - 1) / MAX_STRIPS;
+	float *partial = (float *)memory, *factors = partial + (size_t)MAX_STRIPS * THREADS * 2;
+	bool wide = is_wide(x->data, p.channels, dtype_size(x->type));
 
-	if (groups > THREADS || p.channels > MAX_CHANNELS) {
-		device_fail(d, DEVICE_INTERNAL, "group_norm: %d groups of %d channels", groups, p.channels);
-		return;
+	static_assert(((size_t)MAX_STRIPS * THREADS + MAX_CHANNELS) * 2 * sizeof(float) <= FACTORS_BYTES, "");
+	if (p.groups > THREADS || p.channels > MAX_CHANNELS) {
+		device_fail(
+		    &c->base, DEVICE_INTERNAL, "group_norm: %d groups of %d channels", p.groups, p.channels);
+		return NULL;
 	}
 	p.strip = least > MIN_PIXELS ? least : MIN_PIXELS;
 	p.strips = (int)blocks_for(p.pixels, p.strip);
@@ -129,10 +129,35 @@ cuda_group_norm(struct device *d, struct tensor *y, const struct tensor *x, cons
 		    : wide && width % 4 == 0 ? sums_kernel<T, 4>
 					     : sums_kernel<T, 1>,
 		    partial, (const T *)x->data, p);
-		launch(c, "group_norm: factors", groups, WARP, factors_kernel<T>, factors, partial,
-		    (const T *)x->data, (const float *)w->data, p, eps);
-		launch(c, "group_norm: application", blocks_for(count / (wide ? W : 1), THREADS), THREADS,
-		    wide ? apply_kernel<T, full_width<T>()> : apply_kernel<T, 1>, (T *)y->data,
-		    (const T *)x->data, factors, (const float *)b->data, count, p.channels, silu);
+		launch(c, "group_norm: factors", p.groups, WARP, factors_kernel<T>, factors, partial,
+		    (const T *)x->data, (const float *)norm->w->data, p, norm->eps);
 	});
+	return factors;
+}
+
+void
+cuda_group_apply(struct cuda_device *c, struct tensor *y, const struct tensor *x, const float *factors,
+    const struct group_norm *norm)
+{
+	int64_t count = tensor_count(x);
+	int channels = (int)x->dim[2];
+	bool wide = is_wide(x->data, channels, dtype_size(x->type)) &&
+		    is_wide(y->data, channels, dtype_size(y->type));
+
+	WITH_TYPE(x->type, T, {
+		launch(c, "group_norm: application",
+		    blocks_for(count / (wide ? full_width<T>() : 1), THREADS), THREADS,
+		    wide ? apply_kernel<T, full_width<T>()> : apply_kernel<T, 1>, (T *)y->data,
+		    (const T *)x->data, factors, (const float *)norm->b->data, count, channels, norm->silu);
+	});
+}
+
+void
+cuda_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm)
+{
+	struct cuda_device *c = (struct cuda_device *)d;
+	const float *factors = cuda_group_factors(c, c->scratch, x, norm);
+
+	if (factors != NULL)
+		cuda_group_apply(c, y, x, factors, norm);
 }

@@ -1,6 +1,9 @@
 /*
  * conv2d, by definition.
  */
+#include <stdlib.h>
+#include <string.h>
+
 #include "kernels/ref/ref.h"
 
 /* The input as the convolution sees it: doubled by nearest neighbour when asked, zero outside. */
@@ -34,15 +37,36 @@ window_product(const struct source *s, const float *filter, int64_t k, int64_t t
 	return sum;
 }
 
+/* x normed, in memory of its own; or a copy where y is made in x's memory; or x itself. What is not x is the
+ * caller's to free. data NULL: no memory. */
+static struct tensor
+conv_input(struct device *d, const struct tensor *x, const struct tensor *y, const struct group_norm *norm)
+{
+	struct tensor in = *x;
+
+	if (norm == NULL && y->data != x->data)
+		return in;
+	in.data = malloc(tensor_bytes(x));
+	if (in.data == NULL)
+		device_fail(d, DEVICE_OUT_OF_MEMORY, "no memory for a convolution's input");
+	else if (norm != NULL)
+		ref_group_norm(d, &in, x, norm);
+	else
+		memcpy(in.data, x->data, tensor_bytes(x));
+	return in;
+}
+
 void
 ref_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
     const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape)
 {
-	struct source source = {x->data, x->dim[0], x->dim[1], x->dim[2], shape->upsample2 ? 2 : 1};
+	struct tensor in = conv_input(d, x, y, shape->norm);
+	struct source source = {in.data, x->dim[0], x->dim[1], x->dim[2], shape->upsample2 ? 2 : 1};
 	int64_t k = w->rank == 4 ? w->dim[2] : 1, outputs = w->dim[0];
 	const float *b = bias != NULL ? bias->data : NULL, *rest = add != NULL ? add->data : NULL;
 
-	(void)d;
+	if (in.data == NULL)
+		return;
 	for (int64_t row = 0; row < y->dim[0]; row++) {
 		for (int64_t column = 0; column < y->dim[1]; column++) {
 			int64_t top = row * shape->stride - shape->pad_before,
@@ -56,4 +80,6 @@ ref_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const str
 			}
 		}
 	}
+	if (in.data != x->data)
+		free(in.data);
 }

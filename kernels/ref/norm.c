@@ -102,11 +102,10 @@ group_moments(const float *x, int64_t pixels, int64_t channels, int64_t first, i
 }
 
 void
-ref_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
-    const struct tensor *b, int groups, float eps, bool silu)
+ref_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm)
 {
-	int64_t pixels = x->dim[0] * x->dim[1], channels = x->dim[2], width = channels / groups;
-	const float *in = x->data, *weight = w->data, *bias = b->data;
+	int64_t pixels = x->dim[0] * x->dim[1], channels = x->dim[2], width = channels / norm->groups;
+	const float *in = x->data, *weight = norm->w->data, *bias = norm->b->data;
 	float *out = y->data;
 
 	(void)d;
@@ -115,9 +114,10 @@ ref_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const
 		group_moments(in, pixels, channels, first, width, &mean, &variance);
 		for (int64_t p = 0; p < pixels; p++) {
 			for (int64_t c = first; c < first + width; c++) {
-				double v = (in[p * channels + c] - mean) / sqrt(variance + eps) * weight[c] +
-					   bias[c];
-				out[p * channels + c] = (float)(silu ? v / (1.0 + exp(-v)) : v);
+				double v =
+				    (in[p * channels + c] - mean) / sqrt(variance + norm->eps) * weight[c] +
+				    bias[c];
+				out[p * channels + c] = (float)(norm->silu ? v / (1.0 + exp(-v)) : v);
 			}
 		}
 	}

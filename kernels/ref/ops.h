@@ -47,8 +47,8 @@ void ref_unpatchify(struct device *d, struct tensor *latent, const struct tensor
 void ref_to_channels_last(struct device *d, struct tensor *y, const struct tensor *x);
 void ref_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
     const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape);
-void ref_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct tensor *w,
-    const struct tensor *b, int groups, float eps, bool silu);
+void ref_group_norm(
+    struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm);
 void ref_to_pixels(struct device *d, struct tensor *pixels, const struct tensor *x);
 
 #endif

@@ -347,8 +347,9 @@ static void
 run_group_norm(void *arg)
 {
 	struct single *s = arg;
+	struct group_norm norm = {&s->t[2], &s->t[3], s->groups, 1e-6f, true};
 
-	bench.ops->group_norm(bench.device, &s->t[0], &s->t[1], &s->t[2], &s->t[3], s->groups, 1e-6f, true);
+	bench.ops->group_norm(bench.device, &s->t[0], &s->t[1], &norm);
 }
 
 /* A 3x3 convolution and a norm on a picture, side x side. */

@@ -251,8 +251,9 @@ run_conv2d(struct bench *b, const struct shape *s) /* h, w, inputs, outputs, kin
 		struct conv_shape shape;
 		int numerator, denominator; /* of the output's side */
 	} kinds[] = {
-	    {3, {1, 1, 1, false}, 1, 1}, {1, {1, 0, 0, false}, 1, 1}, {3, {1, 1, 1, true}, 2, 1},
-	    {3, {2, 0, 1, false}, 1, 2}, /* the encoder's: a zero row below and right only */
+	    {3, {1, 1, 1, false, NULL}, 1, 1}, {1, {1, 0, 0, false, NULL}, 1, 1},
+	    {3, {1, 1, 1, true, NULL}, 2, 1},
+	    {3, {2, 0, 1, false, NULL}, 1, 2}, /* the encoder's: a zero row below and right only */
 	};
 	int64_t k = kinds[s->n[4]].k, h = s->n[0] * kinds[s->n[4]].numerator / kinds[s->n[4]].denominator;
 	int64_t w = s->n[1] * kinds[s->n[4]].numerator / kinds[s->n[4]].denominator;
@@ -274,8 +275,9 @@ run_group_norm(
 	    scaled_tensor(b, device_act_type(b->d), 3, DIM(s->n[0], s->n[1], s->n[2]), 1, (float)s->n[5]);
 	struct tensor y = empty(b, 3, DIM(s->n[0], s->n[1], s->n[2]));
 	struct tensor w = random_vector(b, s->n[2]), bias = random_vector(b, s->n[2]);
+	struct group_norm norm = {&w, &bias, (int)s->n[3], 1e-6f, s->n[4] != 0};
 
-	b->ops->group_norm(b->d, &y, &x, &w, &bias, (int)s->n[3], 1e-6f, s->n[4] != 0);
+	b->ops->group_norm(b->d, &y, &x, &norm);
 	return y;
 }
 
@@ -284,9 +286,83 @@ run_group_norm_in_place(struct bench *b, const struct shape *s) /* h, w, channel
 {
 	struct tensor x = bench_random(b, 3, DIM(s->n[0], s->n[1], s->n[2]));
 	struct tensor w = random_vector(b, s->n[2]), bias = random_vector(b, s->n[2]);
+	struct group_norm norm = {&w, &bias, (int)s->n[3], 1e-6f, true};
 
-	b->ops->group_norm(b->d, &x, &x, &w, &bias, (int)s->n[3], 1e-6f, true);
+	b->ops->group_norm(b->d, &x, &x, &norm);
 	return x;
+}
+
+/* A picture, the parameters of its norm, and a convolution behind it. */
+struct normed {
+	struct tensor x, w, b, bias;
+	struct weight *filters;
+	struct group_norm norm;
+	struct conv_shape shape;
+};
+
+static void
+make_normed(struct bench *b, struct normed *n, const struct shape *s) /* h, w, inputs, outputs, groups, k */
+{
+	int pad = (int)s->n[5] / 2;
+
+	n->x = bench_random(b, 3, DIM(s->n[0], s->n[1], s->n[2]));
+	n->w = random_vector(b, s->n[2]);
+	n->b = random_vector(b, s->n[2]);
+	n->bias = random_vector(b, s->n[3]);
+	n->filters = random_weight(b, WEIGHT_CONV, 4, DIM(s->n[3], s->n[2], s->n[5], s->n[5]));
+	n->norm = (struct group_norm){&n->w, &n->b, (int)s->n[4], 1e-6f, true};
+	n->shape = (struct conv_shape){1, pad, pad, false, &n->norm};
+}
+
+/* As a resnet's second half: added to what is there. */
+static struct tensor
+run_normed_conv2d(struct bench *b, const struct shape *s)
+{
+	struct normed n;
+	struct tensor y;
+
+	make_normed(b, &n, s);
+	y = bench_random(b, 3, DIM(s->n[0], s->n[1], s->n[3]));
+	b->ops->conv2d(b->d, &y, &n.x, n.filters, &n.bias, &y, &n.shape);
+	return y;
+}
+
+/* The norm and the convolution one after the other, and 1000 times what the two in one differ from that: a
+ * sum in another order shows, and a row that a strip has wrong is far off. */
+static struct tensor
+run_normed_twice(struct bench *b, const struct shape *s)
+{
+	struct tensor y = empty(b, 3, DIM(s->n[0], s->n[1], s->n[3])),
+		      normed = empty(b, 3, DIM(s->n[0], s->n[1], s->n[2])),
+		      other = empty(b, 3, DIM(s->n[0], s->n[1], s->n[3])),
+		      minus = empty(b, 3, DIM(s->n[0], s->n[1], s->n[3]));
+	struct normed n;
+
+	make_normed(b, &n, s);
+	b->ops->conv2d(b->d, &y, &n.x, n.filters, &n.bias, NULL, &n.shape);
+	b->ops->group_norm(b->d, &normed, &n.x, &n.norm);
+	n.shape.norm = NULL;
+	b->ops->conv2d(b->d, &other, &normed, n.filters, &n.bias, NULL, &n.shape);
+	b->ops->affine(b->d, &minus, &other, -1, 0);
+	b->ops->add(b->d, &y, &minus);
+	b->ops->affine(b->d, &y, &y, 1000, 0);
+	b->ops->add(b->d, &y, &other);
+	return y;
+}
+
+/* A shortcut: the result takes the picture's place. */
+static struct tensor
+run_narrowing_conv2d(struct bench *b, const struct shape *s)
+{
+	struct tensor y;
+	struct normed n;
+
+	make_normed(b, &n, s);
+	n.shape.norm = NULL;
+	y = n.x;
+	y.dim[2] = s->n[3];
+	b->ops->conv2d(b->d, &y, &n.x, n.filters, &n.bias, NULL, &n.shape);
+	return y;
 }
 
 /* Numbers that every type has: -1 to 1 in steps of 1/64. */
@@ -453,6 +529,12 @@ const struct operation operations[] = {
     {"conv2d", run_conv2d, 2e-5, 1.2e-2, 8e-3,
 	{{{1, 1, 16, 3, 0, 1}}, {{5, 7, 16, 32, 0, 0}}, {{12, 20, 32, 64, 0, 1}}, {{9, 5, 64, 32, 1, 1}},
 	    {{6, 10, 32, 32, 2, 1}}, {{8, 12, 32, 32, 3, 1}}, {{16, 16, 32, 3, 0, 0}}, {{1, 3, 5, 7, 2, 0}}}},
+    {"conv2d of a norm", run_normed_conv2d, 2e-5, 1.2e-2, 8e-3,
+	{{{1, 1, 16, 3, 4, 3}}, {{5, 7, 32, 32, 32, 3}}, {{12, 20, 64, 32, 4, 3}}, {{9, 5, 64, 32, 8, 1}}}},
+    {"conv2d of strips", run_normed_twice, 2e-3, 1.2e-2, 8e-3,
+	{{{5, 7, 32, 32, 32, 3}}, {{3, 4999, 64, 1, 32, 3}}}},
+    {"conv2d in place", run_narrowing_conv2d, 2e-5, 1.2e-2, 8e-3,
+	{{{5, 7, 32, 32, 32, 1}}, {{12, 20, 64, 7, 4, 1}}, {{31, 257, 64, 8, 4, 1}}}},
     {"group_norm", run_group_norm, 2e-5, 2e-5, 4e-3,
 	{{{1, 1, 32, 32, 0, 0}}, {{5, 7, 32, 32, 1, 0}}, {{12, 20, 64, 32, 1, 0}}, {{64, 64, 32, 4, 1, 0}},
 	    {{33, 31, 128, 32, 0, 10}}, {{3, 5, 24, 3, 0, 0}}}},

@@ -6,7 +6,8 @@
  * products and for what exp goes into. bf16 where only inputs of products are rounded (cpu) 1.2e-2: inputs
  * keep 8 bits, so each product errs by up to 2^-8, and sums of random signs stay near that. bf16 where
  * activations are stored so (cuda), with inputs that bf16 has: 4e-3, two roundings of 2^-9; 8e-3 where
- * weights of a sum are rounded too (softmax, the folded upsample); 0 where nothing is computed.
+ * weights of a sum are rounded too (softmax, the folded upsample); 0 where nothing is computed. 2e-3 where the
+ * last bits of two sums differ, and that a thousandfold.
  */
 #ifndef TESTS_KERNELS_OPERATIONS_H
 #define TESTS_KERNELS_OPERATIONS_H

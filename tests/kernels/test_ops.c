@@ -86,7 +86,7 @@ test_ref_convolution_by_hand(void **state)
 	float kernel[9] = {1, 0, 0, 0, 0, 0, 0, 0, 0};
 	struct stored stored = {kernel, DT_F32, 4, {1, 1, 3, 3}};
 	struct weight *w = b.ops->weight_load(b.d, WEIGHT_CONV, &stored, 1);
-	struct conv_shape plain = {1, 1, 1, false}, doubled = {1, 1, 1, true};
+	struct conv_shape plain = {1, 1, 1, false, NULL}, doubled = {1, 1, 1, true, NULL};
 
 	(void)state;
 	memcpy(x.data, (float[]){1, 2, 3, 4}, 16);
