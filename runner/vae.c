@@ -2,7 +2,9 @@
  * The decoder of the FLUX.1 autoencoder: latent to pixels (model-spec section 8). Pictures lie channels last:
  * (h, w, C).
  *
- * Three buffers of the largest picture take turns: a stage reads one and leaves its result in another.
+ * The memory is that of the largest picture and of what a resnet makes beside it, and no more: norms are
+ * taken by the convolutions that read them, and a resnet adds to its picture where that is. A shortcut
+ * narrows the picture in place. At full size that is 1.5 pictures of 256 channels.
  */
 #include "runner/vae.h"
 
@@ -12,7 +14,7 @@
 
 #define NORM_EPS 1e-6f
 
-enum { MAX_RESNETS = 17, BUFFERS = 3 };
+enum { MAX_RESNETS = 17, BUFFERS = 2 };
 
 struct norm {
 	struct tensor weight, bias; /* (C) */
@@ -167,54 +169,85 @@ vae_free(struct vae **v)
 
 /* ---- the picture in the making */
 
+/* A plan walks the same way with buffers without memory, and calls no operation. */
 struct canvas {
 	struct vae *vae;
-	struct tensor buffer[BUFFERS]; /* memory only; shapes are given as they are used */
-	int current;		       /* holds the picture */
-	int64_t h, w;
-	int channels;
+	struct arena buffer[BUFFERS];
+	struct tensor picture; /* (h, w, channels), in the buffer `current` */
+	int current;
 };
 
-/* Buffer `current + step` as a picture of that shape. */
-static struct tensor
-canvas_tensor(const struct canvas *c, int step, int64_t h, int64_t w, int channels)
+static bool
+is_plan(const struct canvas *c)
 {
-	const struct tensor *memory = &c->buffer[(c->current + step) % BUFFERS];
+	return c->buffer[0].memory == NULL;
+}
 
-	return (struct tensor){memory->data, memory->type, 3, {h, w, channels, 1}};
+/* The buffer where the picture is not, empty: memory for one stage. */
+static struct arena *
+canvas_beside(struct canvas *c)
+{
+	struct arena *a = &c->buffer[1 - c->current];
+
+	arena_reset(a);
+	return a;
 }
 
 static struct tensor
-canvas_picture(const struct canvas *c)
+make_picture(const struct canvas *c, struct arena *a, int64_t h, int64_t w, int channels)
 {
-	return canvas_tensor(c, 0, c->h, c->w, c->channels);
+	return arena_tensor(a, device_act_type(c->vae->device), 3, (int64_t[]){h, w, channels});
 }
 
-/* The picture is now in buffer current + step, with that many channels. */
+/* The picture is now y, made in the other buffer. */
 static void
-canvas_advance(struct canvas *c, int step, int channels)
+canvas_move(struct canvas *c, const struct tensor *y)
 {
-	c->current = (c->current + step) % BUFFERS;
-	c->channels = channels;
+	c->current = 1 - c->current;
+	c->picture = *y;
 }
 
-/* y := conv(x) [+ add], the same size as x or twice it. */
-static void
-convolve(struct vae *v, struct tensor *y, const struct tensor *x, const struct conv *conv,
-    const struct tensor *add, bool upsample)
+static struct group_norm
+norm_of(const struct vae *v, const struct norm *n, bool silu)
 {
-	struct conv_shape shape = {
-	    .stride = 1, .pad_before = conv->k / 2, .pad_after = conv->k / 2, .upsample2 = upsample};
+	return (struct group_norm){&n->weight, &n->bias, v->config.groups, NORM_EPS, silu};
+}
 
+/* y := conv(silu(norm(x))) [+ add], or of x itself where norm is NULL; the same size as x or twice it. */
+static void
+convolve(const struct canvas *c, struct tensor *y, const struct tensor *x, const struct norm *norm,
+    const struct conv *conv, const struct tensor *add)
+{
+	struct vae *v = c->vae;
+	struct group_norm first = {0};
+	struct conv_shape shape = {.stride = 1,
+	    .pad_before = conv->k / 2,
+	    .pad_after = conv->k / 2,
+	    .upsample2 = y->dim[0] != x->dim[0]};
+
+	if (is_plan(c))
+		return;
+	if (norm != NULL) {
+		first = norm_of(v, norm, true);
+		shape.norm = &first;
+	}
 	v->ops->conv2d(v->device, y, x, conv->weight, &conv->bias, add, &shape);
 }
 
+/* The picture through a 1x1 convolution: in its place, or where it gets wider in the other buffer. */
 static void
-normalize(struct vae *v, struct tensor *y, const struct tensor *x, const struct norm *norm, bool silu)
+run_shortcut(struct canvas *c, struct arena *beside, const struct conv *conv)
 {
-	struct group_norm first = {&norm->weight, &norm->bias, v->config.groups, NORM_EPS, silu};
+	struct tensor x = c->picture, y = x;
 
-	v->ops->group_norm(v->device, y, x, &first);
+	y.dim[2] = conv->outputs;
+	if (y.dim[2] <= x.dim[2])
+		c->picture = y;
+	else {
+		y = make_picture(c, beside, x.dim[0], x.dim[1], conv->outputs);
+		canvas_move(c, &y);
+	}
+	convolve(c, &y, &x, NULL, conv, NULL);
 }
 
 /* h = conv1(silu(GN1 x)); h = conv2(silu(GN2 h)); picture = h + x, or + shortcut(x) where the width changes.
@@ -222,100 +255,98 @@ normalize(struct vae *v, struct tensor *y, const struct tensor *x, const struct 
 static void
 run_resnet(struct canvas *c, const struct resnet *r)
 {
-	struct vae *v = c->vae;
-	struct tensor x = canvas_picture(c), normed = canvas_tensor(c, 1, c->h, c->w, r->inputs);
-	struct tensor h = canvas_tensor(c, 2, c->h, c->w, r->conv1.outputs), rest = x;
-	int result = 1;
+	struct arena *beside = canvas_beside(c);
+	struct tensor x = c->picture, h = make_picture(c, beside, x.dim[0], x.dim[1], r->conv1.outputs);
 
-	normalize(v, &normed, &x, &r->norm1, true);
-	convolve(v, &h, &normed, &r->conv1, NULL, false);
-	normalize(v, &h, &h, &r->norm2, true);
-	if (r->shortcut.weight != NULL) {
-		rest = canvas_tensor(c, 1, c->h, c->w, r->conv1.outputs);
-		convolve(v, &rest, &x, &r->shortcut, NULL, false);
-		result = 0; /* x is used up */
-	}
-	x = canvas_tensor(c, result, c->h, c->w, r->conv1.outputs);
-	convolve(v, &x, &h, &r->conv2, &rest, false);
-	canvas_advance(c, result, r->conv2.outputs);
+	convolve(c, &h, &x, &r->norm1, &r->conv1, NULL);
+	if (r->shortcut.weight != NULL)
+		run_shortcut(c, beside, &r->shortcut);
+	x = c->picture;
+	convolve(c, &x, &h, &r->norm2, &r->conv2, &x);
 }
 
 /* picture += to_out(softmax(q k^T / sqrt(C)) v) over all pixels, one head as wide as the picture is deep. */
 static void
-run_attention(struct canvas *c, struct arena *arena)
+run_attention(struct canvas *c)
 {
 	struct vae *v = c->vae;
 	const struct attention *a = &v->attention;
-	int64_t rows = c->h * c->w, shape3[] = {rows, 1, c->channels};
-	struct attention_shape shape = {1, 1, c->channels, false, (float)(1.0 / sqrt(c->channels))};
-	struct tensor x = canvas_picture(c), normed = canvas_tensor(c, 1, c->h, c->w, c->channels);
-	struct tensor flat = {normed.data, normed.type, 2, {rows, c->channels, 1, 1}};
-	enum dtype act = x.type;
-	struct tensor q = arena_tensor(arena, act, 3, shape3), k = arena_tensor(arena, act, 3, shape3);
-	struct tensor value = arena_tensor(arena, act, 3, shape3), o = arena_tensor(arena, act, 3, shape3);
+	struct group_norm norm = norm_of(v, &a->norm, false);
+	struct arena *beside = canvas_beside(c);
+	struct tensor *x = &c->picture;
+	int channels = (int)x->dim[2];
+	int64_t rows = x->dim[0] * x->dim[1], shape3[] = {rows, 1, channels};
+	struct attention_shape shape = {1, 1, channels, false, (float)(1.0 / sqrt(channels))};
+	struct tensor normed = make_picture(c, beside, x->dim[0], x->dim[1], channels);
+	struct tensor q = arena_tensor(beside, x->type, 3, shape3),
+		      k = arena_tensor(beside, x->type, 3, shape3),
+		      value = arena_tensor(beside, x->type, 3, shape3);
+	struct tensor in = {normed.data, x->type, 2, {rows, channels, 1, 1}}; /* then what attention gives */
+	struct tensor o = {normed.data, x->type, 3, {rows, 1, channels, 1}}, out = in;
 
-	if (arena->memory == NULL)
+	if (is_plan(c))
 		return;
-	normalize(v, &normed, &x, &a->norm, false);
-	v->ops->linear(v->device, &q, &flat, a->q, &a->q_bias);
-	v->ops->linear(v->device, &k, &flat, a->k, &a->k_bias);
-	v->ops->linear(v->device, &value, &flat, a->v, &a->v_bias);
+	out.data = q.data;
+	v->ops->group_norm(v->device, &normed, x, &norm);
+	v->ops->linear(v->device, &q, &in, a->q, &a->q_bias);
+	v->ops->linear(v->device, &k, &in, a->k, &a->k_bias);
+	v->ops->linear(v->device, &value, &in, a->v, &a->v_bias);
 	v->ops->attention(v->device, &o, &q, &k, &value, &shape);
-	v->ops->linear(v->device, &flat, &o, a->out, &a->out_bias);
-	v->ops->add(v->device, &x, &normed);
+	v->ops->linear(v->device, &out, &o, a->out, &a->out_bias);
+	v->ops->add(v->device, x, &out);
 }
 
+/* The picture through a convolution into the other buffer, `scale` times as large. */
 static void
-run_upsampler(struct canvas *c, const struct conv *conv)
+run_conv(struct canvas *c, const struct conv *conv, int scale)
 {
-	struct tensor x = canvas_picture(c), y = canvas_tensor(c, 1, 2 * c->h, 2 * c->w, conv->outputs);
+	struct tensor x = c->picture, y = make_picture(c, canvas_beside(c), scale * x.dim[0],
+					  scale * x.dim[1], conv->outputs);
 
-	convolve(c->vae, &y, &x, conv, NULL, true);
-	c->h *= 2;
-	c->w *= 2;
-	canvas_advance(c, 1, conv->outputs);
+	convolve(c, &y, &x, NULL, conv, NULL);
+	canvas_move(c, &y);
 }
 
 /* ---- decoding */
-
-/* Numbers of the largest picture that a buffer must hold for a latent of h x w. */
-static int64_t
-largest_picture(const struct vae_config *c, int64_t h, int64_t w)
-{
-	/* the scaled latent is F32 even where buffers are bf16: it counts twice */
-	int64_t deepest =
-	    2 * c->latent_channels > block_width(c, 0) ? 2 * c->latent_channels : block_width(c, 0);
-	int64_t largest = h * w * deepest;
-
-	for (int i = 0; i < c->blocks; i++) {
-		int64_t pixels = h * w << 2 * i, incoming = block_width(c, i > 0 ? i - 1 : 0);
-		int64_t widest = incoming > block_width(c, i) ? incoming : block_width(c, i);
-		largest = pixels * widest > largest ? pixels * widest : largest;
-	}
-	return largest;
-}
 
 /* Steps 1 and 2 of section 8.1: latent to the first picture. */
 static void
 open_canvas(struct canvas *c, const struct tensor *latent)
 {
 	struct vae *v = c->vae;
-	struct tensor scaled = canvas_tensor(c, 1, latent->dim[0], c->h, (int)c->w);
-	struct tensor x = canvas_tensor(c, 2, c->h, c->w, v->config.latent_channels), y;
+	struct tensor scaled, x; /* the latent keeps its type and layout until it is scaled */
 
-	scaled.type = DT_F32; /* the latent keeps its type and layout until it is scaled */
-	v->ops->affine(v->device, &scaled, latent, 1.0f / v->config.scaling_factor, v->config.shift_factor);
-	v->ops->to_channels_last(v->device, &x, &scaled);
-	canvas_advance(c, 2, v->config.latent_channels);
-	if (v->post_quant.weight != NULL) {
-		y = canvas_tensor(c, 1, c->h, c->w, v->post_quant.outputs);
-		convolve(v, &y, &x, &v->post_quant, NULL, false);
-		canvas_advance(c, 1, v->post_quant.outputs);
-		x = y;
+	c->current = 0;
+	scaled = arena_tensor(canvas_beside(c), DT_F32, 3, latent->dim);
+	canvas_move(c, &scaled);
+	x = make_picture(c, canvas_beside(c), latent->dim[1], latent->dim[2], (int)latent->dim[0]);
+	canvas_move(c, &x);
+	if (!is_plan(c)) {
+		v->ops->affine(
+		    v->device, &scaled, latent, 1.0f / v->config.scaling_factor, v->config.shift_factor);
+		v->ops->to_channels_last(v->device, &x, &scaled);
 	}
-	y = canvas_tensor(c, 1, c->h, c->w, v->conv_in.outputs);
-	convolve(v, &y, &x, &v->conv_in, NULL, false);
-	canvas_advance(c, 1, v->conv_in.outputs);
+	if (v->post_quant.weight != NULL)
+		run_conv(c, &v->post_quant, 1);
+	run_conv(c, &v->conv_in, 1);
+}
+
+/* Steps 3 and 4. */
+static void
+run_blocks(struct canvas *c)
+{
+	struct vae *v = c->vae;
+
+	run_resnet(c, &v->mid[0]);
+	if (v->config.mid_attention)
+		run_attention(c);
+	run_resnet(c, &v->mid[1]);
+	for (int i = 0; i < v->config.blocks; i++) {
+		for (int j = 0; j <= v->config.layers_per_block; j++)
+			run_resnet(c, &v->up[i][j]);
+		if (i + 1 < v->config.blocks)
+			run_conv(c, &v->upsampler[i], 2);
+	}
 }
 
 /* Step 5: the last norm and convolution, then bytes. */
@@ -323,42 +354,40 @@ static void
 close_canvas(struct canvas *c, struct tensor *pixels, const struct trace *trace)
 {
 	struct vae *v = c->vae;
-	struct tensor x = canvas_picture(c), normed = canvas_tensor(c, 1, c->h, c->w, c->channels);
-	struct tensor rgb = canvas_tensor(c, 2, c->h, c->w, 3);
+	struct tensor rgb =
+	    make_picture(c, canvas_beside(c), c->picture.dim[0], c->picture.dim[1], v->conv_out.outputs);
 
-	normalize(v, &normed, &x, &v->norm_out, true);
-	convolve(v, &rgb, &normed, &v->conv_out, NULL, false);
+	convolve(c, &rgb, &c->picture, &v->norm_out, &v->conv_out, NULL);
+	if (is_plan(c))
+		return;
 	trace_see(trace, "image", &rgb);
 	v->ops->to_pixels(v->device, pixels, &rgb);
+}
+
+static void
+decode(struct canvas *c, const struct tensor *latent, struct tensor *pixels, const struct trace *trace)
+{
+	open_canvas(c, latent);
+	run_blocks(c);
+	close_canvas(c, pixels, trace);
 }
 
 struct tensor
 vae_decode(struct vae *v, struct arena *arena, const struct tensor *latent, const struct trace *trace)
 {
-	struct canvas c = {
-	    .vae = v, .h = latent->dim[1], .w = latent->dim[2], .channels = block_width(&v->config, 0)};
-	int64_t size[] = {c.h * v->config.scale, c.w * v->config.scale, 3},
-		largest = largest_picture(&v->config, c.h, c.w);
+	struct canvas c = {.vae = v};
+	int64_t size[] = {latent->dim[1] * v->config.scale, latent->dim[2] * v->config.scale, 3};
 	struct tensor pixels = arena_tensor(arena, DT_U8, 3, size);
 
 	for (int i = 0; i < BUFFERS; i++)
-		c.buffer[i] = arena_tensor(arena, device_act_type(v->device), 1, &largest);
-	if (arena->memory == NULL) {
-		if (v->config.mid_attention)
-			run_attention(&c, arena); /* plans its four tensors */
-		return pixels;
+		arena_plan(&c.buffer[i]);
+	decode(&c, latent, &pixels, NULL);
+	for (int i = 0; i < BUFFERS; i++) {
+		int64_t bytes = (int64_t)c.buffer[i].peak;
+		struct tensor memory = arena_tensor(arena, DT_U8, 1, &bytes);
+		arena_use(&c.buffer[i], memory.data, (size_t)bytes);
 	}
-	open_canvas(&c, latent);
-	run_resnet(&c, &v->mid[0]);
-	if (v->config.mid_attention)
-		run_attention(&c, arena);
-	run_resnet(&c, &v->mid[1]);
-	for (int i = 0; i < v->config.blocks; i++) {
-		for (int j = 0; j <= v->config.layers_per_block; j++)
-			run_resnet(&c, &v->up[i][j]);
-		if (i + 1 < v->config.blocks)
-			run_upsampler(&c, &v->upsampler[i]);
-	}
-	close_canvas(&c, &pixels, trace);
+	if (arena->memory != NULL)
+		decode(&c, latent, &pixels, trace);
 	return pixels;
 }

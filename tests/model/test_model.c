@@ -29,13 +29,15 @@ static struct {
 	struct ops counted;
 	int reserved, live; /* calls of reserve; pieces not yet released */
 	int fail_at;	    /* this call of reserve finds no memory; -1: none does */
+	size_t largest;	    /* no piece is found that is larger */
 	int fault;	    /* what sync says when it is not DEVICE_OK */
 } meter;
 
 static void *
 metered_reserve(struct device *d, size_t bytes)
 {
-	void *memory = meter.reserved == meter.fail_at ? NULL : meter.real->reserve(d, bytes);
+	bool fails = meter.reserved == meter.fail_at || bytes > meter.largest;
+	void *memory = fails ? NULL : meter.real->reserve(d, bytes);
 
 	meter.reserved++;
 	meter.live += memory != NULL;
@@ -69,6 +71,7 @@ open_metered(const struct golden_setting *s)
 	meter.counted.sync = metered_sync;
 	meter.reserved = meter.live = 0;
 	meter.fail_at = -1;
+	meter.largest = SIZE_MAX;
 	meter.fault = DEVICE_OK;
 	d->ops = &meter.counted;
 	return d;
@@ -342,6 +345,42 @@ test_no_memory_when_opening(void **state)
 		assert_int_equal(meter.live, 0);
 	} while (failures++ < 100);
 	assert_in_range(failures, 2 + MAX_GENERATIONS, 99); /* vectors, work, slots at least */
+	model_close(&m);
+	device_close(&d);
+}
+
+/* A picture of 128x128 is 64 channels deep behind the last doubling, and half of that beside it: it is drawn
+ * where there is room for two such, and four were needed once. With less, what is said to fit does. */
+static void
+test_memory_for_the_largest_picture(void **state)
+{
+	const struct golden_setting *setting = *state;
+	struct device *d = open_metered(setting);
+	size_t deepest = 128 * 128 * 64 * dtype_size(device_act_type(d));
+	struct generation_request r = {"a red fox", 3, 128, 128, 1, false};
+	const char *fitting;
+	struct model *m;
+	struct err e;
+
+	meter.largest = 2 * deepest;
+	if (model_open(&m, golden_dir("golden-a"), d, 128 * 128, NULL, NULL, &e) != 0)
+		fail_msg("%s", e.text);
+	if (setting->max_area >= 128 * 128) {
+		struct generation *g = start(m, &r);
+		uint8_t *rgb = malloc(128 * 128 * 3);
+		assert_int_equal(generation_step(g, &e), 0);
+		assert_int_equal(generation_decode(g, rgb, &e), 0);
+		free(rgb);
+		generation_free(&g);
+	}
+	model_close(&m);
+	meter.largest = deepest * 5 / 4; /* the text encoder alone needs more than one */
+	assert_int_equal(
+	    model_open(&m, golden_dir("golden-a"), d, 128 * 128, NULL, NULL, &e), -ERR_OUT_OF_MEMORY);
+	fitting = strstr(e.text, "pixels; ");
+	if (fitting == NULL)
+		fail_msg("%s", e.text);
+	assert_int_equal(model_open(&m, golden_dir("golden-a"), d, atoll(fitting + 8), NULL, NULL, &e), 0);
 	model_close(&m);
 	device_close(&d);
 }
@@ -647,6 +686,7 @@ static const struct row drawing[] = {
     {"one too many", test_one_too_many, false},
     {"forgotten schedules", test_forgotten_schedules, false},
     {"no memory when opening", test_no_memory_when_opening, false},
+    {"memory for the largest picture", test_memory_for_the_largest_picture, false},
     {"device fails", test_device_fails, false},
     {"refusals", test_refusals, false},
     {"prompt too long", test_prompt_too_long, false},
