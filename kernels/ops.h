@@ -244,13 +244,14 @@ int device_open(
     struct device **d, const char *backend, const struct device_options *options, char *why, size_t why_size);
 void device_close(struct device **d);
 
-/* One device that a backend could open. */
-enum { DEVICE_UUID = 48, DEVICE_MODEL = 128 };
+/* One device that a backend sees. */
+enum { DEVICE_UUID = 48, DEVICE_MODEL = 128, DEVICE_WHY = 200 };
 struct device_info {
 	int index;
 	char uuid[DEVICE_UUID], name[DEVICE_MODEL];
 	uint64_t memory_bytes;
-	int major, minor; /* compute capability */
+	int major, minor;	   /* compute capability */
+	char unusable[DEVICE_WHY]; /* why it cannot be opened; "": it can, as far as that can be told */
 };
 
 /* Fills at most `max` rows and returns how many; -1 with a sentence in `why` when there is none: this build

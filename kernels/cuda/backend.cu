@@ -84,6 +84,17 @@ put_uuid(char out[DEVICE_UUID], const cudaUUID_t *uuid)
 	}
 }
 
+/* Whether this build has code for it. */
+static bool
+is_new_enough(int index, const struct cudaDeviceProp *p, char *why, size_t why_size)
+{
+	if (p->major >= LEAST_MAJOR)
+		return true;
+	snprintf(why, why_size, "cuda:%d (%s) is too old: compute capability %d.%d, needed is %d.0", index,
+	    p->name, p->major, p->minor, LEAST_MAJOR);
+	return false;
+}
+
 int
 cuda_list(struct device_info *list, int max, char *why, size_t why_size)
 {
@@ -101,6 +112,8 @@ cuda_list(struct device_info *list, int max, char *why, size_t why_size)
 		list[i].memory_bytes = p.totalGlobalMem;
 		list[i].major = p.major;
 		list[i].minor = p.minor;
+		list[i].unusable[0] = '\0';
+		is_new_enough(i, &p, list[i].unusable, sizeof(list[i].unusable));
 	}
 	return count < max ? count : max;
 }
@@ -193,11 +206,7 @@ is_usable(int index, struct cudaDeviceProp *p, char *why, size_t why_size)
 		snprintf(why, why_size, "cuda:%d does not say what it is", index);
 		return false;
 	}
-	if (p->major >= LEAST_MAJOR)
-		return true;
-	snprintf(why, why_size, "cuda:%d (%s) is too old: compute capability %d.%d, needed is %d.0", index,
-	    p->name, p->major, p->minor, LEAST_MAJOR);
-	return false;
+	return is_new_enough(index, p, why, why_size);
 }
 
 int

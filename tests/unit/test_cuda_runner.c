@@ -102,6 +102,26 @@ test_probe_says_why_there_is_none(void **state)
 }
 
 static void
+test_probe_says_which_cannot_be_used(void **state)
+{
+	int status;
+	json_t *answer;
+	const char *own, *all;
+
+	(void)state;
+	setenv("EMUL_MAJOR", "7", 1);
+	answer = probe(emulated, &status);
+	unsetenv("EMUL_MAJOR");
+	own = json_string_value(
+	    json_object_get(json_array_get(json_object_get(answer, "devices"), 0), "reason"));
+	all = json_string_value(json_object_get(answer, "reason"));
+	assert_int_equal(status, RUNNER_EXIT_NO_DEVICE);
+	if (own == NULL || all == NULL || strcmp(own, all) != 0 || strstr(own, "too old") == NULL)
+		fail_msg("the reasons are '%s' and '%s'", own, all);
+	json_decref(answer);
+}
+
+static void
 test_probe_without_a_driver(void **state)
 {
 	const char *program = peer_program("zit-runner-cuda");
@@ -307,6 +327,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_probe_lists_devices),
 	    cmocka_unit_test(test_probe_says_why_there_is_none),
+	    cmocka_unit_test(test_probe_says_which_cannot_be_used),
 	    cmocka_unit_test(test_probe_without_a_driver),
 	    cmocka_unit_test(test_life_without_new_memory),
 	    cmocka_unit_test(test_pictures_do_not_depend_on_graphs),
