@@ -54,9 +54,9 @@ SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_admit.o fair_dump.o
 STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
 SUPERVISOR := $(SCHEDULING) $(STORE) $(addprefix supervisor/,main.o daemon.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o daemon_jobs.o \
 	daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o exposition.o \
-	conf.o conf_rows.o conf_compare.o paths.o client.o outbox.o methods.o daemon_health.o listener.o methods_submit.o \
+	conf.o conf_rows.o conf_compare.o paths.o environment.o probe.o devices.o daemon_devices.o client.o outbox.o methods.o daemon_health.o listener.o methods_submit.o \
 	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o job.o id.o queue.o \
-	sched.o runner.o runner_start.o runner_program.o runner_jobs.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o \
+	sched.o runner.o runner_start.o runner_program.o runner_device.o runner_jobs.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o \
 	runner_log.o spawn.o device_lock.o cgroup.o strays.o quarantine.o daemon_dead.o job_record.o job_row.o disk.o notify.o \
 	journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o daemon_handover.o client_handover.o \
 	runner_handover.o job_handover.o)
@@ -248,7 +248,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%) $(GOLDEN)/.done $(GOL
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
 IPC_TESTS := err buf fsm proto channel json_text api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
-SUPERVISOR_TESTS := conf metrics queue fair fairness cost limits tables quarantine health
+SUPERVISOR_TESTS := conf devices metrics queue fair fairness cost limits tables quarantine health
 
 $(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
 	@echo "  LD    $@"
@@ -425,7 +425,7 @@ check: check-parts check-whole
 
 MAN := zitctl.1 zit-sim.1 zitd.8 zit-runner.8 zitd.conf.5 zit-api.7 zit-protocol.7 zit-log.7
 
-$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-api.o man/def-protocol.o man/def-events.o supervisor/conf_rows.o supervisor/scheduling/gate.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
+$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-api.o man/def-protocol.o man/def-events.o supervisor/conf_rows.o supervisor/devices.o supervisor/scheduling/gate.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -ljansson -lm
 
 $(MAN:%=$(BUILD)/man/%): $(BUILD)/man/%: man/%.in $(BUILD)/def-tables

@@ -56,7 +56,7 @@ static const struct runner_row {
     {"failed", advice_lacks_weights, "wrong", "runner %: the model's files in @ are missing or damaged",
 	"put them there (or set 'model' in zitd.conf and 'zitctl reload'), then 'zitctl restart %'"},
     {"failed", lacks_device, "wrong", "runner %: there is no such device as it shall use",
-	"set 'device' in zitd.conf, then 'zitctl reload' and 'zitctl restart %'"},
+	"cure it, or set 'device' in zitd.conf; then 'zitctl reload'"},
     {"failed", is_misconfigured, "wrong", "runner %: it was started with a wrong configuration",
 	"'zitctl doctor' says where; then 'zitctl reload' and 'zitctl restart %'"},
     {"failed", NULL, "wrong", "runner %: it kept dying and is not started again for a while",
@@ -139,6 +139,34 @@ advise_store(const json_t *status, json_t *list)
 			"make room or repair it ('df -h %s' shows it); zitd goes on by itself", dir));
 }
 
+/* Which CUDA devices there are: nobody told, or none can be used, or not all. */
+static void
+advise_devices(const json_t *status, json_t *list)
+{
+	const char *state = output_text(status, "devices.state"),
+		   *reason = output_text(status, "devices.reason");
+	size_t i;
+	json_t *gpu;
+
+	if (strcmp(state, "unknown") == 0)
+		advise(list, "wrong",
+		    json_sprintf("which CUDA devices there are is not known: zit-runner --probe: %s", reason),
+		    json_string("run 'zit-runner-cuda --probe' and 'nvidia-smi' by hand; when they answer, "
+				"'zitctl reload' asks again"));
+	else if (strcmp(state, "known") == 0 && *reason != '\0')
+		advise(list, "note", json_sprintf("no CUDA device can be used: %s", reason),
+		    json_string("after the cure 'zitctl reload' asks again; 'device = cpu' in [runner] of "
+				"zitd.conf if the CPU is meant"));
+	json_array_foreach(output_at(status, "devices.found"), i, gpu)
+	{
+		if (*reason == '\0' && json_object_get(gpu, "reason") != NULL)
+			advise(list, "note",
+			    json_sprintf("CUDA device %s is not used: %s", output_text(gpu, "uuid"),
+				output_text(gpu, "reason")),
+			    json_string("nothing, unless it should be"));
+	}
+}
+
 static void
 advise_end(const json_t *status, json_t *list)
 {
@@ -187,6 +215,7 @@ advice_list(const json_t *status)
 
 	advise_store(status, list);
 	advise_runners(status, "wrong", list);
+	advise_devices(status, list);
 	advise_end(status, list);
 	advise_paused(status, list);
 	advise_runners(status, "note", list);

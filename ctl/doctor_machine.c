@@ -107,7 +107,8 @@ meminfo(const char *name)
 static bool
 is_on_cpu(const json_t *runner)
 {
-	return strncmp(output_text(runner, "device"), "cuda", 4) != 0;
+	return json_object_get(runner, "gpu") == NULL &&
+	       strncmp(output_text(runner, "device"), "cuda", 4) != 0;
 }
 
 void

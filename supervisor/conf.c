@@ -72,6 +72,12 @@ conf_find_runner(struct conf *c, const char *name)
 	return NULL;
 }
 
+const char *
+conf_runner_section(const struct conf_runner *c)
+{
+	return c->like[0] != '\0' ? c->like : c->section_name;
+}
+
 const struct conf_client *
 conf_find_client(const struct conf *c, const char *name)
 {
@@ -330,14 +336,14 @@ inherit(enum conf_section section, void *values, const void *shared)
 	}
 }
 
-/* Without any runner there is one, named 0. */
+/* Without any runner there is one, named 0, and more if there are devices for them. */
 static int
 complete_runners(struct reading *r)
 {
 	struct conf *c = r->conf;
 
 	if (c->runner_count == 0)
-		find_runner(r, "0");
+		c->runners[find_runner(r, "0")].each_device = true;
 	for (int i = 0; i < c->runner_count; i++) {
 		inherit(SECTION_RUNNER, &c->runners[i], &r->shared);
 		if (c->runners[i].model[0] == '\0')

@@ -36,6 +36,7 @@ struct conf_origin {
 typedef char conf_TEXT[CONF_TEXT];
 typedef char conf_ENVIRONMENT[CONF_TEXT];
 typedef char conf_PATH[CONF_TEXT];
+typedef char conf_DEVICE[64];
 typedef int64_t conf_INTEGER;
 typedef double conf_SECONDS;
 typedef int conf_SIGNAL;
@@ -62,7 +63,9 @@ struct conf_results {
 };
 
 struct conf_runner {
-	char section_name[CONF_NAME]; /* NAME of [runner:NAME] */
+	char section_name[CONF_NAME]; /* NAME of [runner:NAME]; or, with `like`, of one more like that */
+	char like[CONF_NAME];	      /* one of a section's further runners: that section's NAME; else "" */
+	bool each_device; /* no [runner:NAME] was written: as many runners as there are devices for them */
 #define RUNNER MEMBER
 #include "supervisor/conf.def"
 };
@@ -97,6 +100,8 @@ int conf_override(struct conf *c, const char *name, const char *text, struct err
 /* The section of that name, or NULL. */
 const struct conf_client *conf_find_client(const struct conf *c, const char *name);
 struct conf_runner *conf_find_runner(struct conf *c, const char *name);
+/* NAME of the section that it is from. */
+const char *conf_runner_section(const struct conf_runner *c);
 
 /* ---- one value */
 

@@ -199,10 +199,11 @@ conf_take_over(struct conf *running, const struct conf *fresh)
 	take_part(SECTION_RESULTS, &running->results, &fresh->results);
 	for (int i = 0; i < running->runner_count; i++) {
 		const struct part part = {SECTION_RUNNER, running->runners[i].section_name, NULL};
-		const void *new = same_part(fresh, &part);
-		if (new != NULL)
+		const struct conf_runner *new = same_part(fresh, &part);
+		if (new != NULL) {
 			take_part(SECTION_RUNNER, &running->runners[i], new);
-		else
+			running->runners[i].each_device = new->each_device;
+		} else
 			age_part(SECTION_RUNNER, &running->runners[i]);
 	}
 	running->any_client = fresh->any_client;

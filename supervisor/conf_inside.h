@@ -10,7 +10,7 @@
 
 #include "supervisor/conf.h"
 
-enum conf_type { TEXT, ENVIRONMENT, WORD, PATH, INTEGER, SECONDS, SIGNAL, WINDOW };
+enum conf_type { TEXT, ENVIRONMENT, WORD, PATH, INTEGER, SECONDS, SIGNAL, WINDOW, DEVICE };
 
 enum conf_section {
 	SECTION_ZITD,

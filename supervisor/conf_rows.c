@@ -8,13 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "supervisor/devices.h"
+
 static const struct {
 	const char *alone, *named;
 } section_names[SECTION_COUNT] = {
     {"zitd", NULL}, {"queue", NULL}, {"results", NULL}, {"runner", "runner"}, {"clients", "client"}};
 
-static const char *const type_names[] = {
-    "text", "environment", "word", "path", "integer", "seconds", "signal", "window"}; /* enum conf_type */
+static const char *const type_names[] = {"text", "environment", "word", "path", "integer", "seconds",
+    "signal", "window", "device"}; /* enum conf_type */
 
 #define AT_ONCE CONF_AT_ONCE
 #define RESPAWN CONF_RESPAWN
@@ -135,6 +137,8 @@ conf_parse(const struct conf_row *row, void *member, const char *text, const cha
 	case ENVIRONMENT:
 	case WORD:
 		return is_word(row->words, text) && snprintf(member, row->size, "%s", text) < (int)row->size;
+	case DEVICE:
+		return device_is_word(text) && snprintf(member, row->size, "%s", text) < (int)row->size;
 	case WINDOW:
 		return gate_parse_window(text, member);
 	case PATH:
@@ -156,6 +160,8 @@ conf_describe(const struct conf_row *row, char *out, size_t size)
 		snprintf(out, size, "INT, TERM, QUIT, HUP, USR1 or USR2");
 	else if (row->type == WINDOW)
 		snprintf(out, size, "two times of the day such as 22:00-06:00");
+	else if (row->type == DEVICE)
+		snprintf(out, size, "auto, cuda, cuda:N, GPU-UUID, MIG-UUID, cpu or ref");
 	else if (row->words != NULL)
 		snprintf(out, size, "one of %s", row->words);
 	else if (row->type == PATH)

@@ -188,6 +188,7 @@ begin_drain(struct daemon *d)
 {
 	journal(EVENT_STOPPING, .limit_us = (int64_t)(d->conf.zitd.drain_timeout * 1e6));
 	upgrade_abandon(d, "zitd is stopping");
+	probe_stop(&d->probe);
 	notify_stopping((int64_t)(d->conf.zitd.drain_timeout * 1e6) + longest_stop_us(d));
 	d->phase = DRAINING;
 	clients_close_listener(d->clients);
@@ -294,7 +295,7 @@ is_known_child(void *arg, pid_t pid)
 {
 	const struct daemon *d = arg;
 
-	if (upgrade_is_trial(d, pid))
+	if (upgrade_is_trial(d, pid) || d->probe.pid == pid)
 		return true;
 	for (int i = 0; i < d->runner_count; i++) {
 		if (runner_pid(d->runners[i]) == pid)
@@ -394,6 +395,7 @@ start_watchers(struct daemon *d)
 	ev_init(&d->store_retry, daemon_on_store_retry);
 	ev_init(&d->load_clock, on_load_clock);
 	upgrade_init(d);
+	probe_init(&d->probe, d, daemon_devices_found);
 	d->before_sleep.data = d->after_sleep.data = d->housekeeping.data = d->drain_clock.data =
 	    d->sched_again.data = d->sweep.data = d->leisure.data = d->store_retry.data = d->load_clock.data =
 		d;
@@ -428,12 +430,8 @@ static int
 make_runners(struct daemon *d, struct err *e)
 {
 	for (int i = 0; i < d->conf.runner_count; i++) {
-		const struct conf_runner *c = &d->conf.runners[i];
-		d->runners[i] = runner_new(d, c);
-		if (d->runners[i] == NULL)
+		if (daemon_add_runner(d, &d->conf.runners[i], NULL) == NULL)
 			return err_set(e, ERR_SYSTEM, "out of memory");
-		cost_init(&d->costs[i], c->cost_base, c->cost_step, c->cost_picture);
-		d->runner_count++;
 	}
 	return 0;
 }
@@ -460,7 +458,10 @@ open_parts(struct daemon *d, struct err *e)
 	if (status != 0)
 		return status;
 	daemon_set_shares(d);
-	return h != NULL ? daemon_take_over(d, h, e) : 0;
+	if (h != NULL)
+		return daemon_take_over(d, h, e);
+	daemon_find_devices(d);
+	return 0;
 }
 
 int
@@ -545,6 +546,7 @@ daemon_free(struct daemon **out)
 	if (d == NULL)
 		return;
 	upgrade_abandon(d, "zitd is stopping");
+	probe_stop(&d->probe);
 	clients_free(&d->clients);
 	for (int i = 0; i < d->runner_count; i++)
 		runner_free(&d->runners[i]);
@@ -559,6 +561,8 @@ daemon_free(struct daemon **out)
 	}
 	queue_clear(&d->queue);
 	limits_clear(&d->limits);
+	free(d->devices);
+	json_decref(d->costs_noted);
 	paths_close(&d->paths);
 	stop_watchers(d);
 	ev_loop_destroy(d->loop);

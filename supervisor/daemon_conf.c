@@ -142,16 +142,6 @@ struct changes {
 	bool restart;		/* of zitd */
 };
 
-static bool
-has_process(const struct daemon *d, const char *runner)
-{
-	for (int i = 0; i < d->runner_count; i++) {
-		if (strcmp(runner_conf(d->runners[i])->section_name, runner) == 0)
-			return runner_has_process(d->runners[i]);
-	}
-	return false;
-}
-
 static void
 note_runner(struct changes *changes, const char *runner)
 {
@@ -164,6 +154,19 @@ note_runner(struct changes *changes, const char *runner)
 			return;
 	}
 	json_array_append_new(changes->runners, json_string(runner));
+}
+
+/* Those of that section that have a process. */
+static void
+note_runners(struct changes *changes, const char *section)
+{
+	const struct daemon *d = changes->daemon;
+
+	for (int i = 0; i < d->runner_count; i++) {
+		const struct conf_runner *c = runner_conf(d->runners[i]);
+		if (runner_has_process(d->runners[i]) && strcmp(conf_runner_section(c), section) == 0)
+			note_runner(changes, c->section_name);
+	}
 }
 
 /* A section that is new or gone has no value to tell. */
@@ -185,8 +188,8 @@ note_change(void *arg, const struct conf_change *change)
 			       side(changes, change, change->before), "after",
 			       side(changes, change, change->after), "when", conf_when_name(change->when)));
 	changes->restart |= change->when == CONF_RESTART;
-	if (change->when == CONF_RESPAWN && has_process(changes->daemon, change->runner))
-		note_runner(changes, change->runner);
+	if (change->when == CONF_RESPAWN)
+		note_runners(changes, change->runner);
 }
 
 /* {changed, restart_runners, restart_zitd}: from what is in use to `fresh`. NULL with *e. */
@@ -218,19 +221,24 @@ daemon_diff_conf(const struct daemon *d, bool hide, struct err *e)
 
 /* ---- reload */
 
-/* Each runner goes on with its own section; the set of runners is fixed until zitd is restarted. */
+/* Each runner goes on with its own section; the set of sections is fixed until zitd is restarted. Which
+ * CUDA devices there are is asked again. */
 static void
 apply(struct daemon *d, const struct conf *fresh)
 {
 	conf_take_over(&d->conf, fresh);
 	for (int i = 0; i < d->runner_count; i++) {
 		struct runner *r = d->runners[i];
-		const struct conf_runner *own = conf_find_runner(&d->conf, runner_conf(r)->section_name);
+		const struct conf_runner *own =
+		    conf_find_runner(&d->conf, conf_runner_section(runner_conf(r)));
 		if (own != NULL)
 			runner_set_conf(r, own);
-		if (runner_state(r) == RUNNER_FAILED)
+		if (runner_state(r) == RUNNER_FAILED) {
+			runner_await_device(r);
 			runner_restart(r); /* its reason may be gone */
+		}
 	}
+	daemon_find_devices(d);
 	daemon_set_shares(d);
 	daemon_set_log(d);
 	d->changed = true;

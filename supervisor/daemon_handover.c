@@ -119,6 +119,15 @@ check_directories(const json_t *self, const struct conf *conf, struct err *e)
 	return 0;
 }
 
+/* A further runner of a section, or the section's own. */
+static const char *
+section_of(const json_t *runner)
+{
+	const char *like = json_string_value(json_object_get(runner, "conf.like"));
+
+	return like != NULL && like[0] != '\0' ? like : json_string_value(json_object_get(runner, "name"));
+}
+
 static bool
 is_configured(const struct conf *conf, const char *name)
 {
@@ -140,7 +149,7 @@ check_runners(const json_t *list, const struct conf *conf, struct err *e)
 		const char *name = runner_handed_over(each);
 		if (name == NULL)
 			return err_set(e, ERR_UPGRADE_REFUSED, "it does not know such a runner");
-		if (!is_configured(conf, name))
+		if (!is_configured(conf, section_of(each)))
 			return err_set(e, ERR_UPGRADE_REFUSED,
 			    "runner %.80s is not in the configuration any more; that takes a restart", name);
 	}
@@ -203,6 +212,21 @@ find_runner(const struct daemon *d, const json_t *from)
 	return NULL;
 }
 
+/* One that there is for a device only; NULL: it is none, or there is no memory. */
+static struct runner *
+add_further_runner(struct daemon *d, const json_t *from)
+{
+	const char *name = json_string_value(json_object_get(from, "name")), *section = section_of(from);
+	const struct conf_runner *c = section != NULL ? conf_find_runner(&d->conf, section) : NULL;
+	struct runner *r = NULL;
+
+	if (c != NULL && name != NULL && strcmp(name, section) != 0)
+		r = daemon_add_runner(d, c, name);
+	if (r != NULL)
+		daemon_recall_cost(d, d->runner_count - 1);
+	return r;
+}
+
 static int
 take_over_runners(struct daemon *d, const struct handover *h, struct err *e)
 {
@@ -212,6 +236,8 @@ take_over_runners(struct daemon *d, const struct handover *h, struct err *e)
 	json_array_foreach(json_object_get(h->root, "runners"), i, each)
 	{
 		struct runner *r = find_runner(d, each);
+		if (r == NULL)
+			r = add_further_runner(d, each);
 		if (r == NULL || runner_take_over(r, each, !handover_same_build(h)) != 0)
 			return err_set(e, ERR_SYSTEM, "a runner cannot be taken over");
 	}
@@ -283,6 +309,7 @@ daemon_take_over(struct daemon *d, const struct handover *h, struct err *e)
 	if (!handover_same_protocol(h))
 		replace_strangers(d);
 	notify_upgraded(d->was_ready);
+	daemon_find_awaited_devices(d);
 	upgrade_finish(d, h);
 	d->changed = true;
 	return 0;

@@ -4,8 +4,8 @@
  * (what is written down), daemon_replay.c (what the last life left), daemon_dead.c (dead letters,
  * quarantine), daemon_orders.c (status, restart), daemon_conf.c (what is configured), daemon_outlook.c (when
  * jobs will be done), daemon_turns.c (hold, move, pause, why), daemon_metrics.c (what monitoring is told),
- * daemon_memory.c (scheduling over a restart), daemon_handover.c (all of it over an upgrade). Nobody else
- * includes this.
+ * daemon_devices.c (runners for CUDA devices), daemon_memory.c (scheduling over a restart), daemon_handover.c
+ * (all of it over an upgrade). Nobody else includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -13,6 +13,7 @@
 #include "supervisor/client.h"
 #include "supervisor/scheduling/cost.h"
 #include "supervisor/daemon.h"
+#include "supervisor/devices.h"
 #include "supervisor/disk.h"
 #include "supervisor/scheduling/forecast.h"
 #include "supervisor/scheduling/gate.h"
@@ -20,6 +21,7 @@
 #include "supervisor/scheduling/load.h"
 #include "supervisor/metrics.h"
 #include "supervisor/paths.h"
+#include "supervisor/probe.h"
 #include "supervisor/quarantine.h"
 #include "supervisor/queue.h"
 #include "supervisor/runner.h"
@@ -51,6 +53,9 @@ struct daemon {
 	struct disk *disk;
 	struct runner *runners[CONF_MAX_RUNNERS];
 	int runner_count;
+	struct probe probe;
+	struct devices *devices;	    /* as they were told last; NULL: never */
+	char probe_failure[DEVICES_REASON]; /* of the last probe; "": it did not fail */
 	struct queue queue;
 	struct queue_world queue_world;
 	struct quarantine quarantine;
@@ -79,6 +84,7 @@ struct daemon {
 	bool changed, was_ready;
 	int64_t started_us, turn_us;	     /* turn: when the loop woke last */
 	struct cost costs[CONF_MAX_RUNNERS]; /* by runner */
+	json_t *costs_noted;		     /* by name, of the last life; NULL: there are none */
 	struct forecast forecast;
 	struct limits limits;
 	struct gate gate;
@@ -154,6 +160,24 @@ bool daemon_knows_costs(const struct daemon *d);
 struct forecast_promise daemon_promise(struct daemon *d, const struct job *job);
 /* Whether the queue is long, every second while anybody waits. */
 void daemon_watch_load(struct daemon *d);
+
+/* ---- daemon_devices.c */
+
+/* Asks which CUDA devices there are, if a runner needs one; the answer comes later, or never. */
+void daemon_find_devices(struct daemon *d);
+void daemon_find_awaited_devices(struct daemon *d); /* if one waits for that */
+/* The answer, which is the daemon's now; NULL: there is none, and why. */
+void daemon_devices_found(struct daemon *d, struct devices *found, const char *why);
+/* {state, found: [{uuid, name, memory_bytes, compute_capability, runner, reason}], reason}; a new reference.
+ */
+json_t *daemon_devices(const struct daemon *d);
+/* The section's runner, or for a name one more like it; NULL: there is no memory, or too many. */
+struct runner *daemon_add_runner(struct daemon *d, const struct conf_runner *section, const char *name);
+
+/* ---- daemon_memory.c */
+
+/* What jobs cost on that runner, if the last life knew; false: that is damaged. */
+bool daemon_recall_cost(struct daemon *d, int runner);
 
 /* ---- daemon_clients.c */
 struct limits_time daemon_limits_time(void);

@@ -33,16 +33,24 @@ daemon_remember(const struct daemon *d)
 	    daemon_paused(d), "quarantine", quarantine_dump(&d->quarantine, clock_now_us(), clock_wall_us()));
 }
 
+bool
+daemon_recall_cost(struct daemon *d, int runner)
+{
+	const json_t *own = json_object_get(d->costs_noted, runner_conf(d->runners[runner])->section_name);
+
+	return own == NULL || cost_restore(&d->costs[runner], own);
+}
+
+/* Runners that are not there yet get theirs when they are made. */
 static bool
 recall_costs(struct daemon *d, const json_t *costs)
 {
 	bool good = json_is_object(costs);
 
-	for (int i = 0; i < d->runner_count; i++) {
-		const json_t *own = json_object_get(costs, runner_conf(d->runners[i])->section_name);
-		if (own != NULL)
-			good &= cost_restore(&d->costs[i], own);
-	}
+	json_decref(d->costs_noted);
+	d->costs_noted = json_incref((json_t *)costs);
+	for (int i = 0; i < d->runner_count; i++)
+		good &= daemon_recall_cost(d, i);
 	return good;
 }
 

@@ -50,6 +50,7 @@ daemon_status(struct daemon *d)
 	json_object_set_new(status, "paths",
 	    json_pack("{s:s, s:s, s:s, s:s}", "config", d->options.config, "program", d->paths.program,
 		"runtime_dir", d->paths.runtime_dir, "state_dir", d->paths.state_dir));
+	json_object_set_new(status, "devices", daemon_devices(d));
 	json_object_set_new(status, "max_clients", json_integer(d->conf.zitd.max_clients));
 	if (d->store_error != 0)
 		json_object_set_new(status, "store_error", json_string(strerror(d->store_error)));

@@ -26,6 +26,8 @@ backoff_clock_us(const void *object)
 {
 	const struct runner *r = object;
 
+	if (r->awaits_device) /* longer than an answer takes, which ends this */
+		return (int64_t)(daemon_conf(r->daemon)->zitd.probe_timeout * 1e6) + 5 * SECOND;
 	return r->delay_us > 0 ? r->delay_us : 1;
 }
 
@@ -463,6 +465,7 @@ runner_new(struct daemon *d, const struct conf_runner *conf)
 	r->pidfd = r->page_fd = -1;
 	r->probe_us = FIRST_PROBE_US;
 	r->unwanted = strcmp(conf->autostart, "false") == 0;
+	runner_await_device(r);
 	r->since_us = clock_now_us();
 	runner_log_init(&r->log, daemon_loop(d), r);
 	ev_init(&r->timer, on_timer);
@@ -490,7 +493,16 @@ runner_free(struct runner **r)
 void
 runner_set_conf(struct runner *r, const struct conf_runner *conf)
 {
+	bool other_device = strcmp(r->conf.device, conf->device) != 0;
+	char name[CONF_NAME], like[CONF_NAME];
+
+	memcpy(name, r->conf.section_name, sizeof(name));
+	memcpy(like, r->conf.like, sizeof(like));
 	r->conf = *conf;
+	memcpy(r->conf.section_name, name, sizeof(name));
+	memcpy(r->conf.like, like, sizeof(like));
+	if (other_device)
+		runner_forget_device(r);
 	if (r->fsm.state == RUNNER_IDLE)
 		arm(r, idle_clock_us(r)); /* canary_interval may have come or gone */
 	runner_go_on(r);		  /* there may be more room */
@@ -543,7 +555,7 @@ runner_may_serve(const struct runner *r)
 bool
 runner_is_starting(const struct runner *r)
 {
-	return !r->draining &&
+	return !r->draining && !r->unwanted &&
 	       (r->recycling[0] != '\0' || (FSM_BIT(r->fsm.state) & (IN(BACKOFF) | STARTING)) != 0);
 }
 

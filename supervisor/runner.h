@@ -11,6 +11,7 @@
 
 #include "ipc/fsm.h"
 #include "supervisor/conf.h"
+#include "supervisor/devices.h"
 
 struct daemon;
 struct ev_timer;
@@ -136,6 +137,21 @@ void runner_end_suspension(struct runner *r, struct job *job);
 void runner_unanswered(struct runner *r);
 /* How long it may take to acknowledge a job. */
 int64_t runner_ack_clock_us(const struct runner *r);
+
+/* ---- its CUDA device (runner_device.c) */
+
+/* The one that its next process will see, and no other; NULL: it has none, or it is not known which. */
+const char *runner_gpu_uuid(const struct runner *r);
+/* It is not started before it is known which one it has. */
+void runner_await_device(struct runner *r);
+bool runner_awaits_device(const struct runner *r);
+void runner_wish(const struct runner *r, struct device_wish *w);
+/* The answer to its wish; `gpu` for CHOICE_GPU. A process on a device that is gone has a successor elsewhere
+ * when it holds no job any more; a further runner that gets none ends then. */
+void runner_give_device(
+    struct runner *r, enum device_choice choice, const struct gpu *gpu, bool present_is_there);
+/* Nobody knows which devices there are: what it has stays, and if that is nothing, auto means the CPU. */
+void runner_keep_device(struct runner *r);
 
 /* ---- orders of administrators, and of the daemon's end */
 void runner_start(struct runner *r);   /* from STOPPED, FAILED or BACKOFF; else nothing */

@@ -312,7 +312,7 @@ runner_not_started(struct runner *r, bool counts)
 	r->last_cause = CAUSE_START;
 	if (counts) {
 		r->deaths++;
-		event = decide(r, causes[CAUSE_START].weight, false);
+		event = decide(r, causes[CAUSE_START].weight, r->permanent);
 	} else {
 		event = decide(r, 0, false);
 		r->delay_us = FIRST_DELAY_US;

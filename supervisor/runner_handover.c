@@ -55,6 +55,16 @@ static const struct field fields[] = {
     FIELD(struct runner, last_status),
     FIELD(struct runner, since_us),
     FIELD(struct runner, elder),
+    FIELD(struct runner, conf.like),
+    FIELD(struct runner, gpu.uuid),
+    FIELD(struct runner, gpu.name),
+    FIELD(struct runner, gpu.capability),
+    FIELD(struct runner, gpu.memory_bytes),
+    FIELD(struct runner, gpu_used),
+    FIELD(struct runner, on_host),
+    FIELD(struct runner, awaits_device),
+    FIELD(struct runner, retired),
+    FIELD(struct runner, no_device),
 };
 
 static const struct field held_fields[] = {
@@ -180,6 +190,7 @@ runner_take_over(struct runner *r, const json_t *from, bool elder)
 	int64_t end_us = json_integer_value(json_object_get(from, "clock_us"));
 	int64_t left_us = end_us - clock_now_us();
 
+	r->awaits_device = false; /* one of a build that did not know of that does not */
 	if (!fields_take(r, fields, FIELD_COUNT(fields), from))
 		return -ERR_SYSTEM;
 	r->elder |= elder;

@@ -1,8 +1,8 @@
 /*
- * What the files of a runner share: runner.c (states and clocks), runner_start.c (its process), runner_jobs.c
- * (the jobs it holds), runner_preempt.c (one makes way for another), runner_orders.c (what administrators
- * want of it), runner_messages.c (what it says), runner_death.c (how it ends), runner_handover.c (from one
- * zitd to the next). Nobody else includes this.
+ * What the files of a runner share: runner.c (states and clocks), runner_start.c (its process),
+ * runner_device.c (for which device), runner_jobs.c (the jobs it holds), runner_preempt.c (one makes way for
+ * another), runner_orders.c (what administrators want of it), runner_messages.c (what it says),
+ * runner_death.c (how it ends), runner_handover.c (from one zitd to the next). Nobody else includes this.
  */
 #ifndef SUPERVISOR_RUNNER_INSIDE_H
 #define SUPERVISOR_RUNNER_INSIDE_H
@@ -12,6 +12,7 @@
 
 #include "ipc/channel.h"
 #include "ipc/shm.h"
+#include "supervisor/devices.h"
 #include "supervisor/job.h"
 #include "supervisor/runner.h"
 #include "supervisor/runner_log.h"
@@ -39,7 +40,8 @@ enum runner_end {
 struct runner_timeout {
 	const char *kind, *text;
 };
-extern const struct runner_timeout runner_timeout_ack; /* the detail of a HANG_CLOCK that a job's clock caused */
+extern const struct runner_timeout
+    runner_timeout_ack; /* the detail of a HANG_CLOCK that a job's clock caused */
 
 /* A job that it was given. */
 struct held {
@@ -76,6 +78,14 @@ struct runner {
 	int64_t stop_wait_us;
 	char fatal_text[SHM_LAST_WORDS]; /* of its FATAL message */
 	struct runner_log log;		 /* of this name, over all its processes */
+
+	/* its device */
+	struct gpu gpu;		 /* of its next process; uuid "": none, or it is not known */
+	char gpu_used[GPU_UUID]; /* of its present process */
+	bool on_host;		 /* device = auto, and there is none for it */
+	bool awaits_device;	 /* it is not started before that is known */
+	bool retired;		 /* it was there for a device that is gone */
+	char no_device[80];	 /* why it cannot be started; "": it can */
 
 	/* its jobs */
 	struct held held[RUNNER_MAX_HELD];
@@ -114,6 +124,13 @@ void runner_watch(struct runner *r);
 void runner_watch_channel(struct runner *r);
 /* Closes what belongs to the process. */
 void runner_close(struct runner *r);
+
+/* ---- runner_device.c */
+
+/* What its next process is told to compute on. */
+const char *runner_device(const struct runner *r);
+/* It has another option `device`: which one that is has to be found first. */
+void runner_forget_device(struct runner *r);
 
 /* ---- runner_jobs.c */
 

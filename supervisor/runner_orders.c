@@ -28,7 +28,7 @@ end_process(struct runner *r)
 static void
 forgive(struct runner *r)
 {
-	r->unwanted = r->permanent = false;
+	r->unwanted = r->permanent = r->retired = false;
 	r->start_failures = 0;
 	r->delay_us = 0;
 	memset(r->unplanned, 0, sizeof(r->unplanned));
@@ -122,7 +122,8 @@ runner_recycle_if_due(struct runner *r)
 	look_at_age(r);
 	if (r->recycling[0] == '\0' || runner_has_jobs(r))
 		return;
-	journal(EVENT_RUNNER_RECYCLED, .runner = r, .detail = r->recycling);
+	if (!r->retired)
+		journal(EVENT_RUNNER_RECYCLED, .runner = r, .detail = r->recycling);
 	end_process(r);
 }
 
@@ -178,6 +179,7 @@ runner_facts(const struct runner *r, struct journal_facts *f)
 {
 	f->runner_name = r->conf.section_name;
 	f->device = r->device[0] != '\0' ? r->device : r->conf.device;
+	f->gpu_uuid = runner_gpu_uuid(r);
 	f->pid = r->pid > 0 ? r->pid : -1;
 	f->generation = r->generation;
 	if (f->job != NULL)
@@ -195,6 +197,8 @@ runner_record(const struct runner *r)
 	    r->deaths, "restarts", r->generation > 0 ? (int)r->generation - 1 : 0, "device",
 	    r->device[0] != '\0' ? r->device : r->conf.device);
 
+	if (r->gpu.uuid[0] != '\0')
+		json_object_set_new(record, "gpu", devices_describe(&r->gpu));
 	if (r->draining)
 		json_object_set_new(record, "draining", json_true());
 	if (r->model[0] != '\0') {

@@ -12,65 +12,39 @@
 #include "supervisor/cgroup.h"
 #include "supervisor/daemon.h"
 #include "supervisor/device_lock.h"
+#include "supervisor/environment.h"
 #include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
 #include "supervisor/runner_program.h"
 #include "supervisor/spawn.h"
 
-enum { MAX_ARGUMENTS = 32, MAX_ENVIRONMENT = 256 };
+enum { MAX_ARGUMENTS = 32 };
 
 /* The descriptors that a process is started with; its own order is that of the protocol's options. */
 enum { FD_CHANNEL, FD_STATUS, FD_LOCK, FDS };
 
 _Static_assert((int)FDS <= (int)SPAWN_MAX_FDS, "a child must take them all");
 
-/* Systemd's words to us alone, and what we say ourselves. */
-static bool
-is_private(const char *variable)
-{
-	static const char *const names[] = {"NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM="};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strncmp(variable, names[i], strlen(names[i])) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* "A=1,B=2" of the configuration, then our own environment. The strings are cut inside `text`. */
-static void
-make_environment(char *text, char *envp[MAX_ENVIRONMENT])
-{
-	int count = 0;
-
-	envp[count++] = "JOURNAL_STREAM=zitd"; /* its lines come to us with their level */
-	for (char *at = strtok(text, ","); at != NULL && count < MAX_ENVIRONMENT / 2; at = strtok(NULL, ","))
-		envp[count++] = at;
-	for (char **own = environ; *own != NULL && count < MAX_ENVIRONMENT - 1; own++) {
-		if (!is_private(*own))
-			envp[count++] = *own;
-	}
-	envp[count] = NULL;
-}
-
 static pid_t
 start_process(struct runner *r, const int fds[FDS], int output)
 {
 	const struct conf_runner *c = &r->conf;
-	char generation[24], threads[24], max_pixels[24], environment[CONF_TEXT];
-	char *envp[MAX_ENVIRONMENT];
-	const char *command = runner_program(c->command, c->device, daemon_default_command(r->daemon));
+	const char *device = runner_device(r), *gpu = runner_gpu_uuid(r);
+	char generation[24], threads[24], max_pixels[24];
+	struct environment environment;
+	const char *command = runner_program(c->command, device, daemon_default_command(r->daemon));
 	const char *const argv[MAX_ARGUMENTS] = {command, "--channel", "3", "--status", "4", "--name",
-	    c->section_name, "--generation", generation, "--device", c->device, "--model", c->model,
-	    "--precision", c->precision, "--threads", threads, "--max-pixels", max_pixels, NULL};
-	struct spawn s = {(char *const *)argv, envp, output, {0}, FDS, cgroup_enter_fd(c->section_name)};
+	    c->section_name, "--generation", generation, "--device", gpu != NULL ? "cuda:0" : device,
+	    "--model", c->model, "--precision", c->precision, "--threads", threads, "--max-pixels",
+	    max_pixels, NULL};
+	struct spawn s = {
+	    (char *const *)argv, environment.variables, output, {0}, FDS, cgroup_enter_fd(c->section_name)};
 	pid_t pid;
 
 	snprintf(generation, sizeof(generation), "%u", r->generation);
 	snprintf(threads, sizeof(threads), "%lld", (long long)c->threads);
 	snprintf(max_pixels, sizeof(max_pixels), "%lld", (long long)c->max_pixels);
-	snprintf(environment, sizeof(environment), "%s", c->environment);
-	make_environment(environment, envp);
+	environment_make(&environment, c->environment, gpu);
 	memcpy(s.fds, fds, FDS * sizeof(fds[0]));
 	pid = spawn_process(&s, &r->pidfd);
 	if (s.cgroup >= 0)
@@ -80,11 +54,15 @@ start_process(struct runner *r, const int fds[FDS], int output)
 
 /* ---- the device's lock */
 
-/* A device of its own for each CUDA index; CPUs are shared, so there the runner itself is what must not be
- * twice. */
+/* A CUDA device is known by its uuid, or by its index where nobody has told that; CPUs are shared, so there
+ * the runner itself is what must not be twice. */
 static const char *
 lock_name(const struct runner *r)
 {
+	const char *gpu = runner_gpu_uuid(r);
+
+	if (gpu != NULL)
+		return gpu;
 	return strncmp(r->conf.device, "cuda:", 5) == 0 ? r->conf.device : r->conf.section_name;
 }
 
@@ -144,6 +122,8 @@ forget_last_process(struct runner *r)
 		r->restarts[r->last_cause]++;
 	r->generation++;
 	r->started = r->conf;
+	snprintf(
+	    r->gpu_used, sizeof(r->gpu_used), "%s", runner_gpu_uuid(r) != NULL ? runner_gpu_uuid(r) : "");
 	r->elder = false;
 	r->proved = false;
 	r->recycling[0] = '\0';
@@ -186,12 +166,27 @@ start_with(struct runner *r, int lock)
 	return -1;
 }
 
+/* As its process would have ended. */
+static void
+refuse_without_device(struct runner *r)
+{
+	snprintf(r->last_error, sizeof(r->last_error), "%s", r->no_device);
+	r->last_status = RUNNER_EXIT_NO_DEVICE << 8;
+	r->permanent = true;
+	journal(EVENT_RUNNER_NOT_STARTED, .runner = r, .detail = r->last_error);
+	runner_not_started(r, true);
+}
+
 void
 runner_spawn(struct runner *r)
 {
 	int lock, error;
 
 	forget_last_process(r);
+	if (r->no_device[0] != '\0') {
+		refuse_without_device(r);
+		return;
+	}
 	lock = take_lock(r);
 	if (lock < 0) {
 		runner_not_started(r, errno != EWOULDBLOCK);
@@ -207,7 +202,7 @@ runner_spawn(struct runner *r)
 	error = errno;
 	close(lock);
 	snprintf(r->last_error, sizeof(r->last_error), "%.100s cannot be started: %s",
-	    runner_program(r->conf.command, r->conf.device, daemon_default_command(r->daemon)),
+	    runner_program(r->conf.command, runner_device(r), daemon_default_command(r->daemon)),
 	    strerror(error));
 	journal(EVENT_RUNNER_NOT_STARTED, .runner = r, .detail = r->last_error, .system_error = error);
 	runner_not_started(r, true);

@@ -96,6 +96,7 @@ upgrade_abandon(struct daemon *d, const char *why)
 		sigprocmask(SIG_SETMASK, &u->unblocked, NULL);
 	if (step >= UPGRADE_SETTLING)
 		set_quiet(d, false);
+	daemon_find_awaited_devices(d);
 	err_set(&e, ERR_UPGRADE_REFUSED, "not upgraded: %s", why);
 	answer(u, api_error(u->id, &e, NULL, NULL));
 }
@@ -370,6 +371,7 @@ leave(struct daemon *d)
 	for (int i = 0; i < SIGNALS; i++)
 		sigaddset(&ours, d->signals[i].signum);
 	sigprocmask(SIG_BLOCK, &ours, &d->upgrade.unblocked);
+	probe_stop(&d->probe); /* who waits for it asks again, there or here */
 	d->upgrade.step = UPGRADE_LEAVING;
 	daemon_arm_timer(d, &d->upgrade.last_turn, 1);
 }

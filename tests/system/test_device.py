@@ -7,9 +7,16 @@ from harness import BUILD, Zitd, until
 
 
 def place(directory, name, word):
-    """A program that leaves a word behind, and says that it has no device."""
+    """A program that sees one device, and leaves a word behind when it is started for it."""
     program = directory / name
-    program.write_text(f"#!/bin/sh\necho {word} >{directory}/started\nexit 77\n")
+    program.write_text(f"""#!/bin/sh
+if [ "$1" = --probe ]; then
+    echo '{{"devices":[{{"uuid":"GPU-a","name":"x","memory_bytes":1}}]}}'
+else
+    echo {word} >{directory}/started
+    exit 77
+fi
+""")
     program.chmod(0o755)
 
 

@@ -371,7 +371,7 @@ test_lives(void **state)
 	clock_replace(&run.now_us);
 	snprintf(path, sizeof(path), "%s/zitd.conf", dir);
 	file = fopen(path, "w");
-	fputs("[queue]\nhold_timeout = 600\n[runner]\nmodel = m\n[runner:a]\n[runner:b]\n[runner:c]\n", file);
+	fputs("[queue]\nhold_timeout = 600\n[runner]\nmodel = m\ndevice = cpu\n[runner:a]\n[runner:b]\n[runner:c]\n", file);
 	fclose(file);
 	if (conf_read(&base, path, &e) != 0)
 		fail_msg("%s", e.text);
