@@ -210,6 +210,14 @@ $(BUILD)/emul/bench_gpu: $(BENCH_GPU) $(EMULATED)
 bench-pipeline: $(BUILD)/tests/bench/bench_pipeline $(GOLDEN)/.done
 	$(Q)$<
 
+bench-png: $(BUILD)/tests/bench/bench_png
+	$(Q)$<
+
+# It needs no model.
+$(BUILD)/tests/bench/bench_png: $(addprefix $(BUILD)/,tests/bench/bench_png.o $(IPC) runner/png_writer.o runner/metadata.o runner/result.o)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -ljansson -lpng -lz -lm
+
 bench-checkpoint: $(BUILD)/tests/bench/bench_checkpoint $(GOLDEN)/.done
 	$(Q)OMP_WAIT_POLICY=passive $<
 
@@ -377,11 +385,19 @@ gpu-reference: gpu-programs golden
 gpu-faults: gpu-programs golden
 	$(Q)$(WITH_DEVICE) $(BUILD)/tests/gpu/test_faults
 
+# A job in a kernel without an end, and zitd.
+gpu-timeout: gpu-programs $(BUILD)/zitd $(BUILD)/tests/fake_runner
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(WITH_DEVICE) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/gpu
+
+# The real zitd and runner, the demo model: the device's rest between jobs, its memory after READY.
+gpu-jobs: gpu-programs $(BUILD)/zitd $(BUILD)/zitctl
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(WITH_DEVICE) /usr/bin/python3 tests/bench/bench_jobs.py --runner $(BUILD)/zit-runner-cuda --device cuda:0
+
 gpu-memcheck gpu-racecheck: gpu-%: gpu-programs
 	$(Q)$(if $(SANITIZER),$(WITH_DEVICE) $(SANITIZER) --tool $* --error-exitcode 1 $(BUILD)/cuda/test_cuda, \
 		echo "skipped: compute-sanitizer is not installed"; exit 77)
 
-GPU_PARTS := gpu-operations gpu-stages gpu-pictures gpu-reference gpu-faults gpu-memcheck gpu-racecheck
+GPU_PARTS := gpu-operations gpu-stages gpu-pictures gpu-reference gpu-faults gpu-timeout gpu-memcheck gpu-racecheck
 
 check-gpu: gpu-programs golden
 	$(Q)$(WITH_DEVICE) $(MAKE) --no-print-directory -k $(GPU_PARTS) || [ $$? -eq 77 ]
@@ -447,7 +463,7 @@ check-man: man
 
 # ---- figures, as ratios where they can be
 
-bench: bench-pipeline bench-checkpoint bench-service bench-respawn bench-preempt bench-queue bench-durable bench-systemd
+bench: bench-pipeline bench-png bench-checkpoint bench-service bench-respawn bench-preempt bench-queue bench-durable bench-systemd
 
 # zitd beside supervisord (Debian package supervisor), in one run.
 bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
@@ -543,6 +559,6 @@ clean:
 
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
 
-.PHONY: check-gpu bench-gpu gpu-programs $(GPU_PARTS) programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
+.PHONY: check-gpu bench-gpu bench-png gpu-jobs gpu-programs $(GPU_PARTS) programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
 	bench-preempt bench-queue check check-parts check-whole check-unit check-kernels check-model check-runner check-system check-layers check-scripts \
 	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade deb check-deb lint-deb check-units check-systemd bench-systemd

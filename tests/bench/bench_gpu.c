@@ -301,11 +301,23 @@ run_qkv(void *arg)
 	    &s->t[6], &s->t[7], &s->shape, ROPE_ADJACENT, 1e-5f);
 }
 
+/* An operation that moves so many bytes. */
+static void
+bench_bytes(const char *name, void (*run)(void *arg), struct single *s, double bytes)
+{
+	double ms;
+
+	if (!is_wanted(name))
+		return;
+	ms = time_ms(name, run, s);
+	report(name, ms, floor_of(0, bytes));
+	printf("# %.0f GB/s\n", bytes / ms * 1e-6);
+}
+
 static void
 bench_one(const char *name, void (*run)(void *arg), struct single *s, double bytes)
 {
-	if (is_wanted(name))
-		report(name, time_ms(name, run, s), floor_of(0, bytes));
+	bench_bytes(name, run, s, bytes);
 	release(s);
 }
 
@@ -326,10 +338,8 @@ bench_elementwise(int64_t rows)
 				 make(DT_F32, 2, DIM(rows, half))},
 	    .shape = {c->heads, c->heads, c->head_dim, false, 1}};
 
-	if (is_wanted("rms-norm"))
-		report("rms-norm", time_ms("rms-norm", run_rms_norm, &norm), floor_of(0, 2 * size * numbers));
-	if (is_wanted("tail"))
-		report("tail", time_ms("tail", run_tail, &norm), floor_of(0, 4 * size * numbers));
+	bench_bytes("rms-norm", run_rms_norm, &norm, 2 * size * numbers);
+	bench_bytes("tail", run_tail, &norm, 4 * size * numbers);
 	bench_one("norm-gate-add", run_norm_gate_add, &norm, 3 * size * numbers);
 	bench_one("swiglu", run_swiglu, &swiglu, 3 * size * (double)(rows * f));
 	bench_one("qkv-norm-rope", run_qkv, &qkv, 6 * size * numbers);

@@ -1,13 +1,20 @@
 /*
  * What a healthy program does not do to a card, for tests/gpu/test_faults.c. Never part of the runner.
  *
- *   faulty assert | address    a kernel that fails; says what the backend makes of it, exit 71 if that is
- * "sticky" faulty hang                a kernel without an end faulty hog MIB             takes all memory of
- * the device but that much, says so, and waits for its standard input to end faulty memory prints how many
- * MiB are free
+ *   faulty assert | address
+ *     a kernel that fails; says what the backend makes of it, exit 71 if that is "sticky"
+ *   faulty hang
+ *     a kernel without an end
+ *   faulty hog MIB
+ *     takes all memory of the device but that much, says so, and waits for its standard input to end
+ *   faulty race MIB
+ *     likewise, and takes what becomes free meanwhile
+ *   faulty memory
+ *     prints how many MiB are free
  */
 #undef NDEBUG
 #include <assert.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,26 +80,49 @@ run_kind(void (*launch_kind)(struct cuda_device *c))
 	d->ops->sync(d);
 	d->ops->add(d, &t, &t);
 	fprintf(stderr, "faulty: %s\n", d->error);
-	_exit(d->fault == DEVICE_POISONED ? (int)EXIT_STICKY : (int)d->fault); /* as the runner: no further call */
+	_exit(d->fault == DEVICE_POISONED ? (int)EXIT_STICKY
+					  : (int)d->fault); /* as the runner: no further call */
 }
 
-static int
-hog(long left_mib)
+/* The largest piece first, then what is left of it, for memory is in pieces. */
+static bool
+take_all_but(size_t left)
 {
-	size_t free_bytes, total, left = (size_t)left_mib * MIB;
+	size_t free_bytes, total;
 	void *memory;
 
-	/* The largest piece first, then what is left of it, for memory is in pieces. */
 	for (size_t piece = (size_t)64 << 30; piece >= 2 * MIB;) {
 		if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess)
-			return EXIT_NO_DEVICE;
+			return false;
 		if (free_bytes < left + piece || cudaMalloc(&memory, piece) != cudaSuccess)
 			piece /= 2;
 	}
+	return true;
+}
+
+/* Whether standard input is still open, after at most that long. */
+static bool
+is_wanted(int patience_ms)
+{
+	struct pollfd input = {STDIN_FILENO, POLLIN, 0};
+	char byte;
+
+	return poll(&input, 1, patience_ms) == 0 || read(STDIN_FILENO, &byte, 1) > 0;
+}
+
+static int
+hog(long left_mib, bool races)
+{
+	size_t left = (size_t)left_mib * MIB;
+
+	if (!take_all_but(left))
+		return EXIT_NO_DEVICE;
 	puts("hogging");
 	fflush(stdout);
-	while (getchar() != EOF)
-		;
+	while (is_wanted(races ? 1 : -1)) {
+		if (races && !take_all_but(left))
+			return EXIT_NO_DEVICE;
+	}
 	return 0;
 }
 
@@ -110,14 +140,14 @@ print_memory(void)
 int
 main(int argc, char **argv)
 {
-	if (argc == 3 && strcmp(argv[1], "hog") == 0)
-		return hog(atol(argv[2]));
+	if (argc == 3 && (strcmp(argv[1], "hog") == 0 || strcmp(argv[1], "race") == 0))
+		return hog(atol(argv[2]), strcmp(argv[1], "race") == 0);
 	if (argc == 2 && strcmp(argv[1], "memory") == 0)
 		return print_memory();
 	for (size_t i = 0; argc == 2 && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (strcmp(argv[1], kinds[i].name) == 0)
 			return run_kind(kinds[i].launch);
 	}
-	fprintf(stderr, "usage: faulty assert | address | hang | hog MIB | memory\n");
+	fprintf(stderr, "usage: faulty assert | address | hang | hog MIB | race MIB | memory\n");
 	return 64;
 }

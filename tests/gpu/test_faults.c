@@ -256,6 +256,51 @@ test_memory_taken_before_the_respawn(void **state)
 	stop(&p);
 }
 
+/* Until READY, or an end for want of memory with the words for it; whether it was READY. */
+static bool
+becomes_ready(struct peer *p)
+{
+	struct proto_msg m;
+	unsigned type;
+
+	while ((type = next(p, &m)) != PROTO_READY && type != PROTO_FATAL)
+		assert_true(type == PROTO_HELLO || type == PROTO_WARMING);
+	if (type == PROTO_FATAL)
+		assert_int_equal(m.FATAL.exit_status, RUNNER_EXIT_DEVICE_MEMORY);
+	return type == PROTO_READY;
+}
+
+/* The hog waits for what the dead runner held while its successor starts: that one has it or says that it is
+ * not there, and nothing else. */
+static void
+test_memory_raced_for_at_the_respawn(void **state)
+{
+	struct peer p = start_until_ready(), successor;
+	struct child hog = child_start("race", "16");
+	int status;
+
+	(void)state;
+	expect_line(&hog, "hogging");
+	kill(p.pid, SIGKILL);
+	successor = peer_start(runner, "cuda:0", model);
+	peer_wait(&p);
+	shm_detach(&p.page);
+	if (becomes_ready(&successor)) {
+		printf("the successor had its memory first\n");
+		draw(&successor);
+		stop(&successor);
+	} else {
+		printf("the hog had it first\n");
+		status = peer_wait(&successor);
+		shm_detach(&successor.page);
+		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == RUNNER_EXIT_DEVICE_MEMORY);
+	}
+	assert_int_equal(child_end(&hog), 0);
+	p = start_until_ready();
+	draw(&p);
+	stop(&p);
+}
+
 static void
 test_killed_runners_leave_nothing(void **state)
 {
@@ -283,6 +328,7 @@ main(void)
 	    cmocka_unit_test(test_little_memory_at_the_start),
 	    cmocka_unit_test(test_memory_taken_after_ready),
 	    cmocka_unit_test(test_memory_taken_before_the_respawn),
+	    cmocka_unit_test(test_memory_raced_for_at_the_respawn),
 	    cmocka_unit_test(test_killed_runners_leave_nothing),
 	};
 
