@@ -69,7 +69,7 @@ class RpcError(Exception):
 class Connection:
     """One connection to the public socket; replies are matched by id, events and descriptors collected."""
 
-    def __init__(self, path, timeout=60.0):
+    def __init__(self, path, timeout=120.0):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.connect(str(path))  # blocking: a full backlog makes it wait
         self.socket.settimeout(timeout)
@@ -200,7 +200,7 @@ class Zitd:
 
     # ---- talking
 
-    def connect(self, timeout=60.0):
+    def connect(self, timeout=120.0):
         connection = Connection(self.socket_path, timeout)
         self.connections.append(connection)
         return connection
