@@ -314,7 +314,7 @@ $(EMUL_TESTS): $(BUILD)/emul/%: $(BUILD)/emul/tests/emul/%.o $(EMULATED)
 
 # EMUL_SEED: the order in which threads run.
 check-kernels: $(KERNEL_TESTS)
-	$(Q)$(BUILD)/tests/kernels/test_ops
+	$(Q)OMP_WAIT_POLICY=passive $(BUILD)/tests/kernels/test_ops
 	$(Q)set -e; for t in $(EMUL_TESTS); do $$t; done
 	$(Q)set -e; for seed in 1 $(if $(SAN),,2); do EMUL_SEED=$$seed OMP_WAIT_POLICY=passive $(BUILD)/emul/test_cuda; done
 
