@@ -92,14 +92,17 @@ apply_kernel(
 {
 	int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
 	int c = (int)(at % channels);
-	float v[W];
+	float v[W], mean[W], factor[W], shift[W];
 
 	if (at >= count)
 		return;
 	load_numbers<T, W>(v, x + at);
+	load_numbers<float, W>(mean, factors + c);
+	load_numbers<float, W>(factor, factors + channels + c);
+	load_numbers<float, W>(shift, b + c);
 #pragma unroll
 	for (int j = 0; j < W; j++) {
-		v[j] = (v[j] - factors[c + j]) * factors[channels + c + j] + b[c + j];
+		v[j] = (v[j] - mean[j]) * factor[j] + shift[j];
 		v[j] = then_silu ? silu(v[j]) : v[j];
 	}
 	store_numbers<T, W>(y + at, v);
@@ -142,7 +145,8 @@ cuda_group_apply(struct cuda_device *c, struct tensor *y, const struct tensor *x
 	int64_t count = tensor_count(x);
 	int channels = (int)x->dim[2];
 	bool wide = is_wide(x->data, channels, dtype_size(x->type)) &&
-		    is_wide(y->data, channels, dtype_size(y->type));
+		    is_wide(y->data, channels, dtype_size(y->type)) &&
+		    is_wide(norm->b->data, channels, sizeof(float));
 
 	WITH_TYPE(x->type, T, {
 		launch(c, "group_norm: application",
