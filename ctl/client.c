@@ -130,7 +130,7 @@ unreachable(struct err *e, const char *path, int error)
 		    "with 'usermod -aG zit USER' and log in again",
 		    path);
 	return err_set(e, ERR_UNREACHABLE,
-	    "zitd cannot be reached at %.120s: %s; start it with '%s', or name another socket with -H", path,
+	    "zitd cannot be reached at %s: %s; start it with '%s', or name another socket with -H", path,
 	    strerror(error), start);
 }
 

@@ -28,7 +28,7 @@ read_all(int fd, const char *name, struct picture_bytes *out, size_t room, struc
 		if (n == 0)
 			return 0;
 		if (n < 0 && errno != EINTR)
-			return err_set(e, ERR_SYSTEM, "%.160s: %s", name, strerror(errno));
+			return err_set(e, ERR_SYSTEM, "%s: %s", name, strerror(errno));
 		out->count += n > 0 ? (size_t)n : 0;
 	}
 	return 0;
@@ -42,11 +42,10 @@ picture_load_fd(int fd, const char *name, struct picture_bytes *out, struct err 
 	int status;
 
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-		return err_set(e, ERR_INVALID_PARAM, "%.160s is no file", name);
+		return err_set(e, ERR_INVALID_PARAM, "%s is no file", name);
 	if (st.st_size > PICTURE_MAX_BYTES)
-		return err_set(e, ERR_INVALID_PARAM,
-		    "%.160s has more than %d MiB, which no picture of ours has", name,
-		    PICTURE_MAX_BYTES >> 20);
+		return err_set(e, ERR_INVALID_PARAM, "%s has more than %d MiB, which no picture of ours has",
+		    name, PICTURE_MAX_BYTES >> 20);
 	p.bytes = malloc((size_t)st.st_size + 1);
 	if (p.bytes == NULL)
 		return err_set(e, ERR_SYSTEM, "out of memory");
@@ -65,7 +64,7 @@ picture_load(const char *path, struct picture_bytes *out, struct err *e)
 	int status;
 
 	if (fd < 0)
-		return err_set(e, ERR_INVALID_PARAM, "%.160s cannot be read: %s", path, strerror(errno));
+		return err_set(e, ERR_INVALID_PARAM, "%s cannot be read: %s", path, strerror(errno));
 	status = picture_load_fd(fd, path, out, e);
 	close(fd);
 	return status;
@@ -222,7 +221,7 @@ picture_facts(const struct picture_bytes *p, const char *name, struct err *e)
 	if (info == NULL)
 		err_set(e, ERR_SYSTEM, "out of memory");
 	else if (!read_chunks(&r, png, info) && png_get_image_width(png, info) == 0)
-		err_set(e, ERR_INVALID_PARAM, "%.120s is no PNG file that can be read: %s", name, r.error);
+		err_set(e, ERR_INVALID_PARAM, "%s is no PNG file that can be read: %s", name, r.error);
 	else {
 		facts = json_pack("{s:I, s:I, s:{}}", "width", (json_int_t)png_get_image_width(png, info),
 		    "height", (json_int_t)png_get_image_height(png, info), "texts");

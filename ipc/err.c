@@ -4,13 +4,17 @@
 #include "ipc/err.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "ipc/utf8.h"
 
-enum { MAX_NAME = 32 };
+enum {
+	MAX_NAME = 32,
+	MAX_WHOLE = 2 * PATH_MAX, /* bytes of a text before it is made to fit */
+};
 
 enum { no, yes }; /* the words of the rows */
 
@@ -72,15 +76,17 @@ err_row_by_name(const char *name)
 int
 err_set(struct err *e, enum err_code code, const char *format, ...)
 {
+	char whole[MAX_WHOLE];
 	va_list arguments;
 
 	if (e == NULL)
 		return -(int)code;
 	e->code = code;
 	va_start(arguments, format);
-	vsnprintf(e->text, sizeof(e->text), format, arguments);
+	vsnprintf(whole, sizeof(whole), format, arguments);
 	va_end(arguments);
-	utf8_make_line(e->text);
+	utf8_make_line(whole);
+	utf8_fit_line(e->text, sizeof(e->text), whole);
 	return -(int)code;
 }
 

@@ -36,7 +36,8 @@ const struct err_row *err_row_by_name(const char *name);
 /* Rows in the order of err.def; NULL past the end. */
 const struct err_row *err_row_at(size_t index);
 
-/* Fills `e` (may be NULL) and returns -code. The text is cut at a character boundary if it does not fit. */
+/* Fills `e` (may be NULL) and returns -code. A text that does not fit loses the beginnings of its paths
+ * (utf8_fit_line). */
 int err_set(struct err *e, enum err_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Exit codes of zit-runner (design.md section 5). EXIT_ROW(NAME, number, permanent, text) */

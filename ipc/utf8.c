@@ -4,6 +4,7 @@
 #include "ipc/utf8.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Lead byte range, length, and the range of the second byte; the rest are 80..BF. */
@@ -91,4 +92,49 @@ utf8_make_line(char *text)
 		text += length;
 		count -= length;
 	}
+}
+
+/* ---- lines that are too long */
+
+enum { LEAST_WORD = 48 }; /* bytes that a word keeps */
+
+/* The longest one; its length to *length. */
+static char *
+longest_word(char *line, size_t *length)
+{
+	static const char between[] = " '\"(),";
+	char *longest = line;
+
+	*length = 0;
+	while (*(line += strspn(line, between)) != '\0') {
+		size_t count = strcspn(line, between);
+		if (count > *length) {
+			longest = line;
+			*length = count;
+		}
+		line += count;
+	}
+	return longest;
+}
+
+void
+utf8_fit_line(char *out, size_t size, char *line)
+{
+	static const char gap[] = {'.', '.', '.'};
+	size_t all, length;
+
+	while ((all = strlen(line)) >= size) {
+		char *word = longest_word(line, &length), *rest;
+		size_t excess = all - size + 1 + sizeof(gap);
+
+		if (length <= LEAST_WORD + sizeof(gap))
+			break;
+		rest = word + (excess < length - LEAST_WORD ? excess : length - LEAST_WORD);
+		while (((uint8_t)*rest & 0xc0) == 0x80)
+			rest++;
+		memcpy(word, gap, sizeof(gap));
+		memmove(word + sizeof(gap), rest, strlen(rest) + 1);
+	}
+	snprintf(out, size, "%s", line);
+	utf8_make_line(out);
 }

@@ -18,4 +18,9 @@ bool utf8_valid(const char *text, size_t count);
  * character cut off at the end is removed. In place; never grows. */
 void utf8_make_line(char *text);
 
+/* Copies such a line into `size` bytes. One that is longer loses of its longest words, which are paths, the
+ * beginnings, for "...", so that the ends of paths stay and what is said of them; its own end only when that
+ * does not do. The line is changed on the way. */
+void utf8_fit_line(char *out, size_t size, char *line);
+
 #endif

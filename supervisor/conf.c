@@ -267,7 +267,8 @@ begin_file(struct reading *r, const char *path)
 		return err_set(
 		    r->e, ERR_BAD_CONFIG, "%s: more than %d files are not read", path, CONF_MAX_FILES);
 	if (strlen(path) >= CONF_TEXT)
-		return err_set(r->e, ERR_BAD_CONFIG, "%.180s...: the path is too long", path);
+		return err_set(r->e, ERR_BAD_CONFIG,
+		    "%s: the path is longer than %d bytes; use a shorter one", path, CONF_TEXT - 1);
 	snprintf(c->files[c->file_count++], CONF_TEXT, "%s", path);
 	snprintf(r->dir, sizeof(r->dir), "%.*s", dir > 0 ? (int)dir : 1, dir > 0 ? path : ".");
 	r->line = 0;

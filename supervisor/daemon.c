@@ -421,7 +421,7 @@ open_clients(struct daemon *d, struct err *e)
 
 	if (l.fd < 0 && listener_open(&l, d->paths.socket) != 0)
 		return err_set(
-		    e, ERR_SYSTEM, "%.150s cannot be listened on: %s", d->paths.socket, strerror(errno));
+		    e, ERR_SYSTEM, "%s cannot be listened on: %s", d->paths.socket, strerror(errno));
 	d->clients = clients_new(d, l.fd, l.ours ? d->paths.socket : NULL);
 	return d->clients != NULL ? 0 : err_set(e, ERR_SYSTEM, "out of memory");
 }
@@ -449,7 +449,7 @@ open_parts(struct daemon *d, struct err *e)
 		return status;
 	d->disk = disk_new(d->loop, d->paths.results);
 	if (d->disk == NULL)
-		return err_set(e, ERR_SYSTEM, "%.150s cannot be used: %s", d->paths.results, strerror(errno));
+		return err_set(e, ERR_SYSTEM, "%s cannot be used: %s", d->paths.results, strerror(errno));
 	status = make_runners(d, e);
 	if (status == 0)
 		status = h != NULL ? daemon_follow_store(d, e) : daemon_open_store(d, e);

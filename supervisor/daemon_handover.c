@@ -112,10 +112,10 @@ check_directories(const json_t *self, const struct conf *conf, struct err *e)
 	paths_find(&paths, &conf->zitd);
 	if (state == NULL || strcmp(state, paths.state_dir) != 0)
 		return err_set(e, ERR_UPGRADE_REFUSED,
-		    "state_dir is another one now (%.200s); that takes a restart", paths.state_dir);
+		    "state_dir is another one now (%s); that takes a restart", paths.state_dir);
 	if (runtime == NULL || strcmp(runtime, paths.runtime_dir) != 0)
 		return err_set(e, ERR_UPGRADE_REFUSED,
-		    "runtime_dir is another one now (%.200s); that takes a restart", paths.runtime_dir);
+		    "runtime_dir is another one now (%s); that takes a restart", paths.runtime_dir);
 	return 0;
 }
 

@@ -229,7 +229,7 @@ on_written(struct disk_task *task)
 		return; /* it failed meanwhile; the sweep of the next start takes the file */
 	if (task->error != 0) {
 		bool full = task->error == ENOSPC || task->error == EDQUOT || task->error == EROFS;
-		err_set(&e, full ? ERR_DISK_FULL : ERR_SYSTEM, "The picture cannot be written to %.120s: %s.",
+		err_set(&e, full ? ERR_DISK_FULL : ERR_SYSTEM, "The picture cannot be written to %s: %s.",
 		    disk_dir(d->disk), strerror(task->error));
 		job_event_error(job, JOB_EVENT_FAULT, &e);
 		return;

@@ -329,8 +329,7 @@ disk_open_store(struct disk *d, struct disk_opening *o)
 	error = store_load(d->store, &o->start);
 	if (error == 0)
 		return;
-	o->status =
-	    err_set(&o->e, ERR_SYSTEM, "the queue in %.150s cannot be read: %s", o->dir, strerror(error));
+	o->status = err_set(&o->e, ERR_SYSTEM, "the queue in %s cannot be read: %s", o->dir, strerror(error));
 	store_start_clear(&o->start);
 	store_close(&d->store);
 }

@@ -37,7 +37,7 @@ make_or_complain(const char *path, bool may_be_read_only, struct err *e)
 		return 0;
 	if (may_be_read_only && errno == EROFS && access(path, R_OK | X_OK) == 0)
 		return 0;
-	return err_set(e, ERR_SYSTEM, "directory %.120s cannot be used: %s", path, strerror(errno));
+	return err_set(e, ERR_SYSTEM, "directory %s cannot be used: %s", path, strerror(errno));
 }
 
 /* A second zitd on one state directory would serve one queue twice. */
@@ -53,14 +53,14 @@ take_lock(struct paths *p, struct err *e)
 	if (p->lock_fd < 0 && errno == EROFS)
 		p->lock_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (p->lock_fd < 0)
-		return err_set(e, ERR_SYSTEM, "%.150s: %s", path, strerror(errno));
+		return err_set(e, ERR_SYSTEM, "%s: %s", path, strerror(errno));
 	if (flock(p->lock_fd, LOCK_EX | LOCK_NB) != 0) {
 		ssize_t n = read(p->lock_fd, text, sizeof(text) - 1);
 		text[n > 0 ? strcspn(text, " \n") : 0] = '\0';
 		close(p->lock_fd);
 		p->lock_fd = -1;
-		return err_set(e, ERR_SYSTEM, "zitd is running already on %.120s: it is process %s",
-		    p->state_dir, text[0] != '\0' ? text : "unknown");
+		return err_set(e, ERR_SYSTEM, "zitd is running already on %s: it is process %s", p->state_dir,
+		    text[0] != '\0' ? text : "unknown");
 	}
 	/* As long as any other, so that it finds room on a full disk where the last one's was; the lock
 	 * counts, not the number. */

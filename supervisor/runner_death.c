@@ -139,6 +139,7 @@ report(struct runner *r, enum runner_cause cause, int status, const char *how, c
 	const bool planned = cause == CAUSE_PLANNED;
 	const int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	char detail[2 * SHM_LAST_WORDS];
+	struct err e;
 
 	snprintf(detail, sizeof(detail), "%s%s%s%s%s%s", planned ? "" : causes[cause].text,
 	    planned ? "" : ": ", how, doings[r->end], words[0] != '\0' ? ": " : "", words);
@@ -148,9 +149,10 @@ report(struct runner *r, enum runner_cause cause, int status, const char *how, c
 	    .exit_code = exit_code, .signal = WIFSIGNALED(status) ? WTERMSIG(status) : -1, .detail = detail);
 	if (!planned)
 		r->last_status = status;
-	if (cause != CAUSE_PLANNED && r->end != END_LIED)
-		snprintf(r->last_error, sizeof(r->last_error), "%.100s%s%.130s", how,
-		    words[0] != '\0' ? ": " : "", words);
+	if (cause == CAUSE_PLANNED || r->end == END_LIED)
+		return;
+	err_set(&e, ERR_RUNNER_CRASHED, "%s%s%s", how, words[0] != '\0' ? ": " : "", words);
+	snprintf(r->last_error, sizeof(r->last_error), "%s", e.text);
 }
 
 /* ---- its jobs */

@@ -180,6 +180,7 @@ refuse_without_device(struct runner *r)
 void
 runner_spawn(struct runner *r)
 {
+	struct err e;
 	int lock, error;
 
 	forget_last_process(r);
@@ -201,9 +202,10 @@ runner_spawn(struct runner *r)
 	}
 	error = errno;
 	close(lock);
-	snprintf(r->last_error, sizeof(r->last_error), "%.100s cannot be started: %s",
+	err_set(&e, ERR_SYSTEM, "%s cannot be started: %s",
 	    runner_program(r->conf.command, runner_device(r), daemon_default_command(r->daemon)),
 	    strerror(error));
+	snprintf(r->last_error, sizeof(r->last_error), "%s", e.text);
 	journal(EVENT_RUNNER_NOT_STARTED, .runner = r, .detail = r->last_error, .system_error = error);
 	runner_not_started(r, true);
 }

@@ -314,8 +314,8 @@ upgrade_begin(struct daemon *d, struct call *call)
 	}
 	error = try(d);
 	if (error != 0) {
-		err_set(&call->e, ERR_UPGRADE_REFUSED, "not upgraded: %.200s cannot be run: %s",
-		    d->paths.program, strerror(error));
+		err_set(&call->e, ERR_UPGRADE_REFUSED, "not upgraded: %s cannot be run: %s", d->paths.program,
+		    strerror(error));
 		journal(EVENT_UPGRADE_FAILED, .detail = strerror(error));
 		return;
 	}

@@ -120,7 +120,7 @@ store_create(sqlite3 **db, const char *path, struct err *e)
 
 	if (status == SQLITE_OK)
 		return 0;
-	err_set(e, ERR_SYSTEM, "%.150s cannot be made: %s", path, strerror(store_errno(*db, status)));
+	err_set(e, ERR_SYSTEM, "%s cannot be made: %s", path, strerror(store_errno(*db, status)));
 	sqlite3_close(*db);
 	*db = NULL;
 	return -ERR_SYSTEM;
@@ -204,16 +204,16 @@ open_once(struct store *s, const char *path, struct err *e)
 
 	if (status == SQLITE_OK && version > STORE_VERSION)
 		return err_set(e, ERR_BAD_CONFIG,
-		    "%.150s was written by a newer zit (schema %d, this one knows %d): install that version "
+		    "%s was written by a newer zit (schema %d, this one knows %d): install that version "
 		    "again, or move the file away to start with an empty queue",
 		    path, version, STORE_VERSION);
 	if (status == SQLITE_OK)
 		status = prepare_all(s);
 	if (is_damage(status) || (status == SQLITE_OK && is_broken(s, path)))
-		return err_set(e, ERR_BAD_CHECKPOINT, "%.150s is damaged", path);
+		return err_set(e, ERR_BAD_CHECKPOINT, "%s is damaged", path);
 	if (status != SQLITE_OK)
 		return err_set(
-		    e, ERR_SYSTEM, "%.150s cannot be used: %s", path, strerror(store_errno(s->db, status)));
+		    e, ERR_SYSTEM, "%s cannot be used: %s", path, strerror(store_errno(s->db, status)));
 	/* What is left of the last life's log is moved first: its length is known then. */
 	if (sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) != SQLITE_OK)
 		s->log_frames = -1;

@@ -312,8 +312,8 @@ store_salvage(const char *dir, const struct store_log *log, struct store_report 
 	if (error == 0 && rename(fresh, path) != 0)
 		error = errno;
 	if (error != 0)
-		return err_set(e, ERR_SYSTEM,
-		    "%.150s is damaged, and what is whole in it cannot be saved: %s", path, strerror(error));
+		return err_set(e, ERR_SYSTEM, "%s is damaged, and what is whole in it cannot be saved: %s",
+		    path, strerror(error));
 	report->salvaged = true;
 	return 0;
 }

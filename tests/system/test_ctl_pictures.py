@@ -148,6 +148,12 @@ def test_a_thousand_damaged_files_do_no_harm(tmp_path):
     assert len(result.stdout.splitlines()) + len(result.stderr.splitlines()) == 1000
 
 
+def test_an_error_keeps_the_end_of_a_long_path():
+    result = ctl("info", "/tmp/" + "directory/" * 100 + "end.png")
+    assert result.returncode == 2
+    assert result.stderr.startswith("zitctl: ...") and result.stderr.endswith("/end.png cannot be read: No such file or directory\n")
+
+
 # ---- replay
 
 FORGED = "a cat\nNegative prompt: none\nSteps: 1, Sampler: x, Seed: 1, Size: 16x16"

@@ -42,6 +42,48 @@ test_text_is_cut_at_a_character(void **state)
 	assert_int_equal(err_set(NULL, ERR_SYSTEM, "nobody listens"), -ERR_SYSTEM);
 }
 
+/* What is said of a path that is longer than the text, and the path's end, are there. */
+static void
+test_a_long_path_keeps_its_end(void **state)
+{
+	static const char reason[] = " cannot be opened: No such file or directory; make it with 'touch'";
+	static const char end[] = "/state/queue.db'";
+	char path[1001];
+	struct err e;
+
+	(void)state;
+	memset(path, 'd', sizeof(path) - 1);
+	for (size_t i = 0; i < sizeof(path); i += 20)
+		path[i] = '/';
+	memcpy(path + 1000 - (sizeof(end) - 2), end, sizeof(end) - 2);
+	path[1000] = '\0';
+	err_set(&e, ERR_SYSTEM, "'%s'%s", path, reason);
+	if (strncmp(e.text, "'...", 4) != 0 || strstr(e.text, end) == NULL || strstr(e.text, reason) == NULL)
+		fail_msg("it says: %s", e.text);
+	assert_in_range(strlen(e.text), sizeof(e.text) - 4, sizeof(e.text) - 1);
+
+	err_set(&e, ERR_SYSTEM, "%s cannot be moved to %s%s", path, path, reason);
+	if (strstr(e.text, "/state/queue.db cannot be moved to ...") == NULL ||
+	    strstr(e.text, reason) == NULL)
+		fail_msg("it says: %s", e.text);
+}
+
+/* Short words, all of which say something: there is nothing to take but the end. */
+static void
+test_a_long_sentence_loses_its_end(void **state)
+{
+	char text[1000];
+	struct err e;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = i % 10 == 9 ? ' ' : (char)('a' + i % 26);
+	text[sizeof(text) - 1] = '\0';
+	err_set(&e, ERR_SYSTEM, "%s", text);
+	assert_int_equal(strlen(e.text), sizeof(e.text) - 1);
+	assert_memory_equal(e.text, text, sizeof(e.text) - 1);
+}
+
 static const struct {
 	const char *text;
 	size_t bytes;
@@ -115,6 +157,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_rows_are_distinct),
 	    cmocka_unit_test(test_text_is_cut_at_a_character),
+	    cmocka_unit_test(test_a_long_path_keeps_its_end),
+	    cmocka_unit_test(test_a_long_sentence_loses_its_end),
 	    cmocka_unit_test(test_utf8),
 	    cmocka_unit_test(test_line_is_made_plain),
 	    cmocka_unit_test(test_nearest_word),
