@@ -121,6 +121,17 @@ name_device(struct cpu_device *c)
 }
 
 static void
+free_weight(struct weight *w)
+{
+	for (int i = 0; i < 4; i++)
+		free(w->packed_folded[i].data);
+	free(w->folded);
+	free(w->packed.data);
+	free(w->data);
+	free(w);
+}
+
+static void
 cpu_close(struct device *d)
 {
 	struct cpu_device *c = (struct cpu_device *)d;
@@ -129,9 +140,7 @@ cpu_close(struct device *d)
 	cpu_free_convolutions(c);
 	while (c->weights != NULL) {
 		struct weight *next = c->weights->next;
-		free(c->weights->packed.data);
-		free(c->weights->data);
-		free(c->weights);
+		free_weight(c->weights);
 		c->weights = next;
 	}
 	for (int i = 0; i < SCRATCH_COUNT; i++)

@@ -14,15 +14,7 @@
 #include "kernels/device.h"
 
 /* Scratch memory by use; each grows to the largest size seen and stays. */
-enum scratch {
-	SCRATCH_A,
-	SCRATCH_B,
-	SCRATCH_C,
-	SCRATCH_SCORES,
-	SCRATCH_UPSAMPLED,
-	SCRATCH_SUMS,
-	SCRATCH_COUNT
-};
+enum scratch { SCRATCH_A, SCRATCH_B, SCRATCH_C, SCRATCH_SCORES, SCRATCH_SUMS, SCRATCH_COUNT };
 
 /* A weight in the layout that a primitive asked for; made at first use. */
 struct packed {
@@ -39,6 +31,9 @@ struct weight {
 	void *data; /* row-major, as the checkpoint has it */
 
 	struct packed packed;
+
+	void *folded; /* (4, Cout, Cin, 2, 2) of a 3x3 kernel behind a doubling, made at first use, or NULL */
+	struct packed packed_folded[4];
 };
 
 struct product;	    /* a cached matrix product, gemm.c */
