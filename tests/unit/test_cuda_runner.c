@@ -259,6 +259,81 @@ test_pictures_do_not_depend_on_graphs(void **state)
 	}
 }
 
+/* Until the job has made so many steps. */
+static void
+await_step(struct peer *p, uint64_t job, uint32_t step)
+{
+	struct proto_msg m;
+
+	while (peer_next(p, &m) != PROTO_PROGRESS || m.head.job != job || m.PROGRESS.step < step)
+		assert_true(m.head.type == PROTO_ACK || m.head.type == PROTO_PROGRESS);
+}
+
+static void
+say_about(struct peer *p, unsigned type, uint64_t job)
+{
+	peer_say(p, type, job, (struct proto_msg){.head = {0}});
+}
+
+/* A job whose steps are replayed by now is told to stop, and does at its next one. */
+static void
+check_cancel(struct peer *p, uint64_t job)
+{
+	struct proto_msg m = {.JOB = {SIDE, SIDE, 100, 1, 0, 0, 42, "job_x", "a cat", ""}};
+
+	peer_say(p, PROTO_JOB, job, m);
+	await_step(p, job, 4);
+	peer_say(p, PROTO_CANCEL, job, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
+	assert_int_equal(next(p, &m), PROTO_STOPPED);
+	assert_in_range(m.STOPPED.step, 4, 99);
+}
+
+/* Another job comes between two steps, with a graph of its own; the picture is that of an undisturbed one. */
+static void
+check_preemption(struct peer *p, uint64_t job, const uint8_t *rows, size_t length)
+{
+	static uint8_t png[1 << 16];
+	struct proto_msg m = {.JOB = {SIDE, SIDE, 3, 1, 0, 0, 42, "job_x", "a cat", ""}}, other = m;
+	const uint8_t *chunk;
+	ssize_t size;
+
+	other.JOB.seed = 7;
+	peer_say(p, PROTO_JOB, job, m);
+	await_step(p, job, 1);
+	say_about(p, PROTO_SUSPEND, job);
+	peer_say(p, PROTO_JOB, job + 1, other);
+	assert_int_equal(next(p, &m), PROTO_SUSPENDED);
+	assert_in_range(m.SUSPENDED.step, 1, 2);
+	assert_int_equal(next(p, &m), PROTO_DONE);
+	assert_int_equal(m.head.job, job + 1);
+	say_about(p, PROTO_RESUME, job);
+	assert_int_equal(next(p, &m), PROTO_DONE);
+	assert_int_equal(m.head.job, job);
+	size = pread(p->got_fd, png, sizeof(png), 0);
+	chunk = size > 0 ? memmem(png, (size_t)size, "IDAT", 4) : NULL;
+	assert_non_null(chunk);
+	assert_memory_equal(chunk + 4, rows, length);
+}
+
+static void
+test_cancel_and_preemption_between_recorded_steps(void **state)
+{
+	static uint8_t rows[1 << 16];
+	struct peer p = peer_start(emulated, "cuda:0", model);
+	struct proto_msg m;
+	size_t length;
+
+	(void)state;
+	while (next(&p, &m) != PROTO_READY)
+		assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
+	length = draw(&p, rows, sizeof(rows));
+	check_cancel(&p, 2);
+	check_preemption(&p, 3, rows, length);
+	peer_stop(&p, true);
+	assert_int_equal(next(&p, &m), 0);
+	assert_int_equal(exit_status(&p), 0);
+}
+
 static void
 test_no_device_is_permanent(void **state)
 {
@@ -331,6 +406,7 @@ main(void)
 	    cmocka_unit_test(test_probe_without_a_driver),
 	    cmocka_unit_test(test_life_without_new_memory),
 	    cmocka_unit_test(test_pictures_do_not_depend_on_graphs),
+	    cmocka_unit_test(test_cancel_and_preemption_between_recorded_steps),
 	    cmocka_unit_test(test_no_device_is_permanent),
 	    cmocka_unit_test(test_sticky_errors),
 	    cmocka_unit_test(test_out_of_memory),
