@@ -298,7 +298,7 @@ check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 
 # Every operation of ops.h on its list of shapes, cpu against ref, and cuda on the emulated device against ref.
 EMUL_TESTS := $(addprefix $(BUILD)/emul/test_,emul hopper undefined)
-KERNEL_TESTS := $(BUILD)/tests/kernels/test_ops $(EMUL_TESTS) $(BUILD)/emul/test_cuda
+KERNEL_TESTS := $(BUILD)/tests/kernels/test_ops $(EMUL_TESTS) $(BUILD)/emul/test_cuda $(if $(SAN),,$(BUILD)/emul/bench_gpu)
 
 $(BUILD)/tests/kernels/test_ops: $(addprefix $(BUILD)/,tests/kernels/test_ops.o tests/kernels/operations.o $(KERNELS))
 	@echo "  LD    $@"
@@ -317,6 +317,7 @@ check-kernels: $(KERNEL_TESTS)
 	$(Q)OMP_WAIT_POLICY=passive $(BUILD)/tests/kernels/test_ops
 	$(Q)set -e; for t in $(EMUL_TESTS); do $$t; done
 	$(Q)set -e; for seed in 1 $(if $(SAN),,2); do EMUL_SEED=$$seed OMP_WAIT_POLICY=passive $(BUILD)/emul/test_cuda; done
+	$(Q)$(if $(SAN),,OMP_WAIT_POLICY=passive $(BUILD)/emul/bench_gpu --small --rounds 1 --only vae-32 >/dev/null)
 
 # The real zitd with the real runner and with the fake one, faults from outside, the auditor after each.
 check-system: all $(BUILD)/tests/fake_runner $(PRELOADED) $(GOLDEN)/.done

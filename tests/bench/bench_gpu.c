@@ -18,6 +18,7 @@
 #include "ipc/clock.h"
 #include "runner/dit.h"
 #include "runner/fault.h"
+#include "runner/noise.h"
 #include "runner/text_encoder.h"
 #include "runner/vae.h"
 #include "tests/bench/full_size.h"
@@ -156,9 +157,11 @@ struct single {
 	int groups;
 };
 
+/* What is still being filled must not be freed: a device may, but need not, wait by itself. */
 static void
 release(struct single *s)
 {
+	wait_for_device("filling");
 	for (int i = 0; i < TENSORS; i++)
 		bench.ops->release(bench.device, s->t[i].data);
 }
@@ -434,6 +437,8 @@ struct picture {
 	struct arena arena;
 	int32_t ids[MAX_PROMPT_TOKENS];
 	int64_t tokens;
+	float *noise; /* the host's sides of a picture's way */
+	uint8_t *rgb;
 };
 
 static void
@@ -477,13 +482,16 @@ run_decode(void *arg)
 	vae_decode(bench.vae, &p->arena, &p->latent, NULL);
 }
 
+/* From ids to pixels in the host's memory, as a job does it; its tokens and its PNG are the host's. */
 static void
 run_all(void *arg)
 {
 	struct picture *p = arg;
-	struct tensor hidden, cos, sin;
+	struct tensor hidden, cos, sin, pixels;
 	int64_t caption = p->caption.dim[0], image = p->cos.dim[0] - caption;
 
+	noise_fill(p->noise, (size_t)tensor_count(&p->latent), 1);
+	bench.ops->copy_in(bench.device, &p->latent, p->noise, DT_F32);
 	arena_reset(&p->arena);
 	hidden = text_encoder_run(bench.text, &p->arena, p->ids, p->tokens, NULL);
 	cos = tensor_rows(&p->cos, image, caption);
@@ -494,7 +502,9 @@ run_all(void *arg)
 		bench.ops->axpy(bench.device, &p->latent, &p->distance, &p->velocity);
 		wait_for_device("a step");
 	}
-	run_decode(p);
+	arena_reset(&p->arena);
+	pixels = vae_decode(bench.vae, &p->arena, &p->latent, NULL);
+	bench.ops->copy_out(bench.device, p->rgb, DT_U8, &pixels);
 }
 
 /* Bytes of the arena for every stage at this size. */
@@ -530,6 +540,10 @@ picture_open(struct picture *p, int64_t side, int64_t tokens)
 	for (int i = 0; i < MAX_PROMPT_TOKENS; i++)
 		p->ids[i] = i * 7 % bench.config->text.vocab;
 	p->latent = make(DT_F32, 3, latent);
+	p->noise = malloc((size_t)tensor_count(&p->latent) * sizeof(float));
+	p->rgb = malloc((size_t)(side * side * 3));
+	if (p->noise == NULL || p->rgb == NULL)
+		fail("memory", "the host has not enough");
 	p->velocity = reserve(DT_F32, 3, latent);
 	p->caption = make(device_act_type(bench.device), 2, DIM(caption, c->dim));
 	p->cos = reserve(DT_F32, 2, DIM(rows, c->head_dim / 2));
@@ -560,6 +574,8 @@ picture_close(struct picture *p)
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		bench.ops->release(bench.device, all[i]->data);
 	bench.ops->release(bench.device, p->arena.memory);
+	free(p->noise);
+	free(p->rgb);
 }
 
 /* Forwards and decodes at one size, and at the usual one all that a picture takes. */
