@@ -71,6 +71,16 @@ daemon_runner_name(const struct daemon *d, int index)
 	return index >= 0 && index < d->runner_count ? runner_conf(d->runners[index])->section_name : NULL;
 }
 
+const char *
+daemon_runner_of(const struct daemon *d, pid_t pid)
+{
+	for (int i = 0; i < d->runner_count; i++) {
+		if (pid > 0 && runner_pid(d->runners[i]) == pid)
+			return daemon_runner_name(d, i);
+	}
+	return NULL;
+}
+
 int64_t
 daemon_last_event(const struct daemon *d)
 {
@@ -295,13 +305,7 @@ is_known_child(void *arg, pid_t pid)
 {
 	const struct daemon *d = arg;
 
-	if (upgrade_is_trial(d, pid) || d->probe.pid == pid)
-		return true;
-	for (int i = 0; i < d->runner_count; i++) {
-		if (runner_pid(d->runners[i]) == pid)
-			return true;
-	}
-	return false;
+	return upgrade_is_trial(d, pid) || d->probe.pid == pid || daemon_runner_of(d, pid) != NULL;
 }
 
 /* One that does not go is looked at ever more rarely. */

@@ -66,6 +66,8 @@ struct job *daemon_find_key(const struct daemon *d, const char *key);
 struct job *daemon_find_number(const struct daemon *d, uint64_t number);
 /* Name of the runner of that index; NULL: there is none. */
 const char *daemon_runner_name(const struct daemon *d, int index);
+/* Of the runner whose process that is; NULL: none's. */
+const char *daemon_runner_of(const struct daemon *d, pid_t pid);
 struct disk *daemon_disk(const struct daemon *d);
 int64_t daemon_last_event(const struct daemon *d); /* number of the newest one */
 /* Oldest first, of all in memory; NULL starts and ends. */

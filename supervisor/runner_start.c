@@ -66,17 +66,24 @@ lock_name(const struct runner *r)
 	return strncmp(r->conf.device, "cuda:", 5) == 0 ? r->conf.device : r->conf.section_name;
 }
 
-/* The lock, or -1 after saying who holds it. A runner that outlived its zitd is ended only if we are told to.
- */
+/* The lock, or -1 after saying who holds it, with errno EWOULDBLOCK when waiting may help. A runner that
+ * outlived its zitd is ended only if we are told to, another runner of ours never. */
 static int
 take_lock(struct runner *r)
 {
 	pid_t holder;
 	int fd = device_lock_take(daemon_runtime_dir(r->daemon), lock_name(r), &holder), error = errno;
+	const char *sibling;
 
 	if (fd >= 0)
 		return fd;
-	if (error != EWOULDBLOCK) {
+	sibling = error == EWOULDBLOCK ? daemon_runner_of(r->daemon, holder) : NULL;
+	if (sibling != NULL) {
+		error = EBUSY;
+		snprintf(r->last_error, sizeof(r->last_error),
+		    "runner %s has its device already; give one of them another device in zitd.conf",
+		    sibling);
+	} else if (error != EWOULDBLOCK) {
 		snprintf(r->last_error, sizeof(r->last_error), "the lock of its device cannot be taken: %s",
 		    strerror(error));
 	} else if (strcmp(daemon_conf(r->daemon)->zitd.orphans, "kill") == 0 &&

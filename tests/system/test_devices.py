@@ -163,13 +163,12 @@ def test_one_of_two_fails(machine):
 
 def test_one_device_is_one_runners(machine):
     """Two sections that name the same device: its lock lets one of them have it."""
-    daemon = machine(says(A, B), **{"runner:x": {"device": "cuda:0"}, "runner:y": {"device": A}})
-    def look():
-        x, y = daemon.status()["runners"]
-        return (x["state"], y["state"]) in (("idle", "backoff"), ("backoff", "idle")) and (x, y)
-    x, y = until(look, what="one of them serves")
-    loser, winner = (x, y) if x["state"] == "backoff" else (y, x)
-    assert str(winner["pid"]) in loser["last_error"], loser
+    daemon = machine(says(A, B), zitd={"orphans": "kill"}, **{"runner:x": {"device": "cuda:0"}, "runner:y": {"device": A}})
+    runners = settled(daemon)
+    states = {r["state"]: r for r in runners.values()}
+    assert sorted(states) == ["failed", "idle"], runners
+    assert f"runner {states['idle']['name']} has its device already" in states["failed"]["last_error"]
+    assert states["idle"]["generation"] == 1 and daemon.generate()["state"] == "done"
 
 
 def test_reload_finds_more(machine):
