@@ -130,6 +130,8 @@ runner_give_device(struct runner *r, enum device_choice choice, const struct gpu
 void
 runner_keep_device(struct runner *r)
 {
+	if (r->retired)
+		return;
 	if (r->awaits_device && r->gpu.uuid[0] == '\0' && strcmp(r->conf.device, "auto") == 0)
 		r->on_host = true;
 	go_on(r, false);

@@ -228,6 +228,17 @@ def test_no_answer_is_no_news(machine):
     assert have(daemon) == {"0": A, "1": B}
 
 
+def test_no_answer_brings_nothing_back(machine):
+    """What rests since its device has gone still does."""
+    daemon = machine(says(A, B), zitd={"probe_timeout": 0.3}, audited=False)
+    settled(daemon)
+    for probe, state in ((says(A), "known"), ("exec sleep 1000\n", "unknown")):
+        daemon.probe(probe)
+        daemon.call("reload")
+        until(lambda: daemon.status()["devices"]["state"] == state, what="the end of the probe")
+        assert have(daemon) == {"0": A, "1": "stopped"}
+
+
 def test_reload_to_the_cpu(machine):
     """Further runners go; the first one keeps its process until it is restarted, as with all its options."""
     daemon = machine(says(A, B))
