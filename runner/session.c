@@ -101,7 +101,7 @@ session_exit_status(enum err_code code)
 
 /* The first error counts: the process exits with its status and says why. */
 static void
-end_session(struct session *s, const struct err *e)
+session_end(struct session *s, const struct err *e)
 {
 	s->stop = true;
 	if (s->exit_status != 0)
@@ -113,7 +113,7 @@ end_session(struct session *s, const struct err *e)
 /* ---- sending */
 
 static void
-send_message(struct session *s, struct proto_msg *m, const int *fds)
+session_send(struct session *s, struct proto_msg *m, const int *fds)
 {
 	struct err e;
 	int status;
@@ -125,12 +125,12 @@ send_message(struct session *s, struct proto_msg *m, const int *fds)
 	else if (status != 0) {
 		err_set(&e, status == -ERR_SYSTEM ? ERR_SYSTEM : ERR_PROTOCOL,
 		    "%s cannot be sent to zitd: %s", proto_name(m->head.type), err_row(status)->name);
-		end_session(s, &e);
+		session_end(s, &e);
 	}
 }
 
 static struct proto_msg
-about_job(const struct job *job, unsigned type)
+session_about(const struct job *job, unsigned type)
 {
 	struct proto_msg m = {.head = job->head};
 
@@ -139,22 +139,22 @@ about_job(const struct job *job, unsigned type)
 }
 
 static void
-note(struct session *s, const struct job *job, enum stage stage, int step)
+session_note(struct session *s, const struct job *job, enum stage stage, int step)
 {
-	struct proto_msg m = about_job(job, PROTO_PROGRESS);
+	struct proto_msg m = session_about(job, PROTO_PROGRESS);
 	struct rusage usage;
 
 	getrusage(RUSAGE_SELF, &usage);
 	s->parts.page->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
 	shm_note(s->parts.page, job->head.job, stage, (uint32_t)step);
 	m.PROGRESS = (struct proto_PROGRESS){stage, job->picture, (uint32_t)step, job->request.steps};
-	send_message(s, &m, NULL);
+	session_send(s, &m, NULL);
 }
 
 /* ---- jobs */
 
 static void
-job_free(struct job *job)
+session_job_free(struct job *job)
 {
 	generation_free(&job->generation);
 	resume_close(&job->resume);
@@ -164,45 +164,45 @@ job_free(struct job *job)
 
 /* Out of the list; freed now, or when the encoder has given back its pictures. */
 static void
-job_end(struct session *s, struct job *job)
+session_job_end(struct session *s, struct job *job)
 {
 	generation_free(&job->generation);
 	job->over = true;
 	if (job->encoding > 0)
 		return;
 	STAILQ_REMOVE(&s->jobs, job, job, link);
-	job_free(job);
+	session_job_free(job);
 	if (STAILQ_EMPTY(&s->jobs))
 		shm_note(s->parts.page, 0, STAGE_NONE, 0);
 }
 
 static void
-job_fail(struct session *s, struct job *job, const struct err *e)
+session_job_fail(struct session *s, struct job *job, const struct err *e)
 {
-	struct proto_msg m = about_job(job, PROTO_FAILED);
+	struct proto_msg m = session_about(job, PROTO_FAILED);
 
 	log_warning("runner %s: job %llu: %s", s->parts.name, (unsigned long long)job->head.job, e->text);
 	m.FAILED = (struct proto_FAILED){(uint32_t)e->code, e->text};
-	send_message(s, &m, NULL);
-	job_end(s, job);
+	session_send(s, &m, NULL);
+	session_job_end(s, job);
 }
 
 /* What an error of the model means: the job's own fault, or the end of this process. */
 static void
-job_error(struct session *s, struct job *job, const struct err *e)
+session_job_error(struct session *s, struct job *job, const struct err *e)
 {
 	static const enum err_code own[] = {ERR_PROMPT_TOO_LONG, ERR_INVALID_PARAM, ERR_TOO_BIG};
 	struct err full;
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		if (own[i] == e->code) {
-			job_fail(s, job, e);
+			session_job_fail(s, job, e);
 			return;
 		}
 	}
 	err_set(&full, e->code, "job %llu: picture %u: %s", (unsigned long long)job->head.job, job->picture,
 	    e->text);
-	end_session(s, &full);
+	session_end(s, &full);
 }
 
 /* libpng's complaints are about this picture; being out of memory is about this process. */
@@ -210,9 +210,9 @@ static void
 picture_error(struct session *s, struct job *job, const struct err *e)
 {
 	if (e->code == ERR_INTERNAL)
-		job_fail(s, job, e);
+		session_job_fail(s, job, e);
 	else
-		job_error(s, job, e);
+		session_job_error(s, job, e);
 }
 
 /* Whether its next unit can be done now: a picture needs a place to begin, and the encoder's room to end. */
@@ -279,7 +279,7 @@ go_on(struct session *s, struct job *job, struct err *e)
 }
 
 static int
-steps_done(const struct job *job)
+session_steps_done(const struct job *job)
 {
 	return (int)job->request.steps - generation_left(job->generation);
 }
@@ -293,18 +293,18 @@ start_picture(struct session *s, struct job *job)
 	bool truncated;
 	struct err e;
 
-	note(s, job, STAGE_TEXT, 0);
+	session_note(s, job, STAGE_TEXT, 0);
 	if (generation_start(&job->generation, s->parts.model, &r, &e) != 0) {
-		job_error(s, job, &e);
+		session_job_error(s, job, &e);
 		return;
 	}
 	job->sums.tokens = (uint32_t)generation_tokens(job->generation, &truncated);
 	job->sums.truncated = truncated;
 	begin_resume(s, job);
 	if (go_on(s, job, &e) != 0)
-		job_error(s, job, &e);
+		session_job_error(s, job, &e);
 	else
-		note(s, job, STAGE_DENOISE, steps_done(job));
+		session_note(s, job, STAGE_DENOISE, session_steps_done(job));
 }
 
 static void
@@ -317,11 +317,12 @@ make_step(struct session *s, struct job *job)
 	if (status == 0)
 		status = generation_latent(job->generation, s->latent, &e);
 	if (status != 0) {
-		job_error(s, job, &e);
+		session_job_error(s, job, &e);
 		return;
 	}
-	resume_save(job->resume, steps_done(job), s->latent, generation_latent_count(job->generation));
-	note(s, job, STAGE_DENOISE, steps_done(job));
+	resume_save(
+	    job->resume, session_steps_done(job), s->latent, generation_latent_count(job->generation));
+	session_note(s, job, STAGE_DENOISE, session_steps_done(job));
 }
 
 static struct encode_task *
@@ -366,15 +367,15 @@ finish_picture(struct session *s, struct job *job)
 	const struct generation_times *times = generation_times(job->generation);
 	struct err e;
 
-	note(s, job, STAGE_DECODE, (int)job->request.steps);
+	session_note(s, job, STAGE_DECODE, (int)job->request.steps);
 	if (task == NULL) {
 		err_set(&e, ERR_SYSTEM, "no memory for a picture");
-		job_error(s, job, &e);
+		session_job_error(s, job, &e);
 		return;
 	}
 	if (generation_decode(job->generation, task->rgb, &e) != 0) {
 		encode_task_free(&task);
-		job_error(s, job, &e);
+		session_job_error(s, job, &e);
 		return;
 	}
 	job->sums.tokenize_s += times->tokenize_s;
@@ -383,14 +384,14 @@ finish_picture(struct session *s, struct job *job)
 	job->sums.decode_s += times->decode_s;
 	generation_free(&job->generation);
 	encoder_put(s->encoder, task);
-	note(s, job, STAGE_ENCODE, (int)job->request.steps);
+	session_note(s, job, STAGE_ENCODE, (int)job->request.steps);
 	job->encoding++;
 	job->picture++;
 }
 
 /* One unit; false when nothing can be done now. */
 static bool
-work(struct session *s)
+session_work(struct session *s)
 {
 	struct job *job = next_job(s);
 
@@ -410,21 +411,21 @@ work(struct session *s)
 static void
 send_picture(struct session *s, struct job *job, struct encode_task *task)
 {
-	struct proto_msg m = about_job(job, PROTO_PICTURE);
+	struct proto_msg m = session_about(job, PROTO_PICTURE);
 
 	m.PICTURE = (struct proto_PICTURE){task->picture, task->bytes, task->seed};
-	send_message(s, &m, &task->fd);
+	session_send(s, &m, &task->fd);
 	job->sums.png_s += task->seconds;
 	if (job->picture < job->request.count || job->encoding > 0)
 		return;
-	m = about_job(job, PROTO_DONE);
+	m = session_about(job, PROTO_DONE);
 	m.DONE = job->sums;
-	send_message(s, &m, NULL);
-	job_end(s, job);
+	session_send(s, &m, NULL);
+	session_job_end(s, job);
 }
 
 static void
-take_pictures(struct session *s)
+session_take_pictures(struct session *s)
 {
 	struct encode_task *task;
 
@@ -432,7 +433,7 @@ take_pictures(struct session *s)
 		struct job *job = task->owner;
 		job->encoding--;
 		if (job->over)
-			job_end(s, job);
+			session_job_end(s, job);
 		else if (task->fd < 0)
 			picture_error(s, job, &task->error);
 		else
@@ -482,7 +483,7 @@ job_new(const struct proto_msg *m, int checkpoint)
 	job->strings = malloc(id + prompt + negative);
 	job->resume = resume_open(checkpoint);
 	if (job->strings == NULL || job->resume == NULL) {
-		job_free(job);
+		session_job_free(job);
 		return NULL;
 	}
 	job->head = m->head;
@@ -522,18 +523,18 @@ take_job(struct session *s, const struct proto_msg *m, int checkpoint)
 	if (wrong != NULL) {
 		close(checkpoint);
 		err_set(&e, ERR_PROTOCOL, "zitd sent %s", wrong);
-		end_session(s, &e);
+		session_end(s, &e);
 		return;
 	}
 	job = job_new(m, checkpoint);
 	if (job == NULL) {
 		err_set(&e, ERR_SYSTEM, "no memory for a job, or its checkpoint cannot be used");
-		end_session(s, &e);
+		session_end(s, &e);
 		return;
 	}
 	STAILQ_INSERT_HEAD(&s->jobs, job, link); /* its turn is next */
-	ack = about_job(job, PROTO_ACK);
-	send_message(s, &ack, NULL);
+	ack = session_about(job, PROTO_ACK);
+	session_send(s, &ack, NULL);
 }
 
 /* A job that has ended meanwhile has sent its last message already; there is nothing to answer. */
@@ -546,11 +547,11 @@ take_cancel(struct session *s, const struct proto_msg *m, int fd)
 	(void)fd;
 	if (job == NULL)
 		return;
-	answer = about_job(job, PROTO_STOPPED);
+	answer = session_about(job, PROTO_STOPPED);
 	if (job->generation != NULL)
-		answer.STOPPED.step = (uint32_t)steps_done(job);
-	send_message(s, &answer, NULL);
-	job_end(s, job);
+		answer.STOPPED.step = (uint32_t)session_steps_done(job);
+	session_send(s, &answer, NULL);
+	session_job_end(s, job);
 }
 
 /* Where it stands, it stays: at a step boundary, or before its start. */
@@ -564,10 +565,10 @@ take_suspend(struct session *s, const struct proto_msg *m, int fd)
 	if (job == NULL || job->picture == job->request.count)
 		return; /* what is left of it needs no device */
 	job->suspended = true;
-	answer = about_job(job, PROTO_SUSPENDED);
+	answer = session_about(job, PROTO_SUSPENDED);
 	if (job->generation != NULL)
-		answer.SUSPENDED.step = (uint32_t)steps_done(job);
-	send_message(s, &answer, NULL);
+		answer.SUSPENDED.step = (uint32_t)session_steps_done(job);
+	session_send(s, &answer, NULL);
 }
 
 static void
@@ -600,14 +601,14 @@ take_canary(struct session *s, const struct proto_msg *m, int fd)
 	(void)m;
 	(void)fd;
 	if (canary_draw(s->parts.model, &checksum, &e) != 0)
-		end_session(s, &e);
+		session_end(s, &e);
 	else if (checksum != s->parts.canary) {
 		err_set(&e, ERR_POISONED,
 		    "the small test picture has other bits than at the start: the device is not to be "
 		    "trusted");
-		end_session(s, &e);
+		session_end(s, &e);
 	} else
-		send_message(s, &answer, NULL);
+		session_send(s, &answer, NULL);
 }
 
 static void
@@ -623,7 +624,7 @@ take_message(struct session *s, const struct proto_msg *m, int fd)
 	if (m->head.generation != s->parts.generation) {
 		err_set(&e, ERR_PROTOCOL, "zitd sent %s for generation %u, this is %u",
 		    proto_name(m->head.type), m->head.generation, s->parts.generation);
-		end_session(s, &e);
+		session_end(s, &e);
 		return;
 	}
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -633,7 +634,7 @@ take_message(struct session *s, const struct proto_msg *m, int fd)
 }
 
 static void
-take_messages(struct session *s)
+session_take_messages(struct session *s)
 {
 	struct proto_msg m;
 	int fds[PROTO_MAX_FDS], status = 0;
@@ -645,7 +646,7 @@ take_messages(struct session *s)
 		s->stop = true;
 	if (status == -ERR_PROTOCOL) {
 		err_set(&e, ERR_PROTOCOL, "zitd sent what is not a message");
-		end_session(s, &e);
+		session_end(s, &e);
 	}
 }
 
@@ -670,8 +671,8 @@ look_around(struct session *s, bool idle)
 		return;
 	if (channel_has_output(s->parts.channel) && channel_flush(s->parts.channel) != 0)
 		s->stop = true;
-	take_messages(s);
-	take_pictures(s);
+	session_take_messages(s);
+	session_take_pictures(s);
 }
 
 /* The last messages must not end with us. zitd takes them, or is gone, or sends its signal. */
@@ -699,7 +700,7 @@ session_run(struct session *s, struct err *e)
 	while (!s->stop && !(s->finish && STAILQ_EMPTY(&s->jobs))) {
 		look_around(s, idle);
 		if (!s->stop)
-			idle = !work(s);
+			idle = !session_work(s);
 	}
 	if (!s->stop)
 		drain(s);
@@ -736,7 +737,7 @@ session_free(struct session **s)
 	encoder_free(&(*s)->encoder);
 	while ((job = STAILQ_FIRST(&(*s)->jobs)) != NULL) {
 		STAILQ_REMOVE_HEAD(&(*s)->jobs, link);
-		job_free(job);
+		session_job_free(job);
 	}
 	free((*s)->latent);
 	fd = wake_fd;
