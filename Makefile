@@ -47,7 +47,7 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/samp
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
 	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
-RUNNER := runner/main.o runner/options.o runner/session.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
+RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o runner/session_work.o runner/session_messages.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
 	runner/resume.o runner/canary.o runner/probe.o
 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)

@@ -44,7 +44,7 @@ enum {
 	MAX_SHELF = 256, /* jobs in the store */
 	LIVES = 6,	 /* of zitd in one run, at most */
 	MAIL = 64,	 /* messages in one direction */
-	MAX_WORKS = 16,	 /* jobs that a process holds at most, runner/session.c */
+	MAX_WORKS = 16,	 /* jobs that a process holds at most, runner/session_messages.c */
 	MAX_SLOTS =
 	    5, /* of them, that need the device: the largest concurrency and one, runner/generation.h */
 	FIRST_FD = 100000,
