@@ -58,7 +58,7 @@ api_method_name(enum api_method method)
 
 /* The first field row of a method; its fields end at the next row that has a method. */
 static const struct field_row *
-fields_of(enum api_method method)
+api_fields_of(enum api_method method)
 {
 	const struct field_row *row = field_rows;
 
@@ -70,7 +70,7 @@ fields_of(enum api_method method)
 bool
 api_has_field(enum api_method method, const char *field)
 {
-	const struct field_row *row = fields_of(method);
+	const struct field_row *row = api_fields_of(method);
 
 	while (row->method == NULL && strcmp(row->name, field) != 0)
 		row++;
@@ -79,7 +79,7 @@ api_has_field(enum api_method method, const char *field)
 
 /* Length of the index-th word of "a|b|c", at *word; 0 when there is none. */
 static size_t
-nth_word(const char *words, int index, const char **word)
+api_nth_word(const char *words, int index, const char **word)
 {
 	for (; index > 0; index--) {
 		words += strcspn(words, "|");
@@ -97,12 +97,12 @@ api_choice_word(enum api_method method, const char *field, int index)
 	static _Thread_local char copy[32];
 	const char *word;
 
-	for (const struct field_row *row = fields_of(method); row->method == NULL; row++) {
+	for (const struct field_row *row = api_fields_of(method); row->method == NULL; row++) {
 		size_t length;
 
 		if (row->words == NULL || strcmp(row->name, field) != 0 || index < 0)
 			continue;
-		length = nth_word(row->words, index, &word);
+		length = api_nth_word(row->words, index, &word);
 		if (length == 0 || length >= sizeof(copy))
 			return NULL;
 		memcpy(copy, word, length);
@@ -122,7 +122,7 @@ struct taker {
 };
 
 static void
-name_param(char param[64], const char *name)
+api_name_param(char param[64], const char *name)
 {
 	snprintf(param, 64, "%s", name);
 	utf8_make_line(param);
@@ -139,7 +139,7 @@ take(struct taker *t, const char *name, int need)
 	if (value != NULL && !json_is_null(value))
 		return value;
 	if (need == REQUIRED) {
-		name_param(t->param, name);
+		api_name_param(t->param, name);
 		t->status =
 		    err_set(t->e, ERR_INVALID_PARAM, "%s is required; zit-api says what it means", name);
 	}
@@ -165,7 +165,7 @@ refuse(struct taker *t, const char *name, const json_t *value, const char *wante
 	char shown[48];
 
 	show_value(value, shown);
-	name_param(t->param, name);
+	api_name_param(t->param, name);
 	t->status = err_set(t->e, ERR_INVALID_PARAM, "%s must be %s; %s is not", name, wanted, shown);
 }
 
@@ -266,7 +266,7 @@ take_choice(struct taker *t, const char *name, int need, const char *words, int 
 
 	if (value == NULL)
 		return false;
-	for (int i = 0; json_is_string(value) && (length = nth_word(words, i, &word)) > 0; i++) {
+	for (int i = 0; json_is_string(value) && (length = api_nth_word(words, i, &word)) > 0; i++) {
 		if (length == json_string_length(value) &&
 		    memcmp(word, json_string_value(value), length) == 0) {
 			*out = i;
@@ -313,7 +313,7 @@ take_ids(struct taker *t, const char *name, int need, size_t max, const json_t *
 }
 
 static void
-take_fields(struct taker *t, struct api_request *r)
+api_take_fields(struct taker *t, struct api_request *r)
 {
 	switch (r->method) {
 #define STRING(name, need, min, max, help) p->has_##name = take_string(t, #name, need, min, max, &p->name);
@@ -410,13 +410,13 @@ find_method(const json_t *json, enum api_method *method, struct err *e)
 	struct nearest near = {.word = name};
 
 	for (int i = 0; i < API_METHOD_COUNT; i++) {
-		if (strcmp(methods[i].name, name) == 0) {
+		if (strcmp(api_method_name((enum api_method)i), name) == 0) {
 			*method = (enum api_method)i;
 			return 0;
 		}
 	}
 	for (int i = 0; i < API_METHOD_COUNT; i++)
-		nearest_consider(&near, methods[i].name);
+		nearest_consider(&near, api_method_name((enum api_method)i));
 	return err_set(e, ERR_UNKNOWN_METHOD, "there is no method '%.40s'%s%s", name,
 	    near.best != NULL ? "; did you mean " : "", near.best != NULL ? near.best : "");
 }
@@ -429,18 +429,19 @@ check_unknown(const json_t *params, enum api_method method, struct err *e, char 
 
 	json_object_foreach((json_t *)params, key, value)
 	{
-		const struct field_row *row = fields_of(method);
+		const struct field_row *row = api_fields_of(method);
 		struct nearest near = {.word = key};
 
 		while (row->method == NULL && strcmp(row->name, key) != 0)
 			row++;
 		if (row->method == NULL)
 			continue;
-		for (row = fields_of(method); row->method == NULL; row++)
+		for (row = api_fields_of(method); row->method == NULL; row++)
 			nearest_consider(&near, row->name);
-		name_param(param, key);
-		return err_set(e, ERR_INVALID_PARAM, "%s has no parameter '%.40s'%s%s", methods[method].name,
-		    key, near.best != NULL ? "; did you mean " : "", near.best != NULL ? near.best : "");
+		api_name_param(param, key);
+		return err_set(e, ERR_INVALID_PARAM, "%s has no parameter '%.40s'%s%s",
+		    api_method_name(method), key, near.best != NULL ? "; did you mean " : "",
+		    near.best != NULL ? near.best : "");
 	}
 	return 0;
 }
@@ -464,7 +465,7 @@ api_parse(struct api_request *r, const char *line, size_t bytes, struct err *e, 
 		status = check_unknown(taker.params, r->method, e, param);
 	}
 	if (status == 0) {
-		take_fields(&taker, r);
+		api_take_fields(&taker, r);
 		status = taker.status;
 	}
 	if (status != 0) {
