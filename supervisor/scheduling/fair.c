@@ -72,7 +72,7 @@ forget(struct fair *f, struct fair_client *c)
 
 /* A client without items whose tags are all behind virtual time is the same as a new one. */
 static void
-forget_if_even(struct fair *f, struct fair_client *c)
+fair_forget_if_even(struct fair *f, struct fair_client *c)
 {
 	if (c->count > 0 || c->held > 0 || c->running > 0)
 		return;
@@ -344,7 +344,7 @@ fair_remove(struct fair *f, struct fair_item *item)
 		leave(f, item);
 	item->held = false;
 	item->client = NULL;
-	forget_if_even(f, c);
+	fair_forget_if_even(f, c);
 }
 
 void
@@ -485,7 +485,7 @@ fair_done(struct fair *f, const char *key, int class, double charged, double act
 	if (a->count > 0 && actual != charged)
 		sort_again(&f->classes[class], a);
 	c->running -= c->running > 0;
-	forget_if_even(f, c);
+	fair_forget_if_even(f, c);
 }
 
 /* ---- a copy */
