@@ -50,7 +50,7 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/schedule.o runner/samp
 RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o runner/session_work.o runner/session_messages.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
 	runner/resume.o runner/canary.o runner/probe.o
 
-SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
+SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
 STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
 SUPERVISOR := $(SCHEDULING) $(STORE) $(addprefix supervisor/,main.o daemon.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o daemon_jobs.o \
 	daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o exposition.o \
@@ -487,7 +487,7 @@ bench-queue: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/queue_client $(
 $(BUILD)/tests/bench/queue_client: $(BUILD)/tests/bench/queue_client.o
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 
-$(BUILD)/tests/bench/bench_turns: $(addprefix $(BUILD)/,tests/bench/bench_turns.o supervisor/scheduling/fair.o supervisor/scheduling/plan.o)
+$(BUILD)/tests/bench/bench_turns: $(addprefix $(BUILD)/,tests/bench/bench_turns.o supervisor/scheduling/fair.o supervisor/scheduling/fair_clients.o supervisor/scheduling/fair_copy.o supervisor/scheduling/plan.o)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
 bench-service: all $(BUILD)/tests/fake_runner

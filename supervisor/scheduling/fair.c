@@ -8,80 +8,10 @@
 #include "supervisor/scheduling/fair.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define FIRST_ORDER (UINT64_C(1) << 32) /* with room for those that are put in front */
-
-/* ---- clients */
-
-/* FNV-1a. */
-static struct fair_client **
-bucket_of(const struct fair *f, const char *key)
-{
-	uint32_t hash = 2166136261U;
-
-	for (; *key != '\0'; key++)
-		hash = (hash ^ (unsigned char)*key) * 16777619U;
-	return (struct fair_client **)&f->buckets[hash % FAIR_BUCKETS];
-}
-
-struct fair_client *
-fair_find_client(const struct fair *f, const char *key)
-{
-	struct fair_client *c = *bucket_of(f, key);
-
-	while (c != NULL && strcmp(c->key, key) != 0)
-		c = c->next_alike;
-	return c;
-}
-
-struct fair_client *
-fair_need_client(struct fair *f, const char *key)
-{
-	struct fair_client *c = fair_find_client(f, key), **bucket = bucket_of(f, key);
-
-	if (c != NULL || (c = calloc(1, sizeof(*c))) == NULL)
-		return c;
-	snprintf(c->key, sizeof(c->key), "%s", key);
-	c->weight = 1;
-	for (int i = 0; i < FAIR_CLASSES; i++) {
-		TAILQ_INIT(&c->accounts[i].items);
-		c->accounts[i].client = c;
-	}
-	if (f->introduce != NULL)
-		f->introduce(f->introduce_arg, c);
-	TAILQ_INSERT_TAIL(&f->clients, c, link);
-	c->next_alike = *bucket;
-	*bucket = c;
-	return c;
-}
-
-static void
-forget(struct fair *f, struct fair_client *c)
-{
-	struct fair_client **at = bucket_of(f, c->key);
-
-	while (*at != c)
-		at = &(*at)->next_alike;
-	*at = c->next_alike;
-	TAILQ_REMOVE(&f->clients, c, link);
-	free(c);
-}
-
-/* A client without items whose tags are all behind virtual time is the same as a new one. */
-static void
-fair_forget_if_even(struct fair *f, struct fair_client *c)
-{
-	if (c->count > 0 || c->held > 0 || c->running > 0)
-		return;
-	for (int i = 0; i < FAIR_CLASSES; i++) {
-		if (c->accounts[i].finish > f->classes[i].v)
-			return;
-	}
-	forget(f, c);
-}
 
 void
 fair_init(struct fair *f)
@@ -120,17 +50,6 @@ void
 fair_set_weight(struct fair *f, int class, double weight)
 {
 	f->classes[class].weight = weight;
-}
-
-void
-fair_introduce(struct fair *f, void (*introduce)(void *arg, struct fair_client *c), void *arg)
-{
-	struct fair_client *c;
-
-	f->introduce = introduce;
-	f->introduce_arg = arg;
-	TAILQ_FOREACH(c, &f->clients, link)
-	introduce(arg, c);
 }
 
 /* ---- tags and their order */
@@ -486,64 +405,4 @@ fair_done(struct fair *f, const char *key, int class, double charged, double act
 		sort_again(&f->classes[class], a);
 	c->running -= c->running > 0;
 	fair_forget_if_even(f, c);
-}
-
-/* ---- a copy */
-
-/* Its client and account of the copy, with the twins of its items. */
-static bool
-copy_account(struct fair *copy, const struct fair_account *a, int class, struct fair_twin **next)
-{
-	struct fair_client *c = fair_need_client(copy, a->client->key);
-	struct fair_account *own;
-	struct fair_item *item;
-
-	if (c == NULL)
-		return false;
-	c->weight = a->client->weight;
-	c->max_running = a->client->max_running;
-	c->running = a->client->running;
-	c->count += a->count;
-	own = &c->accounts[class];
-	own->finish = a->finish;
-	own->floor = a->floor;
-	own->count = a->count;
-	TAILQ_FOREACH(item, &a->items, link)
-	{
-		struct fair_twin *t = (*next)++;
-		t->item = *item;
-		t->item.client = c;
-		t->original = item;
-		TAILQ_INSERT_TAIL(&own->items, &t->item, link);
-	}
-	TAILQ_INSERT_TAIL(&copy->classes[class].accounts, own, link);
-	return true;
-}
-
-bool
-fair_copy(const struct fair *f, struct fair *copy, struct fair_twin **twins)
-{
-	struct fair_twin *next;
-	const struct fair_account *a;
-	bool good;
-
-	fair_init(copy);
-	*twins = next = calloc((size_t)f->count + 1, sizeof(**twins));
-	good = next != NULL;
-	copy->v = f->v;
-	copy->count = f->count;
-	for (int k = 0; k < FAIR_CLASSES; k++) {
-		struct fair_accounts none = copy->classes[k].accounts;
-		copy->classes[k] = f->classes[k];
-		copy->classes[k].accounts = none;
-		TAILQ_INIT(&copy->classes[k].accounts);
-		TAILQ_FOREACH(a, &f->classes[k].accounts, link)
-		good = good && copy_account(copy, a, k, &next);
-	}
-	if (good)
-		return true;
-	fair_clear(copy);
-	free(*twins);
-	*twins = NULL;
-	return false;
 }

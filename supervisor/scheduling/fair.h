@@ -78,9 +78,19 @@ void fair_init(struct fair *f);
 void fair_clear(struct fair *f); /* forgets all but who introduces; the items are their owners' */
 /* Weights take effect at the next pick; what has been charged stays charged. */
 void fair_set_weight(struct fair *f, int class, double weight);
+
+/* ---- clients (fair_clients.c) */
+
 /* Who tells a client's weight and max_running, when it comes; those that are here are told now. */
 void fair_introduce(struct fair *f, void (*introduce)(void *arg, struct fair_client *c), void *arg);
 struct fair_client *fair_find_client(const struct fair *f, const char *key); /* NULL: it has nothing */
+/* The client of that key, made when it is new; NULL: no memory. For the other files of fair. */
+struct fair_client *fair_need_client(struct fair *f, const char *key);
+/* A client without items whose tags are all behind virtual time is the same as a new one, and goes. Likewise
+ * for them. */
+void fair_forget_if_even(struct fair *f, struct fair_client *c);
+
+/* ---- in and out */
 
 /* The item joins its client's line, at the end or at the front. false: no memory. */
 bool fair_push(struct fair *f, struct fair_item *item, const char *key, int class, double cost);
@@ -129,7 +139,7 @@ enum fair_verdict fair_admit(const struct fair *f, const struct fair_limits *lim
 /* Items of that class that there is room for while no other class has any. */
 int fair_places(const struct fair_limits *limits, int class);
 
-/* ---- a copy to play with */
+/* ---- a copy to play with (fair_copy.c) */
 
 struct fair_twin {
 	struct fair_item item;
@@ -148,7 +158,5 @@ json_t *fair_dump(const struct fair *f);
 bool fair_restore(struct fair *f, const json_t *dump);
 /* An item of that client was picked and is not done. false: no memory. */
 bool fair_out_again(struct fair *f, const char *key);
-/* The client of that key, made when it is new; NULL: no memory. For fair_dump.c. */
-struct fair_client *fair_need_client(struct fair *f, const char *key);
 
 #endif
