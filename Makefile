@@ -55,7 +55,7 @@ STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_s
 SUPERVISOR := $(SCHEDULING) $(STORE) $(addprefix supervisor/,main.o daemon.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o daemon_jobs.o \
 	daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o exposition.o \
 	conf.o conf_rows.o conf_compare.o paths.o environment.o probe.o devices.o daemon_devices.o client.o outbox.o methods.o daemon_health.o listener.o methods_submit.o \
-	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o job.o id.o queue.o \
+	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o job.o job_make.o id.o queue.o \
 	sched.o runner.o runner_start.o runner_program.o runner_device.o runner_jobs.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o \
 	runner_log.o spawn.o device_lock.o cgroup.o strays.o quarantine.o daemon_dead.o job_record.o job_row.o disk.o notify.o \
 	journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o daemon_handover.o client_handover.o \
