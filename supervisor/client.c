@@ -53,7 +53,7 @@ loop_of(const struct client *c)
 
 /* One of those who wait may come in. */
 static void
-resume_accepting(struct clients *all)
+clients_resume(struct clients *all)
 {
 	if (all->fd < 0 || all->paused)
 		return;
@@ -66,7 +66,7 @@ free_client(struct client *c)
 {
 	TAILQ_REMOVE(&c->all->list, c, link);
 	c->all->count--;
-	resume_accepting(c->all);
+	clients_resume(c->all);
 	ev_io_stop(loop_of(c), &c->read_io);
 	ev_io_stop(loop_of(c), &c->write_io);
 	ev_timer_stop(loop_of(c), &c->clock);
@@ -103,7 +103,7 @@ condemn(struct client *c)
 
 /* Ends the connection; freed now, or when the callbacks that hold it are done. */
 static void
-drop(struct client *c)
+client_drop(struct client *c)
 {
 	enter(c);
 	condemn(c);
@@ -163,7 +163,7 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 		metrics_count_timeout(daemon_metrics(c->all->daemon), METRICS_TIMEOUT_STALL);
 	if (!c->introduced || c->lingering || is_gone(c) || (!only_waits && !in_time)) {
 		log_debug("client %d: gone, or nothing moved in time: closed", (int)c->peer.pid);
-		drop(c);
+		client_drop(c);
 	} else if (only_waits)
 		push_clock(c);
 	else
@@ -209,7 +209,7 @@ end_if_finished(struct client *c)
 	if (!outbox_is_empty(&c->out))
 		return;
 	if (c->half_closed && (c->closing || c->pending == 0)) {
-		drop(c);
+		client_drop(c);
 	} else if (c->closing && !c->lingering) {
 		c->lingering = true;
 		shutdown(c->fd, SHUT_WR);
@@ -223,7 +223,7 @@ flush(struct client *c)
 	long sent = outbox_send(&c->out, c->fd);
 
 	if (sent < 0) {
-		drop(c);
+		client_drop(c);
 		return;
 	}
 	if (sent > 0 && c->introduced)
@@ -366,7 +366,7 @@ half_close(struct client *c)
 	c->half_closed = true;
 	buf_clear(&c->in); /* half a line is no request */
 	if (is_gone(c)) {
-		drop(c);
+		client_drop(c);
 		return;
 	}
 	push_clock(c);
@@ -384,7 +384,7 @@ on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 	(void)events;
 	enter(c);
 	if (buf_reserve(&c->in, READ_CHUNK, &room) != 0)
-		drop(c);
+		client_drop(c);
 	else if ((n = recv(c->fd, room, READ_CHUNK, MSG_DONTWAIT)) > 0 && c->closing) {
 		; /* discarded */
 	} else if (n > 0) {
@@ -397,7 +397,7 @@ on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 	} else if (n == 0)
 		half_close(c);
 	else if (errno != EAGAIN && errno != EINTR)
-		drop(c);
+		client_drop(c);
 	if (!c->dead)
 		client_watch(c);
 	leave(c);
@@ -517,7 +517,7 @@ on_pause_over(struct ev_loop *loop, struct ev_timer *w, int events)
 {
 	(void)loop;
 	(void)events;
-	resume_accepting(w->data);
+	clients_resume(w->data);
 }
 
 /* Whether fewer than so many times the reserve are left from fd on. */
@@ -634,7 +634,7 @@ clients_free(struct clients **all)
 		return;
 	clients_close_listener(*all);
 	while ((c = TAILQ_FIRST(&(*all)->list)) != NULL)
-		drop(c);
+		client_drop(c);
 	free(*all);
 	*all = NULL;
 }
@@ -648,7 +648,7 @@ clients_pause(struct clients *all, bool paused)
 	if (paused)
 		ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
 	else
-		resume_accepting(all);
+		clients_resume(all);
 	TAILQ_FOREACH(c, &all->list, link)
 	client_watch(c);
 }
