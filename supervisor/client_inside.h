@@ -1,6 +1,6 @@
 /*
- * What the files of clients share: client.c (lines in, answers out), client_handover.c (from one zitd to the
- * next). Nobody else includes this.
+ * What the files of clients share: clients.c (who may come in), client.c (lines in, answers out),
+ * client_handover.c (from one zitd to the next). Nobody else includes this.
  */
 #ifndef SUPERVISOR_CLIENT_INSIDE_H
 #define SUPERVISOR_CLIENT_INSIDE_H
@@ -52,5 +52,9 @@ struct clients {
 struct client *client_new(struct clients *all, int fd);
 /* Has the loop watch for what it can do now. */
 void client_watch(struct client *c);
+/* Ends the connection; freed now, or when the callbacks that hold it are done. */
+void client_drop(struct client *c);
+/* One of those who wait may come in. */
+void clients_resume(struct clients *all);
 
 #endif
