@@ -194,7 +194,7 @@ longest_stop_us(const struct daemon *d)
 }
 
 static void
-begin_drain(struct daemon *d)
+daemon_begin_drain(struct daemon *d)
 {
 	journal(EVENT_STOPPING, .limit_us = (int64_t)(d->conf.zitd.drain_timeout * 1e6));
 	upgrade_abandon(d, "zitd is stopping");
@@ -218,7 +218,7 @@ stop_runners(struct daemon *d, bool finish)
 }
 
 static void
-begin_stop(struct daemon *d)
+daemon_begin_stop(struct daemon *d)
 {
 	if (d->phase >= STOPPING)
 		return;
@@ -241,7 +241,7 @@ processes_remain(const struct daemon *d)
 /* One look at the end: runners without a job go first; when all are gone, answers leave; then the loop ends.
  */
 static void
-advance_end(struct daemon *d)
+daemon_advance_end(struct daemon *d)
 {
 	if (d->phase == SERVING)
 		return;
@@ -258,7 +258,7 @@ advance_end(struct daemon *d)
 }
 
 static void
-on_drain_clock(struct ev_loop *loop, struct ev_timer *w, int events)
+daemon_on_drain_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 {
 	struct daemon *d = w->data;
 
@@ -270,7 +270,7 @@ on_drain_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 		return;
 	}
 	journal(EVENT_STOP_HURRIED, .limit_us = (int64_t)(d->conf.zitd.drain_timeout * 1e6));
-	begin_stop(d);
+	daemon_begin_stop(d);
 }
 
 /* ---- the loop's turns */
@@ -330,7 +330,7 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 	(void)loop;
 	(void)events;
 	if (d->phase != SERVING)
-		advance_end(d);
+		daemon_advance_end(d);
 	while (d->changed) { /* what is handed out, or cannot be written, may leave more to do */
 		d->changed = false;
 		if (d->phase == SERVING && !upgrade_is_quiet(d))
@@ -375,9 +375,9 @@ on_signal(struct ev_loop *loop, struct ev_signal *w, int events)
 	if (w->signum == SIGHUP)
 		json_decref(daemon_reload(d, &e));
 	else if (d->phase == SERVING)
-		begin_drain(d);
+		daemon_begin_drain(d);
 	else
-		begin_stop(d);
+		daemon_begin_stop(d);
 }
 
 /* ---- start and end */
@@ -392,7 +392,7 @@ start_watchers(struct daemon *d)
 	ev_prepare_init(&d->before_sleep, before_sleep);
 	ev_check_init(&d->after_sleep, after_sleep);
 	ev_timer_init(&d->housekeeping, on_housekeeping, HOUSEKEEPING_S, HOUSEKEEPING_S);
-	ev_init(&d->drain_clock, on_drain_clock);
+	ev_init(&d->drain_clock, daemon_on_drain_clock);
 	ev_init(&d->sched_again, on_sched_again);
 	ev_init(&d->sweep, on_sweep);
 	ev_init(&d->leisure, daemon_on_leisure);
