@@ -1,11 +1,11 @@
 /*
- * What the files of the daemon share: daemon.c (the loop, start and end), daemon_admit.c (admission),
- * daemon_clients.c (what clients may have, and had), daemon_jobs.c (jobs in memory, results), daemon_store.c
- * (what is written down), daemon_replay.c (what the last life left), daemon_dead.c (dead letters,
- * quarantine), daemon_orders.c (status, restart), daemon_conf.c (what is configured), daemon_outlook.c (when
- * jobs will be done), daemon_turns.c (hold, move, pause, why), daemon_metrics.c (what monitoring is told),
- * daemon_devices.c (runners for CUDA devices), daemon_memory.c (scheduling over a restart), daemon_handover.c
- * (all of it over an upgrade). Nobody else includes this.
+ * What the files of the daemon share: daemon.c (the loop, its start), daemon_end.c (how it ends),
+ * daemon_admit.c (admission), daemon_clients.c (what clients may have, and had), daemon_jobs.c (jobs in
+ * memory, results), daemon_store.c (what is written down), daemon_replay.c (what the last life left),
+ * daemon_dead.c (dead letters, quarantine), daemon_orders.c (status, restart), daemon_conf.c (what is
+ * configured), daemon_outlook.c (when jobs will be done), daemon_turns.c (hold, move, pause, why),
+ * daemon_metrics.c (what monitoring is told), daemon_devices.c (runners for CUDA devices), daemon_memory.c
+ * (scheduling over a restart), daemon_handover.c (all of it over an upgrade). Nobody else includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -109,6 +109,17 @@ void daemon_set_shares(struct daemon *d);
 void daemon_retain(struct daemon *d);
 /* zitd ends before the job does: it stays for the next life, or fails. */
 void daemon_put_off(struct daemon *d, struct job *job);
+
+/* ---- daemon_end.c */
+
+/* No new jobs and clients; what runs is waited for, drain_timeout at most. */
+void daemon_begin_drain(struct daemon *d);
+/* That is not waited for, or not any longer. */
+void daemon_begin_stop(struct daemon *d);
+/* One look at the end: runners without a job go first; when all are gone, answers leave; then the loop ends.
+ */
+void daemon_advance_end(struct daemon *d);
+void daemon_on_drain_clock(struct ev_loop *loop, struct ev_timer *w, int events);
 
 /* ---- daemon_health.c */
 const char *daemon_phase_name(
