@@ -18,7 +18,7 @@
  */
 #include <math.h>
 
-#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/attention_rows.cuh"
 
 enum {
 	WARPS = 8,
@@ -89,108 +89,22 @@ score_tile(float score[KEYS / 8][4], const uint32_t q[width / 16][4], bf16 *k)
  * its left side, but for the rounding. */
 template <int width>
 __device__ static inline void
-mix_tile(float sum[width / 8][4], const float weight[KEYS / 8][4], bf16 *v)
+mix_tile(float (&sum)[width / 8][4], const float (&weight)[KEYS / 8][4], bf16 *v)
 {
 	int lane = threadIdx.x % WARP;
+	uint32_t a[KEYS / 16][4];
 
+	pack_weights(a, weight);
 #pragma unroll
 	for (int step = 0; step < KEYS / 16; step++) {
-		const float *left = weight[2 * step], *right = weight[2 * step + 1];
-		uint32_t a[4] = {pack_bf16(left[0], left[1]), pack_bf16(left[2], left[3]),
-		    pack_bf16(right[0], right[1]), pack_bf16(right[2], right[3])};
 #pragma unroll
 		for (int pair = 0; pair < width / 16; pair++) {
 			uint32_t b[4]; /* channels 0..7: keys 0..7, 8..15; channels 8..15 alike */
 			int key = step * 16 + lane % 16, piece = 2 * pair + lane / 16;
 			load_tiles_transposed(b, piece_at<width>(v, key, piece));
-			multiply_tiles(sum[2 * pair], a, b[0], b[1]);
-			multiply_tiles(sum[2 * pair + 1], a, b[2], b[3]);
+			multiply_tiles(sum[2 * pair], a[step], b[0], b[1]);
+			multiply_tiles(sum[2 * pair + 1], a[step], b[2], b[3]);
 		}
-	}
-}
-
-/* Scores of keys that the row does not see become -inf. */
-__device__ static inline void
-mask_tile(float score[KEYS / 8][4], const struct tiled_job &j, int row, int first_key)
-{
-	int column = first_key + threadIdx.x % 4 * 2;
-
-#pragma unroll
-	for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-		for (int i = 0; i < 4; i++) {
-			int key = column + n * 8 + i % 2, query = row + i / 2 * 8;
-			if (key >= j.keys || (j.causal && key > query))
-				score[n][i] = -INFINITY;
-		}
-	}
-}
-
-/* Over the four lanes that share a row. */
-__device__ static inline float
-row_max(float x)
-{
-	x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-	return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-
-__device__ static inline float
-row_sum(float x)
-{
-	x += __shfl_xor_sync(0xffffffffu, x, 1);
-	return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
-
-/* Scores become weights 2^(scale (score - largest)); largest, total and sum are brought up to date. A lane
- * has two rows: elements 0, 1 and elements 2, 3 of everything. A row that has seen no key yet (its largest is
- * -inf) has weights 0. */
-template <int width>
-__device__ static inline void
-soften_tile(float score[KEYS / 8][4], float largest[2], float total[2], float sum[width / 8][4], float scale)
-{
-#pragma unroll
-	for (int half = 0; half < 2; half++) {
-		float before = largest[half], most = before, keep, base, added = 0;
-#pragma unroll
-		for (int n = 0; n < KEYS / 8; n++)
-			most = fmaxf(most, fmaxf(score[n][2 * half], score[n][2 * half + 1]));
-		most = row_max(most);
-		base = most == -INFINITY ? 0.0f : most * scale;
-		keep = fast_exp2(before * scale - base);
-#pragma unroll
-		for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-			for (int i = 2 * half; i < 2 * half + 2; i++) {
-				score[n][i] = fast_exp2(fmaf(score[n][i], scale, -base));
-				added += score[n][i];
-			}
-		}
-		largest[half] = most;
-		total[half] = total[half] * keep + added; /* this lane's columns only, until the end */
-#pragma unroll
-		for (int n = 0; n < width / 8; n++) {
-			sum[n][2 * half] *= keep;
-			sum[n][2 * half + 1] *= keep;
-		}
-	}
-}
-
-template <int width>
-__device__ static inline void
-put_rows(const struct tiled_job &j, bf16 *o, const float sum[width / 8][4], const float total[2], int row)
-{
-	int column = threadIdx.x % 4 * 2;
-
-#pragma unroll
-	for (int half = 0; half < 2; half++) {
-		float inverse = 1.0f / row_sum(total[half]);
-		int query = row + half * 8;
-		if (query >= j.queries)
-			continue;
-#pragma unroll
-		for (int n = 0; n < width / 8; n++)
-			*(uint32_t *)(o + query * j.q_row + n * 8 + column) =
-			    pack_bf16(sum[n][2 * half] * inverse, sum[n][2 * half + 1] * inverse);
 	}
 }
 
@@ -233,13 +147,13 @@ __launch_bounds__(THREADS) tiled_kernel(const struct tiled_job j)
 		}
 		score_tile<width>(score, q, k_tile + now);
 		if ((tile + 1) * KEYS > j.keys || (j.causal && (tile + 1) * KEYS > first + warp * 16))
-			mask_tile(score, j, row, tile * KEYS);
-		soften_tile<width>(score, largest, total, sum, j.scale);
+			mask_scores(score, tile * KEYS, j.keys, j.causal, row);
+		soften_scores(score, largest, total, sum, j.scale);
 		mix_tile<width>(sum, score, v_tile + now);
 		__syncthreads(); /* all have done with this tile: the one after the next may come into its
 				    place */
 	}
-	put_rows<width>(j, j.o + blockIdx.y * width, sum, total, row);
+	put_rows(j.o + blockIdx.y * width, j.q_row, j.queries, sum, total, row);
 }
 
 template <int width>
