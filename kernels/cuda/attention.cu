@@ -1,11 +1,16 @@
 /*
- * attention on CUDA, in three forms: tiles on tensor cores (attention_tiled.cu) for the head widths of the
- * text encoder and the transformer; scores in memory, between two products, for the one wide head of the VAE;
- * and a plain one for the rest, which only tests use.
+ * attention on CUDA, in four forms, with a table of them at the end: tiles on tensor cores for the head
+ * widths of the text encoder and the transformer, on a 9.0 card (attention_wgmma.cu) and on others
+ * (attention_tiled.cu); scores in memory, between two products, for the one wide head of the VAE; and a plain
+ * one for the rest, which only tests use.
  */
 #include <math.h>
 
 #include "kernels/cuda/gemm.cuh"
+
+extern "C" {
+#include "kernels/cuda/attention.h"
+}
 
 enum { THREADS = 128 };
 
@@ -161,16 +166,61 @@ attend_through_memory(struct cuda_device *c, struct tensor *o, const struct tens
 	}
 }
 
+/* ---- which form */
+
+static bool
+has_wide_heads(const struct cuda_device *, const struct attention_shape *s)
+{
+	return s->head_dim >= 256;
+}
+
+static bool
+is_any(const struct cuda_device *, const struct attention_shape *)
+{
+	return true;
+}
+
+/* The first that takes a shape is the one for it. */
+static const struct form {
+	const char *name;
+	bool (*takes)(const struct cuda_device *c, const struct attention_shape *s);
+	void (*attend)(struct cuda_device *c, struct tensor *o, const struct tensor *q,
+	    const struct tensor *k, const struct tensor *v, const struct attention_shape *s);
+} forms[] = {
+    {"wgmma", cuda_attention_wgmma_takes, cuda_attention_wgmma},
+    {"mma", cuda_attention_tiled_takes, cuda_attention_tiled},
+    {"memory", has_wide_heads, attend_through_memory},
+    {"plain", is_any, attend_plainly},
+};
+
+enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
+
+const char *
+cuda_attention_form(int i)
+{
+	return i < FORMS ? forms[i].name : NULL;
+}
+
+bool
+cuda_attention_takes(const struct device *d, int i, const struct attention_shape *shape)
+{
+	return forms[i].takes((const struct cuda_device *)d, shape);
+}
+
+void
+cuda_attention_by(struct device *d, int i, struct tensor *o, const struct tensor *q, const struct tensor *k,
+    const struct tensor *v, const struct attention_shape *shape)
+{
+	forms[i].attend((struct cuda_device *)d, o, q, k, v, shape);
+}
+
 void
 cuda_attention(struct device *d, struct tensor *o, const struct tensor *q, const struct tensor *k,
     const struct tensor *v, const struct attention_shape *shape)
 {
-	struct cuda_device *c = (struct cuda_device *)d;
+	int i = 0;
 
-	if (cuda_attention_tiles(c, shape))
-		cuda_attention_tiled(c, o, q, k, v, shape);
-	else if (shape->head_dim >= 256)
-		attend_through_memory(c, o, q, k, v, shape);
-	else
-		attend_plainly(c, o, q, k, v, shape);
+	while (!cuda_attention_takes(d, i, shape))
+		i++;
+	cuda_attention_by(d, i, o, q, k, v, shape);
 }

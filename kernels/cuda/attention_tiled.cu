@@ -172,7 +172,7 @@ launch_tiled(struct cuda_device *c, const struct tiled_job &j, int heads)
 }
 
 bool
-cuda_attention_tiles(const struct cuda_device *c, const struct attention_shape *shape)
+cuda_attention_tiled_takes(const struct cuda_device *c, const struct attention_shape *shape)
 {
 	return c->base.act_type == DT_BF16 && (shape->head_dim == 64 || shape->head_dim == 128);
 }

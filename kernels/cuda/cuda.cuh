@@ -61,6 +61,7 @@ struct cuda_device {
 	struct weight *weights;
 	struct gemm_engine *gemm;
 	struct recordings *recordings;
+	void *encode_map; /* cuTensorMapEncodeTiled, where attention's form for sm_90a can run; else NULL */
 };
 
 /* ---- fault.cu */
@@ -198,9 +199,14 @@ void cuda_group_norm(
     struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm);
 void cuda_to_pixels(struct device *d, struct tensor *pixels, const struct tensor *x);
 
-/* The parts of attention that have files of their own; cuda_attention chooses. */
-bool cuda_attention_tiles(const struct cuda_device *c, const struct attention_shape *shape);
+/* The forms of attention that have files of their own (attention.cu has the table). `takes` says whether the
+ * form is for such a shape on such a device. */
+bool cuda_attention_tiled_takes(const struct cuda_device *c, const struct attention_shape *s);
 void cuda_attention_tiled(struct cuda_device *c, struct tensor *o, const struct tensor *q,
-    const struct tensor *k, const struct tensor *v, const struct attention_shape *shape);
+    const struct tensor *k, const struct tensor *v, const struct attention_shape *s);
+bool cuda_attention_wgmma_open(struct cuda_device *c); /* false after failing the device */
+bool cuda_attention_wgmma_takes(const struct cuda_device *c, const struct attention_shape *s);
+void cuda_attention_wgmma(struct cuda_device *c, struct tensor *o, const struct tensor *q,
+    const struct tensor *k, const struct tensor *v, const struct attention_shape *s);
 
 #endif

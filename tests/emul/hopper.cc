@@ -57,7 +57,8 @@ struct named_barrier {
 };
 
 static std::map<uint64_t *, mbarrier> barriers;
-static std::vector<box_copy> copies; /* under way, in no order */
+static std::vector<box_copy> copies; /* under way, oldest first */
+static bool in_order;		     /* they end as they began, so that what is young comes late */
 static named_barrier names[NAMES];
 static int registers[EMUL_MAX_THREADS]; /* 0: as launched */
 
@@ -318,6 +319,7 @@ emul_hopper_begin(void)
 {
 	barriers.clear();
 	copies.clear();
+	in_order = emul_draw(2) == 0;
 	for (named_barrier &b : names)
 		b = {};
 	memset(registers, 0, sizeof(registers));
@@ -331,10 +333,9 @@ emul_hopper_step(void)
 
 	if (copies.empty())
 		return false;
-	at = emul_draw((uint32_t)copies.size());
+	at = in_order ? 0 : emul_draw((uint32_t)copies.size());
 	c = copies[at];
-	copies[at] = copies.back();
-	copies.pop_back();
+	copies.erase(copies.begin() + (ptrdiff_t)at);
 	finish_copy(&c);
 	return true;
 }

@@ -67,7 +67,7 @@ static unsigned char *shared_window, *shared_memory; /* the second inside the fi
 static std::vector<fiber *> ready;
 static uint32_t chance; /* 0: not begun */
 static bool one_warp_ahead;
-static uint32_t others_in; /* work that goes on by itself: a piece of it in so many turns */
+static uint32_t others_in; /* work that goes on by itself: a piece of it in so many turns; 0: in none */
 static uint32_t rank[MAX_THREADS / LANES];
 
 void
@@ -336,7 +336,7 @@ static void
 draw_order(unsigned threads)
 {
 	one_warp_ahead = emul_draw(2) == 1;
-	others_in = 1u << emul_draw(8);
+	others_in = emul_draw(2) == 0 ? 0 : 1u << emul_draw(8);
 	for (unsigned w = 0; w * LANES < threads; w++)
 		rank[w] = emul_draw(1 << 16);
 }
@@ -389,7 +389,7 @@ run_block(unsigned threads)
 		start_fiber(i);
 	do {
 		while (!ready.empty() || emul_hopper_step()) {
-			if (emul_draw(others_in) == 0)
+			if (others_in > 0 && emul_draw(others_in) == 0)
 				emul_hopper_step();
 			if (!ready.empty())
 				resume(draw_ready());

@@ -20,6 +20,7 @@ extern "C" {
 #include "kernels/cuda/numbers.cuh"
 
 extern "C" {
+#include "kernels/cuda/attention.h"
 #include "kernels/device.h"
 }
 
@@ -240,17 +241,30 @@ test_conflicts_are_counted(void **)
 	    conflicts_of_rows(128), 2 * 4 * 7); /* two warps, four tiles, seven rows behind the first */
 }
 
+/* ---- the real kernels */
+
+static struct device *
+open_device(const char *major)
+{
+	struct device_options options = {};
+	struct device *d;
+	char why[200];
+
+	setenv("EMUL_MAJOR", major, 1);
+	options.precision = PRECISION_BF16;
+	assert_int_equal(device_open(&d, "cuda", &options, why, sizeof(why)), 0);
+	unsetenv("EMUL_MAJOR");
+	return d;
+}
+
+/* The form that an older card takes. */
 static void
 test_attention_has_no_conflicts(void **)
 {
-	struct device_options options = {};
 	struct attention_shape shape = {2, 1, 128, true, 0.1f};
-	struct device *d;
+	struct device *d = open_device("8");
 	struct tensor t[4];
-	char why[200];
 
-	options.precision = PRECISION_BF16;
-	assert_int_equal(device_open(&d, "cuda", &options, why, sizeof(why)), 0);
 	for (int width = 64; width <= 128; width *= 2) {
 		shape.head_dim = width;
 		for (int i = 0; i < 4; i++) {
@@ -267,6 +281,30 @@ test_attention_has_no_conflicts(void **)
 	device_close(&d);
 }
 
+static const char *
+form_taken(const char *major, int width)
+{
+	struct attention_shape shape = {2, 1, width, false, 1};
+	struct device *d = open_device(major);
+	int i = 0;
+
+	while (!cuda_attention_takes(d, i, &shape))
+		i++;
+	device_close(&d);
+	return cuda_attention_form(i);
+}
+
+static void
+test_card_decides_about_attention(void **)
+{
+	assert_string_equal(form_taken("9", 128), "wgmma");
+	assert_string_equal(form_taken("9", 64), "wgmma");
+	assert_string_equal(form_taken("9", 512), "memory");
+	assert_string_equal(form_taken("9", 32), "plain");
+	assert_string_equal(form_taken("8", 128), "mma");
+	assert_string_equal(form_taken("10", 128), "mma"); /* sm_90a is for 9.0 alone */
+}
+
 int
 main(void)
 {
@@ -278,6 +316,7 @@ main(void)
 	    cmocka_unit_test(test_faults_end_the_program),
 	    cmocka_unit_test(test_conflicts_are_counted),
 	    cmocka_unit_test(test_attention_has_no_conflicts),
+	    cmocka_unit_test(test_card_decides_about_attention),
 	};
 	int failed;
 

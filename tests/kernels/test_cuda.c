@@ -3,6 +3,7 @@
  * twice. Runs on the emulated device (make check-kernels) and on a card (make check-gpu). Tolerances:
  * operations.h.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -12,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/cuda/attention.h"
 #include "tests/kernels/operations.h"
 
 enum { MAX_TESTS = 128 };
@@ -44,6 +46,101 @@ test_is_repeatable(void **state)
 		free(first);
 		free(again);
 	}
+}
+
+/* ---- attention by each of its forms for tensor cores, whichever of them the operation takes here */
+
+static int
+form_of(const char *name)
+{
+	int i = 0;
+
+	while (strcmp(cuda_attention_form(i), name) != 0)
+		i++;
+	return i;
+}
+
+/* queries, keys, heads, kv heads, head width, causal; by ref as ever */
+static struct tensor
+attend_by(const char *form, struct bench *b, const struct shape *s)
+{
+	struct attention_shape shape = {
+	    (int)s->n[2], (int)s->n[3], (int)s->n[4], s->n[5] != 0, (float)(4 / sqrt((double)s->n[4]))};
+	struct tensor q = bench_random(b, 3, DIM(s->n[0], s->n[2], s->n[4])),
+		      k = bench_random(b, 3, DIM(s->n[1], s->n[3], s->n[4])),
+		      v = bench_random(b, 3, DIM(s->n[1], s->n[3], s->n[4])),
+		      o = bench_empty(b, device_act_type(b->d), 3, DIM(s->n[0], s->n[2], s->n[4]));
+
+	if (strcmp(b->ops->name, "cuda") == 0)
+		cuda_attention_by(b->d, form_of(form), &o, &q, &k, &v, &shape);
+	else
+		b->ops->attention(b->d, &o, &q, &k, &v, &shape);
+	return o;
+}
+
+static struct tensor
+run_wgmma(struct bench *b, const struct shape *s)
+{
+	return attend_by("wgmma", b, s);
+}
+
+static struct tensor
+run_mma(struct bench *b, const struct shape *s)
+{
+	return attend_by("mma", b, s);
+}
+
+/* Tiles of 64 and of 80 keys, blocks of 128 and of 192 rows: one less, one more, a ring of tiles that goes
+ * round three times, few rows of many keys and the reverse. Tolerances: as the operation's. */
+#define FORM_SHAPES \
+	{{1, 1, 1, 1, 128, 0}}, {{193, 79, 2, 2, 128, 0}}, {{65, 81, 4, 2, 64, 0}}, \
+	    {{20, 970, 1, 1, 128, 0}}, {{400, 400, 1, 1, 128, 1}}, {{192, 160, 1, 1, 128, 0}}, \
+	    {{250, 250, 2, 2, 64, 1}}, \
+	{ \
+		{ \
+			33, 650, 1, 1, 64, 0 \
+		} \
+	}
+
+static const struct operation forms[] = {
+    {"attention, wgmma", run_wgmma, 2e-5, 1.2e-2, 8e-3, {FORM_SHAPES}},
+    {"attention, mma", run_mma, 2e-5, 1.2e-2, 8e-3, {FORM_SHAPES}},
+};
+
+/* Skipped on a device that has no such form; a 9.0 one has both. */
+static void
+skip_without_form(const struct operation *o)
+{
+	struct device_options options = {.precision = PRECISION_BF16};
+	struct attention_shape shape = {1, 1, 128, false, 1};
+	struct device_info info;
+	struct device *d;
+	char why[200];
+	bool takes;
+
+	assert_true(device_list("cuda", &info, 1, why, sizeof(why)) > 0);
+	assert_int_equal(device_open(&d, "cuda", &options, why, sizeof(why)), 0);
+	takes = cuda_attention_takes(d, form_of(strchr(o->name, ' ') + 1), &shape);
+	device_close(&d);
+	if (takes)
+		return;
+	assert_false(info.major == 9 && info.minor == 0);
+	print_message("%s: not on this device\n", o->name);
+	skip();
+}
+
+static void
+test_form(void **state)
+{
+	skip_without_form(*state);
+	test_bf16(state);
+}
+
+static void
+test_form_is_repeatable(void **state)
+{
+	skip_without_form(*state);
+	test_is_repeatable(state);
 }
 
 /* x += a y eight times, a being another number each time; the sequence is run, recorded and replayed. */
@@ -117,6 +214,11 @@ main(void)
 		tests[count++] = (struct CMUnitTest){operations[i].name, test_f32, NULL, NULL, o};
 		tests[count++] = (struct CMUnitTest){operations[i].name, test_bf16, NULL, NULL, o};
 		tests[count++] = (struct CMUnitTest){operations[i].name, test_is_repeatable, NULL, NULL, o};
+	}
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		void *o = (void *)&forms[i];
+		tests[count++] = (struct CMUnitTest){forms[i].name, test_form, NULL, NULL, o};
+		tests[count++] = (struct CMUnitTest){forms[i].name, test_form_is_repeatable, NULL, NULL, o};
 	}
 	/* cmocka's macro takes the length from the array's type */
 	return _cmocka_run_group_tests("cuda operations", tests, count, NULL, NULL);
