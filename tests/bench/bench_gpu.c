@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "ipc/clock.h"
+#include "kernels/cuda/attention.h"
 #include "runner/dit.h"
 #include "runner/fault.h"
 #include "runner/noise.h"
@@ -153,6 +154,7 @@ struct single {
 	struct tensor t[TENSORS];
 	struct weight *w;
 	struct attention_shape shape;
+	int form; /* of attention */
 	struct conv_shape conv;
 	int groups;
 };
@@ -246,19 +248,54 @@ run_attention(void *arg)
 }
 
 static void
+run_attention_form(void *arg)
+{
+	struct single *s = arg;
+
+	cuda_attention_by(bench.device, s->form, &s->t[0], &s->t[1], &s->t[2], &s->t[3], &s->shape);
+}
+
+static void
+time_attention(const char *name, void (*run)(void *arg), struct single *s, double flops)
+{
+	double ms = time_ms(name, run, s);
+
+	report(name, ms, floor_of(flops, 0));
+	printf("# %.0f TFLOP/s\n", flops / ms * 1e-9);
+}
+
+/* Side by side, the forms for tensor cores that this device has. The operation takes the first of them. */
+static void
+time_forms(const char *name, struct single *s, double flops)
+{
+	static const char *const rivals[] = {"wgmma", "mma"};
+	const char *form;
+	char line[NAME];
+
+	for (s->form = 0; (form = cuda_attention_form(s->form)) != NULL; s->form++) {
+		for (size_t i = 0; i < sizeof(rivals) / sizeof(rivals[0]); i++) {
+			if (strcmp(form, rivals[i]) != 0 ||
+			    !cuda_attention_takes(bench.device, s->form, &s->shape))
+				continue;
+			snprintf(line, sizeof(line), "%s-%s", name, form);
+			time_attention(line, run_attention_form, s, flops);
+		}
+	}
+}
+
+static void
 bench_attention(const char *name, int64_t rows, int heads, int kv_heads, int width, bool causal)
 {
 	enum dtype act = device_act_type(bench.device);
 	struct single s = {.shape = {heads, kv_heads, width, causal, (float)(1 / sqrt(width))}};
-	double flops = 4.0 * heads * width * (double)rows * (double)rows / (causal ? 2 : 1), ms;
+	double flops = 4.0 * heads * width * (double)rows * (double)rows / (causal ? 2 : 1);
 
 	if (!is_wanted(name))
 		return;
 	for (int i = 0; i < 4; i++)
 		s.t[i] = make(act, 3, DIM(rows, i < 2 ? heads : kv_heads, width));
-	ms = time_ms(name, run_attention, &s);
-	report(name, ms, floor_of(flops, 0));
-	printf("# %.0f TFLOP/s\n", flops / ms * 1e-9);
+	time_attention(name, run_attention, &s, flops);
+	time_forms(name, &s, flops);
 	release(&s);
 }
 
