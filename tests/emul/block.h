@@ -17,6 +17,8 @@ uint32_t emul_draw(uint32_t below);
 /* Gives up the processor until somebody wakes the thread; `what` is said if nobody ever does. */
 void emul_sleep(const char *what);
 void emul_wake(unsigned thread);
+/* In some blocks, gives up the processor to the thread that was woken last. */
+void emul_let_woken_run(void);
 
 /* Addresses of shared memory as kernels see them: the block's memory does not begin at a multiple of more
  * than 128. */

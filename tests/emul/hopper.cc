@@ -121,6 +121,7 @@ emul_mbarrier_arrive(uint64_t *at, uint32_t bytes)
 	b->bytes += bytes;
 	b->pending--;
 	end_phase(b);
+	emul_let_woken_run();
 }
 
 void
@@ -281,6 +282,7 @@ emul_named(int number, int threads, bool wait)
 		emul_wake(other);
 	b->came.clear();
 	b->waiting.clear();
+	emul_let_woken_run();
 }
 
 /* ---- registers of warpgroups */

@@ -66,7 +66,8 @@ static const emul_grid *launched;
 static unsigned char *shared_window, *shared_memory; /* the second inside the first */
 static std::vector<fiber *> ready;
 static uint32_t chance; /* 0: not begun */
-static bool one_warp_ahead;
+static bool one_warp_ahead, woken_first;
+static fiber *woken; /* the last one, until it has run */
 static uint32_t others_in; /* work that goes on by itself: a piece of it in so many turns; 0: in none */
 static uint32_t rank[MAX_THREADS / LANES];
 
@@ -248,6 +249,16 @@ void
 emul_wake(unsigned thread)
 {
 	make_ready(&fibers[thread]);
+	woken = &fibers[thread];
+}
+
+void
+emul_let_woken_run(void)
+{
+	if (!woken_first || woken == NULL)
+		return;
+	make_ready(running);
+	to_scheduler();
 }
 
 void
@@ -331,11 +342,14 @@ emul_copy_wait(int left)
 /* ---- blocks */
 
 /* Every other block its threads run in any order, and in the others one warp runs ahead of the next as far as
- * it gets: the first finds what is read too early, the second what is written again too early. */
+ * it gets: the first finds what is read too early, the second what is written again too early. Besides, in
+ * every other one who has slept runs next: it finds who was woken too early. */
 static void
 draw_order(unsigned threads)
 {
 	one_warp_ahead = emul_draw(2) == 1;
+	woken_first = emul_draw(2) == 1;
+	woken = NULL;
 	others_in = emul_draw(2) == 0 ? 0 : 1u << emul_draw(8);
 	for (unsigned w = 0; w * LANES < threads; w++)
 		rank[w] = emul_draw(1 << 16);
@@ -345,9 +359,13 @@ static fiber *
 draw_ready(void)
 {
 	size_t at = emul_draw((uint32_t)ready.size());
+	bool hurry = woken_first && woken != NULL;
 	fiber *f;
 
-	for (size_t i = 0; one_warp_ahead && i < ready.size(); i++) {
+	for (size_t i = 0; hurry && i < ready.size(); i++)
+		at = ready[i] == woken ? i : at;
+	woken = NULL;
+	for (size_t i = 0; one_warp_ahead && !hurry && i < ready.size(); i++) {
 		if (rank[ready[i]->number / LANES] < rank[ready[at]->number / LANES])
 			at = i;
 	}
