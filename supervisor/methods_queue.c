@@ -15,52 +15,16 @@ hold(struct call *call, struct job *job)
 	daemon_hold(call->daemon, job);
 }
 
-static json_t *
-hold_found(struct call *call, const struct found *found, int count)
-{
-	return call_treat(call, found, count, NULL, hold);
-}
-
-json_t *
-method_hold(struct call *call)
-{
-	return lookup_ids(call, call->request->hold.job, hold_found);
-}
-
 static void
 release(struct call *call, struct job *job)
 {
 	daemon_release(call->daemon, job);
 }
 
-static json_t *
-release_found(struct call *call, const struct found *found, int count)
-{
-	return call_treat(call, found, count, NULL, release);
-}
-
-json_t *
-method_release(struct call *call)
-{
-	return lookup_ids(call, call->request->release.job, release_found);
-}
-
 static void
 move(struct call *call, struct job *job)
 {
 	daemon_move_to_front(call->daemon, job);
-}
-
-static json_t *
-move_found(struct call *call, const struct found *found, int count)
-{
-	return call_treat(call, found, count, NULL, move);
-}
-
-json_t *
-method_move(struct call *call)
-{
-	return lookup_ids(call, call->request->move.job, move_found);
 }
 
 static bool
@@ -76,16 +40,45 @@ set_class(struct call *call, struct job *job)
 	daemon_set_class(call->daemon, job, (enum job_class)call->request->priority.priority);
 }
 
+static const struct {
+	bool (*may)(struct call *call, const struct job *job); /* NULL: whoever may touch the job */
+	void (*treat)(struct call *call, struct job *job);
+} treatments[API_METHOD_COUNT] = {
+    [API_hold] = {NULL, hold},
+    [API_release] = {NULL, release},
+    [API_move] = {NULL, move},
+    [API_priority] = {may_have_class, set_class},
+};
+
 static json_t *
-priority_found(struct call *call, const struct found *found, int count)
+treat_found(struct call *call, const struct found *found, int count)
 {
-	return call_treat(call, found, count, may_have_class, set_class);
+	return call_treat(call, found, count, treatments[call->request->method].may,
+	    treatments[call->request->method].treat);
+}
+
+json_t *
+method_hold(struct call *call)
+{
+	return lookup_ids(call, call->request->hold.job, treat_found);
+}
+
+json_t *
+method_release(struct call *call)
+{
+	return lookup_ids(call, call->request->release.job, treat_found);
+}
+
+json_t *
+method_move(struct call *call)
+{
+	return lookup_ids(call, call->request->move.job, treat_found);
 }
 
 json_t *
 method_priority(struct call *call)
 {
-	return lookup_ids(call, call->request->priority.job, priority_found);
+	return lookup_ids(call, call->request->priority.job, treat_found);
 }
 
 static json_t *
