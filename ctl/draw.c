@@ -190,6 +190,11 @@ draw_call(
 	struct err e;
 	enum client_end end;
 
+	*client = call_open(ctl, status);
+	if (*client == NULL) {
+		json_decref(params);
+		return NULL;
+	}
 	progress_init(&d.progress, ctl);
 	snprintf(d.progress.job, sizeof(d.progress.job), "%s", output_text(params, "job"));
 	add_wishes(&d, params);
@@ -208,14 +213,9 @@ static int
 call_and_finish(const struct ctl *ctl, const char *method, json_t *params, int flags)
 {
 	int status = CTL_INTERNAL;
-	struct client *client = call_open(ctl, &status);
-	json_t *record;
+	struct client *client;
+	json_t *record = draw_call(ctl, &client, method, params, flags, &status);
 
-	if (client == NULL) {
-		json_decref(params);
-		return status;
-	}
-	record = draw_call(ctl, &client, method, params, flags, &status);
 	if (record != NULL)
 		status = finish(ctl, client, record, (flags & DRAW_PICTURES) != 0);
 	json_decref(record);

@@ -245,14 +245,9 @@ static int
 draw_again(const struct ctl *ctl, json_t *params, const struct picture_bytes *then, const json_t *facts)
 {
 	int status = CTL_INTERNAL;
-	struct client *client = call_open(ctl, &status);
-	json_t *record;
+	struct client *client;
+	json_t *record = draw_call(ctl, &client, "submit", params, DRAW_OWN | DRAW_PICTURES, &status);
 
-	if (client == NULL) {
-		json_decref(params);
-		return status;
-	}
-	record = draw_call(ctl, &client, "submit", params, DRAW_OWN | DRAW_PICTURES, &status);
 	if (record != NULL && (status = call_outcome(record)) == CTL_OK)
 		status = compare(ctl, client, then, facts, record);
 	json_decref(record);
