@@ -320,3 +320,20 @@ def test_no_such_word(machine):
     daemon.write_config()
     check = daemon.ctl("config", "check", daemon.config)
     assert check.returncode != 0 and "device must be auto, cuda, cuda:N, GPU-UUID, MIG-UUID, cpu or ref" in check.stdout + check.stderr
+
+
+@pytest.mark.parametrize("program, environment, uuids, reason", [
+    ("emul/zit-runner", "EMUL_DEVICES=2", ["GPU-00112233-4455-6677-8899-aabbccddee00", "GPU-00112233-4455-6677-8899-aabbccddee01"], ""),
+    ("emul/zit-runner", "EMUL_DEVICES=0", [None], "no device is visible"),
+    ("emul/zit-runner", "EMUL_MAJOR=7", [None], "too old"),
+    ("zit-runner", "A=1", [None], "no devices of backend 'cuda'"),
+])
+def test_what_the_real_runner_says(zitd, program, environment, uuids, reason):
+    """zitd understands --probe of the runner itself, which has the runner's environment; nothing is started."""
+    if not (BUILD / program).exists():
+        pytest.skip(f"{program} is not built")
+    daemon = zitd(ready=False, audited=False,
+                  runner={"command": BUILD / program, "device": "auto", "environment": environment, "autostart": "false"})
+    status = until(lambda: (s := answers(daemon)) and s["devices"]["state"] == "known" and s, what="an answer")
+    assert [r.get("gpu", {}).get("uuid") for r in status["runners"]] == uuids, status
+    assert reason in status["devices"].get("reason", "") and bool(reason) == ("reason" in status["devices"]), status["devices"]
