@@ -349,6 +349,24 @@ test_no_memory_when_opening(void **state)
 	device_close(&d);
 }
 
+/* Where no piece may be larger than that: a picture of 128x128 is refused, and what is said to fit fits. */
+static void
+check_what_would_fit(struct device *d, size_t largest)
+{
+	const char *fitting;
+	struct model *m;
+	struct err e;
+
+	meter.largest = largest;
+	assert_int_equal(
+	    model_open(&m, golden_dir("golden-a"), d, 128 * 128, NULL, NULL, &e), -ERR_OUT_OF_MEMORY);
+	fitting = strstr(e.text, "pixels; ");
+	if (fitting == NULL)
+		fail_msg("%s", e.text);
+	assert_int_equal(model_open(&m, golden_dir("golden-a"), d, atoll(fitting + 8), NULL, NULL, &e), 0);
+	model_close(&m);
+}
+
 /* A picture of 128x128 is 64 channels deep behind the last doubling, and half of that beside it: it is drawn
  * where there is room for two such, and four were needed once. With less, what is said to fit does. */
 static void
@@ -358,7 +376,6 @@ test_memory_for_the_largest_picture(void **state)
 	struct device *d = open_metered(setting);
 	size_t deepest = 128 * 128 * 64 * dtype_size(device_act_type(d));
 	struct generation_request r = {"a red fox", 3, 128, 128, 1, false};
-	const char *fitting;
 	struct model *m;
 	struct err e;
 
@@ -374,14 +391,8 @@ test_memory_for_the_largest_picture(void **state)
 		generation_free(&g);
 	}
 	model_close(&m);
-	meter.largest = deepest * 5 / 4; /* the text encoder alone needs more than one */
-	assert_int_equal(
-	    model_open(&m, golden_dir("golden-a"), d, 128 * 128, NULL, NULL, &e), -ERR_OUT_OF_MEMORY);
-	fitting = strstr(e.text, "pixels; ");
-	if (fitting == NULL)
-		fail_msg("%s", e.text);
-	assert_int_equal(model_open(&m, golden_dir("golden-a"), d, atoll(fitting + 8), NULL, NULL, &e), 0);
-	model_close(&m);
+	if (device_act_type(d) == DT_F32) /* in bf16 the piece for vectors is larger than a picture's */
+		check_what_would_fit(d, deepest * 5 / 4); /* the text encoder alone needs more than one */
 	device_close(&d);
 }
 
