@@ -1,8 +1,8 @@
 /*
  * What a card does with networks of full size: weights of random normal numbers, no checkpoint. Each line is
- * NAME measured_ms floor_ms share: the median of --rounds runs, each waited for; the time that its operations
- * or bytes take at the rates of a large product and a large copy measured at the beginning of this run; and
- * floor by measured.
+ * NAME measured_ms floor_ms share: the median of --rounds samples, each waited for; the time that its
+ * operations or bytes take at the rates of a large product and a large copy measured at the beginning of this
+ * run; and floor by measured.
  *
  *   bench_gpu [--rounds N] [--small] [--only NAME] [--cache DIR]
  *
@@ -24,7 +24,7 @@
 #include "runner/vae.h"
 #include "tests/bench/full_size.h"
 
-enum { MAX_ROUNDS = 101, NAME = 32, NO_DEVICE = 77, TENSORS = 8, STEPS = 8 };
+enum { MAX_ROUNDS = 101, NAME = 32, NO_DEVICE = 77, TENSORS = 8, STEPS = 8, SAMPLE_MS = 5 };
 
 static struct {
 	int rounds;
@@ -68,19 +68,31 @@ compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The median of options.rounds runs after two that warm up. */
+/* Of each of `count` runs in a row, which are waited for together. */
+static double
+sample_ms(const char *name, void (*run)(void *arg), void *arg, int count)
+{
+	int64_t begin = clock_now_us();
+
+	for (int i = 0; i < count; i++)
+		run(arg);
+	wait_for_device(name);
+	return (double)(clock_now_us() - begin) * 1e-3 / count;
+}
+
+/* The median of options.rounds samples after two that warm up. A kernel of some 20 us is over before the host
+ * has woken up from waiting for it, so a sample has as many runs as take a few milliseconds. */
 static double
 time_ms(const char *name, void (*run)(void *arg), void *arg)
 {
-	double ms[MAX_ROUNDS];
+	double ms[MAX_ROUNDS], one;
+	int count;
 
-	for (int i = -2; i < options.rounds; i++) {
-		int64_t begin = clock_now_us();
-		run(arg);
-		wait_for_device(name);
-		if (i >= 0)
-			ms[i] = (double)(clock_now_us() - begin) * 1e-3;
-	}
+	sample_ms(name, run, arg, 1);
+	one = sample_ms(name, run, arg, 1);
+	count = options.small || one >= SAMPLE_MS ? 1 : (int)ceil(SAMPLE_MS / fmax(one, 0.01));
+	for (int i = 0; i < options.rounds; i++)
+		ms[i] = sample_ms(name, run, arg, count);
 	qsort(ms, (size_t)options.rounds, sizeof(ms[0]), compare);
 	return ms[options.rounds / 2];
 }
