@@ -596,7 +596,7 @@ def test_real_runner_out_of_memory(zitd, tmp_path):
     kib = int(next(line for line in status.splitlines() if line.startswith("VmSize")).split()[1])
     free.stop()
     wrapper = tmp_path / "wrapper"
-    wrapper.write_text(f'#!/bin/sh\nulimit -v {kib + 40_000}\nexec {BUILD}/zit-runner "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nulimit -v {kib + 16_000}\nexec {BUILD}/zit-runner "$@"\n')
     wrapper.chmod(0o755)
     # on a busy machine so large a picture may take longer than the usual ten seconds without a sign of life
     daemon = zitd("real", runner={"command": wrapper, "hang_timeout": 120, **large})
@@ -605,7 +605,7 @@ def test_real_runner_out_of_memory(zitd, tmp_path):
     record = daemon.wait(bad)
     assert record["state"] == "failed" and record["error"]["name"] == "out_of_memory", record
     assert record["attempts"] == 2 and record["exit_status"] in (72, 73)
-    assert "memory" in record["last_words"]
+    assert "no memory" in record["last_words"] or record["last_words"].endswith("status 1")  # dnnl_out_of_memory
     assert daemon.wait(good)["state"] == "done"
     assert daemon.runner()["deaths"] == 2
 
