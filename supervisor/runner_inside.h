@@ -47,7 +47,7 @@ extern const struct runner_timeout
 struct held {
 	struct proto_header head; /* the fence: job, attempt, generation; job 0: this place is free */
 	struct job *job;	  /* NULL: not its any more, but it has not said that it let go */
-	bool device_over;	  /* only the PNG is to come */
+	bool device_over;	  /* no step is to come: its last picture is being decoded, or written */
 	bool undelivered;	  /* the process was gone already when it was given the job */
 	bool waits;		  /* it was told to make way: it is suspended, or will be at the next step */
 };

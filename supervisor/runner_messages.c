@@ -145,7 +145,7 @@ on_progress(struct runner *r, struct held *held, const struct proto_msg *m, int 
 	const struct proto_PROGRESS *f = &m->PROGRESS;
 	struct job *job = held->job;
 	int64_t now_us = clock_now_us();
-	bool left_device;
+	bool leaves_device;
 
 	(void)fds;
 	if (f->stage >= STAGE_COUNT || f->step > (uint32_t)job->steps || f->picture >= (uint32_t)job->count ||
@@ -160,11 +160,12 @@ on_progress(struct runner *r, struct held *held, const struct proto_msg *m, int 
 	job->stage = (enum stage)f->stage;
 	job->picture = f->picture;
 	job->step = f->step;
-	left_device = f->stage == STAGE_ENCODE && f->picture + 1 == (uint32_t)job->count;
-	held->device_over |= left_device;
+	leaves_device =
+	    !held->device_over && f->stage >= STAGE_DECODE && f->picture + 1 == (uint32_t)job->count;
+	held->device_over |= leaves_device;
 	job_event(job, JOB_EVENT_ADVANCED);
 	peer_event(r, RUNNER_EVENT_ADVANCED, "PROGRESS");
-	if (left_device) { /* it is free for one that waits, or for the next one */
+	if (leaves_device) { /* one that waits, or the next one, comes while the picture is decoded */
 		runner_go_on(r);
 		daemon_changed(r->daemon);
 	}

@@ -68,7 +68,7 @@ def test_death_after_done_loses_nothing(zitd):
 def test_killed_job_goes_on_with_the_same_bits(zitd):
     """Killed twice by others' hands at different steps, with n = 2; every picture is that of an undisturbed run."""
     daemon = zitd()
-    request = {"seed": 7, "steps": 60, "n": 2, "width": 128, "height": 64}
+    request = {"seed": 7, "steps": 100, "n": 2, "width": 128, "height": 64}
     plain = daemon.generate("a cat", **request)
     assert plain["state"] == "done", plain
     job = daemon.submit("a cat", **request)
