@@ -116,13 +116,10 @@ describe_status(int status, char *out, size_t size)
 }
 
 /* What it said last: its FATAL message, else the status page's words. */
-static void
-take_last_words(struct runner *r, char words[SHM_LAST_WORDS])
+static const char *
+last_words(const struct runner *r, const struct status_page *page)
 {
-	struct status_page page;
-
-	shm_read(r->page, &page);
-	snprintf(words, SHM_LAST_WORDS, "%s", r->fatal_text[0] != '\0' ? r->fatal_text : page.last_words);
+	return r->fatal_text[0] != '\0' ? r->fatal_text : page->last_words;
 }
 
 static void
@@ -198,28 +195,38 @@ youngest(struct runner *r)
 	return found;
 }
 
+/* Whether the runner never saw it. Messages are read between units of work, and a job may be given while
+ * another's picture is decoded: if the page says that this was still under way, it has not been read. */
+static bool
+is_unread(const struct held *held, const struct status_page *page)
+{
+	return held->undelivered || (held->job != NULL && job_state(held->job) == JOB_DISPATCHED &&
+					page->stage == STAGE_DECODE && page->job != held->head.job);
+}
+
 /* Jobs that may have had to do with its death. */
 static int
-count_delivered(const struct runner *r)
+count_read(const struct runner *r, const struct status_page *page)
 {
 	int count = 0;
 
 	for (int i = 0; i < RUNNER_MAX_HELD; i++)
-		count += r->held[i].head.job != 0 && !r->held[i].undelivered;
+		count += r->held[i].head.job != 0 && !is_unread(&r->held[i], page);
 	return count;
 }
 
 static void
-settle_jobs(struct runner *r, enum runner_cause cause, int status, const char *words, const char *how)
+settle_jobs(struct runner *r, enum runner_cause cause, int status, const struct status_page *page,
+    const char *words, const char *how)
 {
-	int count = count_delivered(r);
+	int count = count_read(r, page);
 	struct held *held;
 
 	while ((held = youngest(r)) != NULL) { /* each goes to the front: the oldest last */
 		struct job *job = held->job;
 		if (runner_take_result(held))
 			continue;
-		if (!causes[cause].blames || held->undelivered) {
+		if (!causes[cause].blames || is_unread(held, page)) {
 			runner_release(held, JOB_EVENT_RETRY, NULL);
 			continue;
 		}
@@ -334,8 +341,10 @@ await(struct runner *r)
 void
 runner_reap(struct runner *r)
 {
-	char words[SHM_LAST_WORDS], how[80];
+	struct status_page page;
+	const char *words;
 	enum runner_cause cause;
+	char how[80];
 	bool permanent;
 	int status;
 
@@ -348,7 +357,8 @@ runner_reap(struct runner *r)
 	}
 	kill(-r->pid, SIGKILL); /* whatever it left in its group */
 	cgroup_kill(r->conf.section_name);
-	take_last_words(r, words);
+	shm_read(r->page, &page);
+	words = last_words(r, &page);
 	describe_status(status, how, sizeof(how));
 	cause = r->last_cause = find_cause(r, status);
 	report(r, cause, status, how, words);
@@ -360,7 +370,7 @@ runner_reap(struct runner *r)
 	}
 	r->deaths += causes[cause].weight > 0;
 	runner_close(r); /* first: its last lines belong to the tail */
-	settle_jobs(r, cause, status, words, how);
+	settle_jobs(r, cause, status, &page, words, how);
 	daemon_runner_died(r->daemon);
 	fsm_event(&r->fsm, (int)decide(r, causes[cause].weight, permanent), NULL);
 }
