@@ -158,13 +158,24 @@ take_event(const struct daemon *d, struct commit *c, const struct job *job)
 		add_event(d, c, job, state);
 }
 
+/* Its end was written into the space that is kept for ends, where no event is: what is missing is only that.
+ */
+static bool
+owes_event(const struct job *job)
+{
+	return job_is_final(job) && job->saved_revision == job->revision && job->told_state != job_state(job);
+}
+
 static void
 take_jobs(struct daemon *d, struct commit *c)
 {
-	struct job *job;
+	struct job *job, *next;
 
-	while ((job = TAILQ_FIRST(&d->unsaved)) != NULL) {
+	for (job = TAILQ_FIRST(&d->unsaved); job != NULL; job = next) {
 		int at = c->batch.row_count;
+		next = TAILQ_NEXT(job, unsaved_link);
+		if (d->store_error != 0 && owes_event(job))
+			continue; /* that space is for others; when there is more, it goes too */
 		if (!job_to_row(job, keep_s(d, job), &c->batch.rows[at]))
 			return; /* no memory: the rest goes with the next one */
 		TAILQ_REMOVE(&d->unsaved, job, unsaved_link);
@@ -245,6 +256,17 @@ on_saved(struct daemon *d, struct job *job, int64_t revision)
 		waiters_job_ended(job);
 	if (is_finished_with(job))
 		forget(d, job);
+}
+
+/* Its end is on disk without the rest of its transaction. Who waits hears it; those who subscribed hear it
+ * when its event has a number. */
+static void
+on_end_saved(struct daemon *d, struct job *job, int64_t revision)
+{
+	job->saved_revision = revision;
+	waiters_job_saved(job);
+	waiters_job_ended(job);
+	mark(d, job);
 }
 
 /* It was promised to nobody: no such job. */
@@ -342,8 +364,10 @@ settle(struct daemon *d, struct commit *c, int at, int error)
 	job->in_batch = false;
 	if (error == 0)
 		job->told_state = c->states[at];
-	if (written)
+	if (written && error == 0)
 		on_saved(d, job, c->revisions[at]);
+	else if (written)
+		on_end_saved(d, job, c->revisions[at]);
 	else
 		on_unsaved(d, job, error);
 }

@@ -423,6 +423,30 @@ def test_a_full_disk(small_disk, zitd):
     assert daemon.wait(job)["state"] == "done"
 
 
+def test_ends_on_a_full_disk_are_events_later(small_disk, zitd):
+    """What went into the space kept for ends has no number there; it is told when the disk takes all again."""
+    others = small_disk / "others"
+    others.write_bytes(bytes(600 * 1024))
+    daemon = zitd("step 0.02", queue=LARGE_QUEUE)
+    daemon.call("pause")
+    subscriber = daemon.connect()
+    seq = subscriber.call("subscribe")["after"]
+    jobs, _error = fill(daemon)
+    daemon.call("cancel", job=jobs[-1])
+    until(lambda: end_is_written(daemon, jobs[-1]), what="its end in the space that is kept for ends")
+    assert daemon.job(jobs[-1])["state"] == "cancelled"
+    others.unlink()
+    seen = {}
+    while "cancelled" not in seen.get(jobs[-1], []):
+        event = subscriber.read_line()["params"]
+        assert event["seq"] == seq + 1, event
+        seq += 1
+        seen.setdefault(event["job"], []).append(event["state"])
+    assert set(jobs) <= set(seen)
+    assert daemon.job(jobs[-1])["state"] == "cancelled"
+    daemon.call("resume")
+
+
 # ---- a disk that fails
 
 
