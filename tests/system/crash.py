@@ -37,14 +37,19 @@ class Books:
         self.keys = collections.defaultdict(set)
         self.broken = []
 
-    def note(self, record, key=None):
-        job = record["job"]
+    def known(self):
+        """What anybody has seen by now: an answer to what is asked from here on must not fall behind it."""
         with self.lock:
-            before = self.acknowledged.setdefault(job, 0)
+            return dict(self.acknowledged)
+
+    def note(self, record, known, key=None):
+        job, attempts = record["job"], record.get("attempts", 0)
+        with self.lock:
+            seen = self.acknowledged.setdefault(job, 0)
             if record["state"] != "claimed":
-                if record.get("attempts", 0) < before:
-                    self.broken.append(f"{job}: {before} attempts, then {record['attempts']}")
-                self.acknowledged[job] = max(before, record.get("attempts", 0))
+                if attempts < known.get(job, 0):
+                    self.broken.append(f"{job}: {known[job]} attempts, then {attempts}")
+                self.acknowledged[job] = max(seen, attempts)
             if record["state"] in FINAL:
                 self.told.setdefault(job, record)
             if key:
@@ -72,15 +77,16 @@ class Client(threading.Thread):
         kind = self.rng.choice(("submit", "submit", "wait", "key", "look"))
         key = f"key {self.rng.randrange(10000)}"
         request = {"prompt": key if kind == "key" else "a cat", "steps": 1}
+        known = self.books.known()
         try:
             if kind == "look":
                 for record in connection.call("list", limit=50)["jobs"]:
-                    if record["job"] in self.books.acknowledged:
-                        self.books.note(record)
+                    if record["job"] in known:
+                        self.books.note(record, known)
             elif kind == "key":
-                self.books.note(connection.call("submit", idempotency_key=key, **request), key)
+                self.books.note(connection.call("submit", idempotency_key=key, **request), known, key)
             else:
-                self.books.note(connection.call("submit", wait=kind == "wait", on_disconnect="keep", **request))
+                self.books.note(connection.call("submit", wait=kind == "wait", on_disconnect="keep", **request), known)
         except RpcError as e:
             if e.name not in REFUSALS:
                 raise
