@@ -246,13 +246,15 @@ begin(struct daemon *d, struct job *job)
 static void
 on_saved(struct daemon *d, struct job *job, int64_t revision)
 {
+	bool known = job->saved_revision == revision; /* by on_end_saved: its end has been told */
+
 	job->saved_revision = revision;
 	waiters_job_saved(job);
 	if (job->unsaved)
 		return;
 	if (job_state(job) == JOB_CLAIMED)
 		begin(d, job);
-	else if (job_is_final(job))
+	else if (job_is_final(job) && !known)
 		waiters_job_ended(job);
 	if (is_finished_with(job))
 		forget(d, job);
@@ -263,9 +265,12 @@ on_saved(struct daemon *d, struct job *job, int64_t revision)
 static void
 on_end_saved(struct daemon *d, struct job *job, int64_t revision)
 {
+	bool known = job->saved_revision == revision;
+
 	job->saved_revision = revision;
 	waiters_job_saved(job);
-	waiters_job_ended(job);
+	if (!known)
+		waiters_job_ended(job);
 	mark(d, job);
 }
 
