@@ -144,7 +144,13 @@ shm_note(struct status_page *page, uint64_t job, enum stage stage, uint32_t step
 	page->job = job;
 	page->stage = stage;
 	page->step = step;
-	page->stamp_us = (uint64_t)clock_now_us();
+	shm_worked(page);
+}
+
+void
+shm_worked(struct status_page *page)
+{
+	page->worked_us = (uint64_t)clock_now_us();
 }
 
 void
@@ -154,5 +160,4 @@ shm_last_words(struct status_page *page, const char *text)
 
 	memcpy(page->last_words, text, count);
 	page->last_words[count] = '\0';
-	page->stamp_us = (uint64_t)clock_now_us();
 }

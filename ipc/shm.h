@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_MAGIC = 0x315a4954, SHM_VERSION = 1, SHM_BYTES = 4096, SHM_LAST_WORDS = 240 };
+enum { SHM_MAGIC = 0x315a4954, SHM_VERSION = 2, SHM_BYTES = 4096, SHM_LAST_WORDS = 240 };
 
 #define SHM_MAX_CHECKPOINT (UINT64_C(256) << 20) /* bytes; more is no checkpoint of a picture */
 
@@ -43,7 +43,7 @@ struct status_page {
 	uint32_t stage;			 /* enum stage */
 	uint32_t step;			 /* whole steps done of the current picture */
 	uint64_t job;			 /* 0 when idle */
-	uint64_t stamp_us;		 /* CLOCK_MONOTONIC of the last write */
+	uint64_t worked_us;		 /* CLOCK_MONOTONIC when a part of its work was last done */
 	uint64_t peak_memory_bytes;	 /* of the device; host memory on a CPU */
 	char last_words[SHM_LAST_WORDS]; /* the last error line; may lack its NUL if the writer died in it */
 };
@@ -66,8 +66,11 @@ void shm_detach_checkpoint(void **memory, size_t bytes);
 
 /* A copy that is safe to use: NUL-terminated, control bytes and broken UTF-8 replaced, numbers as found. */
 void shm_read(const struct status_page *page, struct status_page *copy);
-/* runner: stamps and sets. Not async-signal-safe. */
+/* runner: what it is at, and that it works. */
 void shm_note(struct status_page *page, uint64_t job, enum stage stage, uint32_t step);
+/* runner: a part of its work is done. zitd takes no runner for hung that does this. */
+void shm_worked(struct status_page *page);
+/* runner: its last error line. */
 void shm_last_words(struct status_page *page, const char *text);
 
 #endif

@@ -101,6 +101,13 @@ device_searches(const struct device *d)
 	return d->searches;
 }
 
+void
+device_watch(struct device *d, void (*worked)(void *arg), void *arg)
+{
+	d->worked = worked;
+	d->worked_arg = arg;
+}
+
 const char *
 device_error(const struct device *d)
 {

@@ -14,7 +14,9 @@ struct device {
 	enum dtype act_type;
 	enum precision precision; /* F32 or BF16 */
 	char name[DEVICE_TEXT];
-	uint64_t allocations;	 /* of device memory, so far */
+	uint64_t allocations;	   /* of device memory, so far */
+	void (*worked)(void *arg); /* see device_watch; NULL: nobody wants to know */
+	void *worked_arg;
 	bool searches;		 /* see device_searches */
 	enum device_fault fault; /* the first failure, or DEVICE_OK; later operations do nothing */
 	char error[DEVICE_TEXT];
@@ -24,6 +26,14 @@ struct device {
 /* Remembers a failure unless there was one before. */
 void device_fail(struct device *d, enum device_fault fault, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* A part of an operation is done. */
+static inline void
+device_worked(const struct device *d)
+{
+	if (d->worked != NULL)
+		d->worked(d->worked_arg);
+}
 
 /* As device_open and device_list. */
 typedef int device_opener(

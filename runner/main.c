@@ -137,12 +137,21 @@ on_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
 	tell(r, &m);
 }
 
+static void
+on_worked(void *arg)
+{
+	struct runner *r = arg;
+
+	shm_worked(r->page);
+}
+
 static int
 warm_up(struct runner *r, struct err *e)
 {
 	struct proto_msg m = {.head.type = PROTO_WARMING};
 
 	tell(r, &m);
+	device_watch(r->device, on_worked, r);
 	if (device_searches(r->device) && canary_warm(r->model, e) != 0)
 		return -(int)e->code;
 	return canary_draw(r->model, &r->canary, e);

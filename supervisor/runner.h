@@ -133,7 +133,7 @@ void runner_dispatch(struct runner *r, struct job *job);
 void runner_drop_job(struct runner *r, struct job *job);
 /* The job was suspended for long enough: it goes on beside the one that it made way for. */
 void runner_end_suspension(struct runner *r, struct job *job);
-/* It did not acknowledge the job in time: it hangs. */
+/* It did not acknowledge the job in time: it hangs, unless it is at work on another one. */
 void runner_unanswered(struct runner *r);
 /* How long it may take to acknowledge a job. */
 int64_t runner_ack_clock_us(const struct runner *r);

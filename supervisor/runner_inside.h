@@ -115,6 +115,12 @@ struct runner {
 	int64_t since_us; /* in its state */
 };
 
+/* ---- runner.c */
+
+/* When its page says that a part of its work was last done, on our clock; 0: it does not say, or what cannot
+ * be. */
+int64_t runner_worked_us(const struct runner *r);
+
 /* ---- runner_start.c */
 
 /* BACKOFF and FAILED end: makes the process, or counts a failure. */

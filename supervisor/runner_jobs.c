@@ -271,6 +271,8 @@ runner_ack_clock_us(const struct runner *r)
 void
 runner_unanswered(struct runner *r)
 {
+	if (runner_held_count(r) > 1 && clock_now_us() - runner_worked_us(r) < runner_ack_clock_us(r))
+		return; /* it is at work on another job; this one's clock begins anew */
 	fsm_event(&r->fsm, RUNNER_EVENT_HANG_CLOCK, (void *)&runner_timeout_ack);
 }
 

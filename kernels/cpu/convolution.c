@@ -217,4 +217,5 @@ cpu_convolve(struct cpu_device *c, const struct conv_sizes *sizes, const void *x
 		dnnl_memory_set_data_handle(v->bias, (void *)bias);
 	}
 	cpu_check(c, dnnl_primitive_execute(v->primitive, c->stream, count, args), "convolution");
+	device_worked(&c->base);
 }

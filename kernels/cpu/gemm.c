@@ -136,4 +136,5 @@ cpu_gemm(struct cpu_device *c, const struct gemm *g)
 		dnnl_memory_set_data_handle(p->bias, (void *)g->bias);
 	}
 	cpu_check(c, dnnl_primitive_execute(p->primitive, c->stream, count, args), "matmul");
+	device_worked(&c->base);
 }

@@ -96,6 +96,7 @@ ref_attention(struct device *d, struct tensor *o, const struct tensor *q, const 
 			    (const float *)k->data + kv_at, (const float *)v->data + kv_at,
 			    shape->causal ? i + 1 : k->dim[0], kv_row, width, shape->scale, scores);
 		}
+		device_worked(d);
 	}
 	free(scores);
 }

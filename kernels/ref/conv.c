@@ -79,6 +79,7 @@ ref_conv2d(struct device *d, struct tensor *y, const struct tensor *x, const str
 				((float *)y->data)[at] = (float)sum;
 			}
 		}
+		device_worked(d);
 	}
 	if (in.data != x->data)
 		free(in.data);

@@ -23,7 +23,6 @@ ref_linear(struct device *d, struct tensor *y, const struct tensor *x, const str
 	int64_t rows = x->dim[0], n = w->dim[0], k = tensor_count(x) / rows;
 	const float *b = bias != NULL ? bias->data : NULL;
 
-	(void)d;
 	for (int64_t i = 0; i < rows; i++) {
 		const float *in = (const float *)x->data + i * k;
 		for (int64_t j = 0; j < n; j++) {
@@ -33,5 +32,6 @@ ref_linear(struct device *d, struct tensor *y, const struct tensor *x, const str
 				sum += (double)in[p] * row[p];
 			((float *)y->data)[i * n + j] = (float)sum;
 		}
+		device_worked(d);
 	}
 }

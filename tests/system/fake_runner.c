@@ -18,16 +18,11 @@
  *
  * PHASE, each before the message of that name is sent, which can be left out by `skip`:
  *   life  hello loading warming ready canary (on CANARY, before CANARY_OK)
- *   job   job (on its arrival, before ACK)  ack (after ACK)  step (before its PROGRESS)  encode (before the
- *         PROGRESS that frees the device)  picture  done  after (after DONE)  cancel (on CANCEL, before
- * STOPPED)  suspend (on SUSPEND, before SUSPENDED)  resume (on RESUME)
+ *   job   job (on its arrival, before ACK)  ack (after ACK)  step (before its PROGRESS)
+ *         encode (before the PROGRESS that frees the device)  picture  done  after (after DONE)
+ *         cancel (on CANCEL, before STOPPED)  suspend (on SUSPEND, before SUSPENDED)  resume (on RESUME)
  *
- * ACTION (rows[] below says what each one does):
- *   ends      exit N, fatal N (FATAL first), kill N, kill_zitd N, hang, close
- *   ignores   ignore_cancel, ignore_stop, ignore_signals, skip
- *   lies      garbage N, fds N, unsealed, bytes N, times N, attempt N, generation N, progress N,
- * send_picture, send_done, send_suspended, ready_again, build, fail NAME harms     scribble, truncate, flood
- * N, allocate N, fork S, daemonize S, words TEXT waits     sleep S
+ * ACTION and its argument: rows[] below says what each one does.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -236,6 +231,15 @@ static void
 act_sleep(const struct scene *s)
 {
 	wait_seconds(s->number);
+}
+
+static void
+act_work(const struct scene *s)
+{
+	for (double left = s->number; left > 0; left -= 0.05) {
+		wait_seconds(left < 0.05 ? left : 0.05);
+		shm_worked(page);
+	}
 }
 
 static void
@@ -512,6 +516,7 @@ static const struct {
 	void (*act)(const struct scene *scene);
 } rows[] = {
     {"sleep", act_sleep},		    /* SECONDS, without looking at the socket */
+    {"work", act_work},			    /* likewise, but its page says that it works */
     {"exit", act_exit},			    /* with that status and without a word */
     {"fatal", act_fatal},		    /* the same after FATAL and last words */
     {"kill", act_kill},			    /* itself with that signal: 11, 9, 19 to be stopped */

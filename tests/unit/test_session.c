@@ -211,7 +211,7 @@ status_page_follows_the_job(void **state)
 	assert_int_equal(page.job, 9);
 	assert_int_equal(page.stage, STAGE_DENOISE);
 	assert_true(page.step >= 1 && page.step <= 100);
-	assert_true(page.stamp_us > 0 && page.peak_memory_bytes > 1 << 20);
+	assert_true(page.worked_us > 0 && page.peak_memory_bytes > 1 << 20);
 	peer_say(&p, PROTO_CANCEL, 9, (struct proto_msg){.CANCEL = {ERR_CANCELLED}});
 	expect(&p, &m, PROTO_STOPPED);
 	stop_and_end(&p);
