@@ -235,6 +235,7 @@ struct device_options {
 	int threads;	       /* CPU backends; 0 = as many as the affinity mask has */
 	int index;	       /* cuda:N */
 	const char *cache_dir; /* cuda: where choices of algorithms are kept; NULL: nowhere */
+	bool portable;	       /* cuda: only the kernels that every device takes, none for one kind alone */
 };
 
 /* Opens a backend by name: "ref", "cpu" or "cuda". 0; -1 with a sentence in `why` (no such backend in this

@@ -87,8 +87,10 @@ open_exit_status(int fault)
 static int
 open_device(struct runner *r, struct err *e)
 {
-	struct device_options options = {
-	    .precision = r->options.precision, .threads = r->options.threads, .cache_dir = r->options.cache};
+	struct device_options options = {.precision = r->options.precision,
+	    .threads = r->options.threads,
+	    .cache_dir = r->options.cache,
+	    .portable = r->options.portable};
 	char backend[BACKEND_NAME], why[200] = "its index is not a number";
 	bool any = strcmp(r->options.device, "auto") == 0;
 	int status = -1;

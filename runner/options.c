@@ -44,18 +44,35 @@ set_int(void *member, const char *text)
 	return good;
 }
 
+/* Which of the words, NULL after the last one; -1: none. */
+static int
+find_word(const char *const *words, const char *text)
+{
+	for (int i = 0; words[i] != NULL; i++) {
+		if (strcmp(words[i], text) == 0)
+			return i;
+	}
+	return -1;
+}
+
 static bool
 set_precision(void *member, const char *text)
 {
-	static const char *const words[] = {"auto", "f32", "bf16"}; /* enum precision */
+	static const char *const words[] = {"auto", "f32", "bf16", NULL}; /* enum precision */
+	int which = find_word(words, text);
 
-	for (int i = 0; i < 3; i++) {
-		if (strcmp(words[i], text) == 0) {
-			*(enum precision *)member = (enum precision)i;
-			return true;
-		}
-	}
-	return false;
+	*(enum precision *)member = (enum precision)which;
+	return which >= 0;
+}
+
+static bool
+set_kernels(void *member, const char *text)
+{
+	static const char *const words[] = {"auto", "portable", NULL};
+	int which = find_word(words, text);
+
+	*(bool *)member = which == 1;
+	return which >= 0;
 }
 
 static const struct {

@@ -14,6 +14,7 @@ struct runner_options {
 	const char *name, *device, *model; /* borrowed from argv */
 	uint32_t generation;
 	enum precision precision;
+	bool portable; /* as in device_options */
 	int threads;
 	int64_t max_pixels;
 	const char *cache; /* directory of choices of algorithms, or NULL */

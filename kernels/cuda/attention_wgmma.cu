@@ -339,6 +339,8 @@ cuda_attention_wgmma_open(struct cuda_device *c)
 	cudaFuncAttributes code = {};
 	cudaDriverEntryPointQueryResult found;
 
+	if (c->portable)
+		return true;
 	if (!cuda_check(c, cudaFuncGetAttributes(&code, (const void *)wgmma_kernel<128>), "attention's code"))
 		return false;
 	if (code.ptxVersion != 90) /* the driver took the code for sm_80, without wgmma */

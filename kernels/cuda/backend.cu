@@ -174,9 +174,9 @@ make_scratch(struct cuda_device *c)
 static void
 name_device(struct cuda_device *c, const struct cudaDeviceProp *p)
 {
-	snprintf(c->base.name, sizeof(c->base.name), "cuda (%s, sm_%d%d, %s, CUDA %d.%d)", p->name, p->major,
-	    p->minor, c->base.precision == PRECISION_BF16 ? "bf16" : "f32", CUDART_VERSION / 1000,
-	    CUDART_VERSION % 1000 / 10);
+	snprintf(c->base.name, sizeof(c->base.name), "cuda (%s, sm_%d%d, %s%s, CUDA %d.%d)", p->name,
+	    p->major, p->minor, c->base.precision == PRECISION_BF16 ? "bf16" : "f32",
+	    c->portable ? ", portable" : "", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
 }
 
 /* Waiting for the device leaves the processor to others: a step is long beside the wake-up. */
@@ -229,6 +229,7 @@ cuda_open(struct device **d, const struct device_options *options, char *why, si
 	c->base.precision = bf16 ? PRECISION_BF16 : PRECISION_F32;
 	c->base.close = cuda_close;
 	c->index = options->index;
+	c->portable = options->portable;
 	name_device(c, &properties);
 	if (set_up(c, options->cache_dir)) {
 		*d = &c->base;

@@ -53,6 +53,7 @@ struct recordings;  /* graph.cu */
 struct cuda_device {
 	struct device base;
 	int index;
+	bool portable; /* as in device_options */
 	cudaStream_t stream;
 	struct staging staging[STAGINGS];
 	int turn;	      /* of the stagings */
@@ -61,7 +62,7 @@ struct cuda_device {
 	struct weight *weights;
 	struct gemm_engine *gemm;
 	struct recordings *recordings;
-	void *encode_map; /* cuTensorMapEncodeTiled, where attention's form for sm_90a can run; else NULL */
+	void *encode_map; /* cuTensorMapEncodeTiled, where attention's form for sm_90a may run; else NULL */
 };
 
 /* ---- fault.cu */

@@ -143,6 +143,23 @@ test_form_is_repeatable(void **state)
 	test_is_repeatable(state);
 }
 
+/* A device that is told so has only the forms that every one has. */
+static void
+test_portable_device(void **state)
+{
+	struct device_options options = {.precision = PRECISION_BF16, .portable = true};
+	struct attention_shape shape = {1, 1, 128, false, 1};
+	struct device *d;
+	char why[200];
+
+	(void)state;
+	assert_int_equal(device_open(&d, "cuda", &options, why, sizeof(why)), 0);
+	assert_false(cuda_attention_takes(d, form_of("wgmma"), &shape));
+	assert_true(cuda_attention_takes(d, form_of("mma"), &shape));
+	assert_non_null(strstr(device_name(d), "portable"));
+	device_close(&d);
+}
+
 /* x += a y eight times, a being another number each time; the sequence is run, recorded and replayed. */
 static void
 test_recorded_sequence(void **state)
@@ -209,6 +226,7 @@ main(void)
 	if (skip_all() != 0)
 		return 77;
 	tests[count++] = (struct CMUnitTest)cmocka_unit_test(test_recorded_sequence);
+	tests[count++] = (struct CMUnitTest)cmocka_unit_test(test_portable_device);
 	for (size_t i = 0; i < operation_count; i++) {
 		void *o = (void *)&operations[i];
 		tests[count++] = (struct CMUnitTest){operations[i].name, test_f32, NULL, NULL, o};

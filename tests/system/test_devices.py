@@ -313,6 +313,18 @@ def test_costs_survive_a_restart(machine):
     assert {r["name"]: r["cost"]["samples"] for r in daemon.status()["runners"]} == samples
 
 
+def test_kernels(machine):
+    """The word that the section has is the one that a runner's process is started with; a fresh one takes over another."""
+    daemon = machine(says(A), runner={"kernels": "portable"})
+    settled(daemon)
+    assert "--kernels portable" in daemon.notes("started")[-1]
+    daemon.sections["runner"]["kernels"] = "auto"
+    daemon.write_config()
+    assert daemon.call("reload")["restart_runners"] == ["0"]
+    daemon.call("restart", runner="0")
+    until(lambda: "--kernels auto" in daemon.notes("started")[-1], what="a fresh process")
+
+
 def test_no_such_word(machine):
     """A typing error is told with what may be there."""
     daemon = machine(says(A))

@@ -62,11 +62,18 @@ peer_spawn(const char *program, int channel, int status, char **argv)
 struct peer
 peer_start(const char *program, const char *device, const char *model)
 {
+	return peer_start_with(program, device, model, "--threads", "1");
+}
+
+struct peer
+peer_start_with(
+    const char *program, const char *device, const char *model, const char *option, const char *value)
+{
 	struct peer p = {.got_fd = -1, .checkpoint = -1};
 	char generation[16];
 	char *argv[PEER_MAX_ARGUMENTS] = {(char *)program, "--channel", "3", "--status", "4", "--name",
 	    "test", "--generation", generation, "--device", (char *)device, "--model", (char *)model,
-	    "--threads", "1", NULL};
+	    "--threads", "1", (char *)option, (char *)value, NULL};
 	int ends[2], status = shm_create(&p.page);
 
 	snprintf(generation, sizeof(generation), "%d", PEER_GENERATION);

@@ -33,6 +33,9 @@ const char *peer_program(const char *name);
 /* Forks and executes with these two at descriptors 3 and 4 and nothing above; the process. */
 pid_t peer_spawn(const char *program, int channel, int status, char **argv);
 struct peer peer_start(const char *program, const char *device, const char *model);
+/* With one option more. */
+struct peer peer_start_with(
+    const char *program, const char *device, const char *model, const char *option, const char *value);
 /* The wait status of a process that ends by itself. The peer is cleared but for its page. */
 int peer_wait(struct peer *p);
 

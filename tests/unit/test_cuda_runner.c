@@ -208,6 +208,24 @@ test_life_without_new_memory(void **state)
 		fail_msg("its log is: %s", text);
 }
 
+/* What a picture was begun with is in the device's name, so it is not resumed with other kernels. */
+static void
+test_portable_kernels_are_told(void **state)
+{
+	struct peer p = peer_start_with(emulated, "cuda:0", model, "--kernels", "portable");
+	struct proto_msg m;
+
+	(void)state;
+	while (next(&p, &m) != PROTO_READY)
+		assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
+	assert_non_null(strstr(m.READY.device, "portable"));
+	give(&p, SIDE, 1);
+	assert_int_equal(next(&p, &m), PROTO_DONE);
+	peer_stop(&p, true);
+	assert_int_equal(next(&p, &m), 0);
+	assert_int_equal(exit_status(&p), 0);
+}
+
 /* The packed rows of the one picture of a job of three steps; its metadata has times. */
 static size_t
 draw(struct peer *p, uint8_t *rows, size_t size)
@@ -405,6 +423,7 @@ main(void)
 	    cmocka_unit_test(test_probe_says_which_cannot_be_used),
 	    cmocka_unit_test(test_probe_without_a_driver),
 	    cmocka_unit_test(test_life_without_new_memory),
+	    cmocka_unit_test(test_portable_kernels_are_told),
 	    cmocka_unit_test(test_pictures_do_not_depend_on_graphs),
 	    cmocka_unit_test(test_cancel_and_preemption_between_recorded_steps),
 	    cmocka_unit_test(test_no_device_is_permanent),
