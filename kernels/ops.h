@@ -122,6 +122,10 @@ struct ops {
 	void (*copy)(struct device *d, struct tensor *to, const struct tensor *from);
 	/* to (n, D): every row := row (D). */
 	void (*repeat_row)(struct device *d, struct tensor *to, const struct tensor *row);
+	/* to (any shape of D numbers) := row number index (1) I32 of table (n, D), types converted; 0 <=
+	 * index < n, which the device reads when its turn comes. */
+	void (*pick_row)(
+	    struct device *d, struct tensor *to, const struct tensor *table, const struct tensor *index);
 
 	/* Takes `parts` into the device's own layout; NULL on failure (out of memory). The parts' bytes are
 	 * not needed afterwards. */

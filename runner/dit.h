@@ -31,12 +31,13 @@ void dit_rope(const struct dit *d, int64_t h, int64_t w, int64_t tokens, float *
 void dit_caption(struct dit *d, struct arena *arena, struct tensor *refined, const struct tensor *caption,
     const struct tensor *cos, const struct tensor *sin, const struct trace *trace);
 
-/* ---- once per schedule */
+/* ---- once per time */
 
 /* Numbers that modulate all blocks and the final layer at one time. */
 int64_t dit_modulation_count(const struct dit *d);
-/* Computes them for model time t = 1 - sigma into `host` (dit_modulation_count numbers), section 6.1. */
-void dit_modulation(struct dit *d, struct arena *arena, float t, float *host, const struct trace *trace);
+/* Computes them for model time t = 1 - sigma into `row` (dit_modulation_count numbers), section 6.1. */
+void dit_modulation(
+    struct dit *d, struct arena *arena, float t, struct tensor *row, const struct trace *trace);
 
 /* ---- once per step */
 

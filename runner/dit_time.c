@@ -61,9 +61,23 @@ embed_time(struct dit *d, struct time_buffers *b, float t)
 	d->ops->linear(d->device, &b->c, &b->h, d->t_mlp2, &d->t_bias2);
 }
 
-/* m (1, 4D) into the block's place on the host: scales as 1 + s, gates as tanh g. */
+/* The next numbers of the row. Products are made in one place and copied, because the address of their result
+ * may decide how they are made, and the bits must be those of any other row. */
 static void
-modulate_block(struct dit *d, const struct block *w, struct time_buffers *b, float *host)
+put(struct dit *d, const struct tensor *numbers, const struct tensor *row, int64_t *at)
+{
+	int64_t count = tensor_count(numbers);
+	struct tensor place = {
+	    (char *)row->data + (size_t)*at * dtype_size(row->type), row->type, 1, {count, 1, 1, 1}};
+
+	d->ops->copy(d->device, &place, numbers);
+	*at += count;
+}
+
+/* m (1, 4D) into the block's place in the row: scales as 1 + s, gates as tanh g. */
+static void
+modulate_block(
+    struct dit *d, const struct block *w, struct time_buffers *b, const struct tensor *row, int64_t *at)
 {
 	int64_t width = d->config.dim;
 
@@ -73,14 +87,15 @@ modulate_block(struct dit *d, const struct block *w, struct time_buffers *b, flo
 		    b->m.type, 1, {width, 1, 1, 1}};
 		d->ops->activate(d->device, &part, &part, chunk % 2 == 0 ? ACT_ONE_PLUS : ACT_TANH);
 	}
-	d->ops->copy_out(d->device, host, DT_F32, &b->m);
+	put(d, &b->m, row, at);
 }
 
 void
-dit_modulation(struct dit *d, struct arena *arena, float t, float *host, const struct trace *trace)
+dit_modulation(struct dit *d, struct arena *arena, float t, struct tensor *row, const struct trace *trace)
 {
 	struct time_buffers b;
 	struct tensor final;
+	int64_t at = 0;
 
 	make_time_buffers(d, arena, &b);
 	if (arena->memory == NULL)
@@ -88,11 +103,11 @@ dit_modulation(struct dit *d, struct arena *arena, float t, float *host, const s
 	embed_time(d, &b, t);
 	trace_see(trace, "t_embed", &b.c);
 	for (int i = 0; i < d->modulated; i++)
-		modulate_block(d, &d->noise_refiner[i], &b, host + 4 * (int64_t)i * d->config.dim);
+		modulate_block(d, &d->noise_refiner[i], &b, row, &at);
 
 	final = (struct tensor){b.m.data, b.m.type, 2, {1, d->config.dim, 1, 1}};
 	d->ops->activate(d->device, &b.c, &b.c, ACT_SILU); /* only the final layer has it */
 	d->ops->linear(d->device, &final, &b.c, d->final_adaln, &d->final_adaln_bias);
 	d->ops->activate(d->device, &final, &final, ACT_ONE_PLUS);
-	d->ops->copy_out(d->device, host + 4 * (int64_t)d->modulated * d->config.dim, DT_F32, &final);
+	put(d, &final, row, &at);
 }

@@ -13,12 +13,13 @@
 #include "runner/fault.h"
 #include "runner/model_inside.h"
 #include "runner/noise.h"
+#include "runner/sampler.h"
 
 struct generation {
 	struct model *model;
 	struct slot *slot;
-	struct schedule *schedule;
 	int width, height, steps, step;
+	float sigmas[MAX_STEPS + 1];
 	int tokens;
 	bool truncated;
 	struct slot_tensors tensors;
@@ -112,6 +113,16 @@ put_caption(struct generation *g, const int32_t *ids, struct err *e)
 	return fault_check(m->device, e);
 }
 
+/* What its steps need, before the first of them. */
+static int
+put_steps(struct generation *g, struct err *e)
+{
+	sampler_sigmas(g->steps, g->model->config.shift, g->sigmas);
+	for (int i = 0; i < g->steps; i++)
+		step_table_row(g->model, g->sigmas + i);
+	return fault_check(g->model->device, e);
+}
+
 /* Everything of a new picture, its slot being taken and its tokens counted. */
 static int
 prepare(struct generation *g, const struct generation_request *r, const int32_t *ids, struct err *e)
@@ -128,7 +139,7 @@ prepare(struct generation *g, const struct generation_request *r, const int32_t 
 	if (status == 0)
 		status = put_caption(g, ids, e);
 	if (status == 0)
-		status = schedule_take(&g->schedule, m, g->steps, e);
+		status = put_steps(g, e);
 	return status;
 }
 
@@ -188,7 +199,6 @@ generation_free(struct generation **g)
 {
 	if (*g == NULL)
 		return;
-	schedule_drop(&(*g)->schedule);
 	if ((*g)->slot != NULL)
 		(*g)->slot->taken = false;
 	free(*g);
@@ -197,33 +207,22 @@ generation_free(struct generation **g)
 
 /* ---- going on */
 
-/* What is the same for every step of a picture in this slot, of these sizes. */
-static void
-run_step(struct generation *g)
-{
-	struct model *m = g->model;
-	struct slot_tensors *t = &g->tensors;
-
-	arena_reset(&m->work);
-	dit_step(m->dit, &m->work, &t->velocity, &t->latent, &t->caption, &t->cos, &t->sin, &t->modulation,
-	    m->trace);
-	m->ops->axpy(m->device, &t->latent, &t->distance, &t->velocity);
-}
-
-/* A trace wants to see every stage, so nothing is recorded then. */
+/* What is the same for every step of a picture in this slot, of these sizes: the caption's rows, not its
+ * tokens. A trace wants to see every stage, so nothing is recorded then. */
 static void
 run_recorded_step(struct generation *g)
 {
 	struct model *m = g->model;
-	const int64_t *latent = g->tensors.latent.dim;
-	struct recording_key key = {(uintptr_t)g->slot->memory, {latent[1], latent[2], g->tokens}};
+	struct slot_tensors *t = &g->tensors;
+	struct recording_key key = {
+	    (uintptr_t)g->slot->memory, {t->latent.dim[1], t->latent.dim[2], t->caption.dim[0]}};
 
 	if (m->trace != NULL)
-		run_step(g);
+		model_step(m, t);
 	else if (!m->ops->replay(m->device, &key)) {
-		run_step(g);
+		model_step(m, t);
 		if (!m->ops->recorded(m->device))
-			run_step(g);
+			model_step(m, t);
 	}
 }
 
@@ -231,15 +230,13 @@ int
 generation_step(struct generation *g, struct err *e)
 {
 	struct model *m = g->model;
-	struct slot_tensors *t = &g->tensors;
-	const float *sigma = g->schedule->sigmas + g->step;
-	float distance = sigma[1] - sigma[0];
 	double begin = now_s();
+	int32_t row;
 	int status;
 
 	assert(g->step < g->steps);
-	m->ops->copy_in(m->device, &t->modulation, schedule_modulation(g->schedule, m, g->step), DT_F32);
-	m->ops->copy_in(m->device, &t->distance, &distance, DT_F32);
+	row = step_table_row(m, g->sigmas + g->step);
+	m->ops->copy_in(m->device, &g->tensors.step, &row, DT_I32);
 	run_recorded_step(g);
 	status = fault_check(m->device, e);
 	g->step++;

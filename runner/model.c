@@ -2,7 +2,7 @@
  * A loaded model: opening a checkpoint on a device, its limits, and the memory for drawing with it.
  *
  * Device memory is reserved when the model is opened and never after: a work arena for the stage that is
- * running, and a slot for each picture that may be held at once.
+ * running, the tables of steps, and a slot for each picture that may be held at once.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -137,8 +137,26 @@ model_slot_tensors(
 	t->caption = arena_matrix(slot, device_act_type(m->device), caption, c->dim);
 	t->cos = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
 	t->sin = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
-	t->modulation = arena_matrix(slot, DT_F32, dit_modulation_count(m->dit) / c->dim, c->dim);
-	t->distance = arena_matrix(slot, DT_F32, 1, 1);
+	t->step = arena_matrix(slot, DT_I32, 1, 1);
+}
+
+void
+model_step(struct model *m, struct slot_tensors *t)
+{
+	int64_t width = m->config.transformer.dim;
+	struct tensor modulation, distance;
+
+	arena_reset(&m->work);
+	modulation = arena_matrix(&m->work, DT_F32, dit_modulation_count(m->dit) / width, width);
+	distance = arena_matrix(&m->work, DT_F32, 1, 1);
+	if (m->work.memory != NULL) {
+		m->ops->pick_row(m->device, &modulation, &m->steps.modulation, &t->step);
+		m->ops->pick_row(m->device, &distance, &m->steps.distance, &t->step);
+	}
+	dit_step(
+	    m->dit, &m->work, &t->velocity, &t->latent, &t->caption, &t->cos, &t->sin, &modulation, m->trace);
+	if (m->work.memory != NULL)
+		m->ops->axpy(m->device, &t->latent, &distance, &t->velocity);
 }
 
 /* Runs every stage without memory at the largest size. Returns the bytes that the hungriest stage needs; the
@@ -151,21 +169,20 @@ plan_memory(struct model *m)
 	int64_t h = 2, w = 2 * cells, tokens = MAX_PROMPT_TOKENS;
 	struct slot_tensors t;
 	struct tensor hidden;
-	struct arena slot, work;
+	struct arena slot, *work = &m->work;
 
 	arena_plan(&slot);
 	model_slot_tensors(m, &slot, h, w, tokens, &t);
 	m->slot_bytes = slot.peak;
-	arena_plan(&work);
-	hidden = text_encoder_run(m->text_encoder, &work, NULL, tokens, NULL);
-	dit_caption(m->dit, &work, &t.caption, &hidden, &t.cos, &t.sin, NULL);
-	arena_reset(&work);
-	dit_modulation(m->dit, &work, 0, NULL, NULL);
-	arena_reset(&work);
-	dit_step(m->dit, &work, &t.velocity, &t.latent, &t.caption, &t.cos, &t.sin, &t.modulation, NULL);
-	arena_reset(&work);
-	vae_decode(m->vae, &work, &t.latent, NULL);
-	return work.peak;
+	arena_plan(work);
+	hidden = text_encoder_run(m->text_encoder, work, NULL, tokens, NULL);
+	dit_caption(m->dit, work, &t.caption, &hidden, &t.cos, &t.sin, NULL);
+	arena_reset(work);
+	dit_modulation(m->dit, work, 0, NULL, NULL);
+	model_step(m, &t);
+	arena_reset(work);
+	vae_decode(m->vae, work, &t.latent, NULL);
+	return work->peak;
 }
 
 static void
@@ -175,6 +192,8 @@ release_memory(struct model *m)
 		m->ops->release(m->device, m->slots[i].memory);
 		m->slots[i].memory = NULL;
 	}
+	m->ops->release(m->device, m->steps.memory);
+	m->steps.memory = NULL;
 	m->ops->release(m->device, m->work_memory);
 	m->work_memory = NULL;
 }
@@ -183,7 +202,7 @@ release_memory(struct model *m)
 static bool
 take_memory(struct model *m)
 {
-	size_t work = plan_memory(m);
+	size_t work = plan_memory(m), steps = step_table_bytes(m);
 	bool taken = true;
 
 	m->work_memory = m->ops->reserve(m->device, work);
@@ -191,8 +210,9 @@ take_memory(struct model *m)
 		m->slots[i].memory = m->ops->reserve(m->device, m->slot_bytes);
 		taken &= m->slots[i].memory != NULL;
 	}
-	taken &= m->work_memory != NULL;
-	m->limits.memory_bytes = work + MAX_GENERATIONS * m->slot_bytes;
+	step_table_use(m, m->ops->reserve(m->device, steps));
+	taken &= m->work_memory != NULL && m->steps.memory != NULL;
+	m->limits.memory_bytes = work + steps + MAX_GENERATIONS * m->slot_bytes;
 	arena_use(&m->work, m->work_memory, work);
 	if (!taken)
 		release_memory(m);
@@ -280,8 +300,6 @@ model_close(struct model **out)
 
 	if (m == NULL)
 		return;
-	for (int i = 0; i < SCHEDULES; i++)
-		schedule_clear(&m->schedules[i]);
 	release_memory(m);
 	text_encoder_free(&m->text_encoder);
 	dit_free(&m->dit);

@@ -1,5 +1,5 @@
 /*
- * What a loaded model is made of: for model.c, schedule.c and generation.c only.
+ * What a loaded model is made of: for model.c, step_table.c and generation.c only.
  */
 #ifndef RUNNER_MODEL_INSIDE_H
 #define RUNNER_MODEL_INSIDE_H
@@ -8,13 +8,11 @@
 #include "runner/dit.h"
 #include "runner/generation.h"
 #include "runner/model_config.h"
-#include "runner/schedule.h"
+#include "runner/step_table.h"
 #include "runner/text_encoder.h"
 #include "runner/tokenizer.h"
 #include "runner/vae.h"
 #include "runner/weights.h"
-
-_Static_assert((int)SCHEDULES > (int)MAX_GENERATIONS, "each held picture may have a schedule of its own");
 
 /* What a held picture keeps on the device, at the largest size that was planned. */
 struct slot {
@@ -24,12 +22,11 @@ struct slot {
 
 /* The tensors of a held picture, in its slot. */
 struct slot_tensors {
-	struct tensor latent;	  /* (C, h, w) F32 */
-	struct tensor velocity;	  /* (C, h, w) F32 */
-	struct tensor caption;	  /* (Lc, D), refined */
-	struct tensor cos, sin;	  /* (Ni + Lc, hd / 2) F32 */
-	struct tensor modulation; /* (dit_modulation_count / D, D) F32: of the step that is next or running */
-	struct tensor distance;	  /* (1) F32: how far that step goes */
+	struct tensor latent;	/* (C, h, w) F32 */
+	struct tensor velocity; /* (C, h, w) F32 */
+	struct tensor caption;	/* (Lc, D), refined */
+	struct tensor cos, sin; /* (Ni + Lc, hd / 2) F32 */
+	struct tensor step;	/* (1) I32: the row in the step tables of the step that is next or running */
 };
 
 struct model {
@@ -47,13 +44,16 @@ struct model {
 	struct arena work; /* of the running stage: reset by whoever begins one */
 	size_t slot_bytes;
 	struct slot slots[MAX_GENERATIONS];
-	struct schedule schedules[SCHEDULES];
-	uint64_t schedule_uses;
+	struct step_table steps;
 	const struct trace *trace;
 };
 
 /* Lays out a picture of latent sides h, w and `tokens` caption rows in `slot`. */
 void model_slot_tensors(
     const struct model *m, struct arena *slot, int64_t h, int64_t w, int64_t tokens, struct slot_tensors *t);
+
+/* One step of the picture of these tensors: its row of the tables, the forward pass, the Euler update. Copies
+ * nothing between host and device; in a work arena without memory it only plans. */
+void model_step(struct model *m, struct slot_tensors *t);
 
 #endif

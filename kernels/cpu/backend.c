@@ -20,6 +20,7 @@ static const struct ops cpu_ops = {
     .copy_out = ref_copy_out,
     .copy = ref_copy,
     .repeat_row = ref_repeat_row,
+    .pick_row = ref_pick_row,
     .weight_load = cpu_weight_load,
     .sync = ref_sync,
     .replay = ref_replay,

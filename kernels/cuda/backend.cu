@@ -17,6 +17,7 @@ static const struct ops cuda_ops = {
     .copy_out = cuda_copy_out,
     .copy = cuda_copy,
     .repeat_row = cuda_repeat_row,
+    .pick_row = cuda_pick_row,
     .weight_load = cuda_weight_load,
     .sync = cuda_sync,
     .replay = cuda_replay,

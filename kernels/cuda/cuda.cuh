@@ -163,6 +163,8 @@ void cuda_copy_in(struct device *d, struct tensor *to, const void *host, enum dt
 void cuda_copy_out(struct device *d, void *host, enum dtype host_type, const struct tensor *from);
 void cuda_copy(struct device *d, struct tensor *to, const struct tensor *from);
 void cuda_repeat_row(struct device *d, struct tensor *to, const struct tensor *row);
+void cuda_pick_row(
+    struct device *d, struct tensor *to, const struct tensor *table, const struct tensor *index);
 struct weight *cuda_weight_load(
     struct device *d, enum weight_use use, const struct stored *parts, int part_count);
 int cuda_sync(struct device *d);

@@ -70,6 +70,14 @@ ref_repeat_row(struct device *d, struct tensor *to, const struct tensor *row)
 	}
 }
 
+void
+ref_pick_row(struct device *d, struct tensor *to, const struct tensor *table, const struct tensor *index)
+{
+	struct tensor row = tensor_rows(table, *(const int32_t *)index->data, 1);
+
+	ref_copy(d, to, &row);
+}
+
 static int64_t
 stored_count(const struct stored *s)
 {

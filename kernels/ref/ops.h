@@ -14,6 +14,8 @@ void ref_copy_in(struct device *d, struct tensor *to, const void *host, enum dty
 void ref_copy_out(struct device *d, void *host, enum dtype host_type, const struct tensor *from);
 void ref_copy(struct device *d, struct tensor *to, const struct tensor *from);
 void ref_repeat_row(struct device *d, struct tensor *to, const struct tensor *row);
+void ref_pick_row(
+    struct device *d, struct tensor *to, const struct tensor *table, const struct tensor *index);
 struct weight *ref_weight_load(
     struct device *d, enum weight_use use, const struct stored *parts, int part_count);
 int ref_sync(struct device *d);

@@ -607,10 +607,7 @@ picture_open(struct picture *p, int64_t side, int64_t tokens)
 	arena_use(&p->arena, bench.ops->reserve(bench.device, bytes), bytes);
 	if (p->arena.memory == NULL)
 		fail("memory", "the device has not enough for this picture");
-	host = malloc((size_t)dit_modulation_count(bench.dit) * sizeof(float));
-	dit_modulation(bench.dit, &p->arena, 0.5f, host, NULL);
-	bench.ops->copy_in(bench.device, &p->modulation, host, DT_F32);
-	free(host);
+	dit_modulation(bench.dit, &p->arena, 0.5f, &p->modulation, NULL);
 	wait_for_device("modulation");
 }
 

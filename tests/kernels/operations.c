@@ -411,6 +411,20 @@ run_repeat_row(struct bench *b, const struct shape *s) /* rows, width */
 	return to;
 }
 
+/* rows, width, the row, and the types of table and result: activations or F32 */
+static struct tensor
+run_pick_row(struct bench *b, const struct shape *s)
+{
+	enum dtype act = device_act_type(b->d), from = s->n[3] ? act : DT_F32, to = s->n[4] ? act : DT_F32;
+	struct tensor table = scaled_tensor(b, from, 2, DIM(s->n[0], s->n[1]), 1, 0),
+		      row = bench_empty(b, to, 1, DIM(s->n[1])), index = bench_empty(b, DT_I32, 1, DIM(1));
+	int32_t number = (int32_t)s->n[2];
+
+	b->ops->copy_in(b->d, &index, &number, DT_I32);
+	b->ops->pick_row(b->d, &row, &table, &index);
+	return row;
+}
+
 static struct tensor
 run_copy(struct bench *b, const struct shape *s) /* rows, width: F32 to the activations' type and back */
 {
@@ -541,6 +555,9 @@ const struct operation operations[] = {
     {"group_norm in place", run_group_norm_in_place, 2e-5, 2e-5, 4e-3,
 	{{{9, 11, 64, 32}}, {{40, 40, 16, 4}}}},
     {"repeat_row", run_repeat_row, 0, 0, 0, {{{1, 5}}, {{13, 384}}}},
+    {"pick_row", run_pick_row, 0, 0, 0,
+	{{{1, 5, 0, 1, 0}}, {{100, 300, 99, 1, 0}}, {{7, 1, 3, 0, 0}}, {{9, 384, 0, 0, 1}},
+	    {{5, 257, 2, 1, 1}}}},
     {"copy", run_copy, 0, 0, 0, {{{1, 5}}, {{45, 384}}}},
     {"activate", run_activate, 2e-6, 2e-6, 4e-3,
 	{{{1, 5, ACT_SILU}}, {{3, 384, ACT_TANH}}, {{3, 384, ACT_ONE_PLUS}}}},

@@ -160,7 +160,8 @@ test_portable_device(void **state)
 	device_close(&d);
 }
 
-/* x += a y eight times, a being another number each time; the sequence is run, recorded and replayed. */
+/* x += a y eight times, a being another row of a table each time; the sequence is run, recorded and replayed.
+ */
 static void
 test_recorded_sequence(void **state)
 {
@@ -168,8 +169,8 @@ test_recorded_sequence(void **state)
 	struct device_options options = {.precision = PRECISION_BF16};
 	struct bench b = {.seed = 7};
 	struct recording_key key = {1, {2, 3, 4}};
-	float x[COUNT], y[COUNT], got[COUNT];
-	struct tensor dx, dy, da;
+	float x[COUNT], y[COUNT], got[COUNT], table[TIMES];
+	struct tensor dx, dy, da, rows, index;
 	char why[200];
 	int replayed = 0;
 
@@ -179,18 +180,23 @@ test_recorded_sequence(void **state)
 	dx = bench_empty(&b, DT_F32, 1, DIM(COUNT));
 	dy = bench_empty(&b, DT_F32, 1, DIM(COUNT));
 	da = bench_empty(&b, DT_F32, 1, DIM(1));
+	rows = bench_empty(&b, DT_F32, 2, DIM(TIMES, 1));
+	index = bench_empty(&b, DT_I32, 1, DIM(1));
 	for (int i = 0; i < COUNT; i++) {
 		x[i] = (float)i;
 		y[i] = (float)(i % 7);
 	}
 	b.ops->copy_in(b.d, &dx, x, DT_F32);
 	b.ops->copy_in(b.d, &dy, y, DT_F32);
-	for (int t = 0; t < TIMES; t++) {
-		float a = (float)t;
-		b.ops->copy_in(b.d, &da, &a, DT_F32);
+	for (int i = 0; i < TIMES; i++)
+		table[i] = (float)i;
+	b.ops->copy_in(b.d, &rows, table, DT_F32);
+	for (int32_t t = 0; t < TIMES; t++) {
+		b.ops->copy_in(b.d, &index, &t, DT_I32);
 		if (b.ops->replay(b.d, &key))
 			replayed++;
 		else {
+			b.ops->pick_row(b.d, &da, &rows, &index);
 			b.ops->axpy(b.d, &dx, &da, &dy);
 			assert_true(b.ops->recorded(b.d));
 		}

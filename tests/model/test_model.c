@@ -15,7 +15,7 @@
 #include "kernels/device.h"
 #include "runner/generation.h"
 #include "runner/sampler.h"
-#include "runner/schedule.h"
+#include "runner/step_table.h"
 #include "ipc/sha256.h"
 #include "tests/model/golden.h"
 
@@ -298,27 +298,35 @@ test_one_too_many(void **state)
 	stand_close(&s);
 }
 
-/* More step counts than schedules are kept, one of them too long to be kept at all: the tables are made again
- * and are the same. */
+/* Pictures in turn whose steps do not fit into the tables together, and one as long as there can be: rows
+ * give way, are made again and are the same. */
 static void
-test_forgotten_schedules(void **state)
+test_forgotten_steps(void **state)
 {
-	static const int counts[] = {KEPT_STEPS + 1, 1, 2, 3, 4, 5, 6};
+	static const int counts[] = {MAX_STEPS / 2 + 1, MAX_STEPS / 2, 3, MAX_STEPS};
 	enum { COUNTS = sizeof(counts) / sizeof(counts[0]) };
-	struct picture *first[COUNTS];
+	struct generation_request r = {"", 5, 4, 4, 0, false};
+	struct picture *alone[COUNTS];
+	struct generation *g[COUNTS];
 	struct stand s;
 
 	stand_open(&s, *state, "golden-a");
-	for (int round = 0; round < 2; round++) {
+	for (int i = 0; i < COUNTS; i++) {
+		r.steps = counts[i];
+		alone[i] = draw(s.model, &r);
+	}
+	for (int i = 0; i < COUNTS; i++) {
+		r.steps = counts[i];
+		g[i] = start(s.model, &r);
+	}
+	for (int done = 0; done < MAX_STEPS; done++) {
 		for (int i = 0; i < COUNTS; i++) {
-			struct generation_request r = {"", 5, 4, 4, counts[i], false};
-			struct picture *p = draw(s.model, &r);
-			if (round == 0)
-				first[i] = p;
-			else
-				assert_same(first[i], p);
+			if (generation_left(g[i]) > 0)
+				step(g[i]);
 		}
 	}
+	for (int i = 0; i < COUNTS; i++)
+		assert_same(alone[i], finish(g[i]));
 	stand_close(&s);
 }
 
@@ -695,7 +703,7 @@ static const struct row drawing[] = {
     {"decoding midway", test_decoding_midway, false},
     {"given up at any step", test_given_up_at_any_step, false},
     {"one too many", test_one_too_many, false},
-    {"forgotten schedules", test_forgotten_schedules, false},
+    {"forgotten steps", test_forgotten_steps, false},
     {"no memory when opening", test_no_memory_when_opening, false},
     {"memory for the largest picture", test_memory_for_the_largest_picture, false},
     {"device fails", test_device_fails, false},

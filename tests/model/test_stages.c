@@ -175,7 +175,6 @@ run_case(struct stand *s, const struct stage_case *c)
 	struct trace trace = {see, &watch};
 	int64_t image = dit_padded(c->h / 2 * (c->w / 2)), caption = dit_padded(c->tokens);
 	int64_t size[] = {CHANNELS, c->h, c->w};
-	float *modulation = malloc((size_t)dit_modulation_count(s->dit) * sizeof(float));
 	struct tensor latent, velocity, hidden, refined, cosines, sines, caption_cos, caption_sin, table;
 	struct err e;
 	char name[16];
@@ -190,16 +189,13 @@ run_case(struct stand *s, const struct stage_case *c)
 	caption_cos = tensor_rows(&cosines, image, caption);
 	caption_sin = tensor_rows(&sines, image, caption);
 
-	assert_non_null(modulation);
-	dit_modulation(s->dit, &s->arena, c->t, modulation, &trace);
-	dit_caption(s->dit, &s->arena, &refined, &hidden, &caption_cos, &caption_sin, &trace);
 	table = arena_matrix(&s->arena, DT_F32, dit_modulation_count(s->dit) / s->config.transformer.dim,
 	    s->config.transformer.dim);
-	s->ops->copy_in(s->device, &table, modulation, DT_F32);
+	dit_modulation(s->dit, &s->arena, c->t, &table, &trace);
+	dit_caption(s->dit, &s->arena, &refined, &hidden, &caption_cos, &caption_sin, &trace);
 	dit_step(s->dit, &s->arena, &velocity, &latent, &refined, &cosines, &sines, &table, &trace);
 	assert_int_equal(fault_check(s->device, &e), 0);
 	assert_int_equal(watch.compared, c->stages);
-	free(modulation);
 }
 
 static void
