@@ -58,7 +58,7 @@ SUPERVISOR := $(SCHEDULING) $(STORE) $(addprefix supervisor/,main.o daemon.o dae
 	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o job.o job_make.o id.o queue.o \
 	sched.o runner.o runner_start.o runner_program.o runner_device.o runner_jobs.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o \
 	runner_log.o spawn.o device_lock.o cgroup.o strays.o quarantine.o daemon_dead.o job_record.o job_row.o disk.o notify.o \
-	journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o daemon_handover.o client_handover.o \
+	journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o timer.o daemon_handover.o client_handover.o \
 	runner_handover.o job_handover.o)
 
 CTL := ctl/main.o ctl/help.o ctl/options.o ctl/option_set.o ctl/commands.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \

@@ -24,6 +24,7 @@
 #include "supervisor/daemon.h"
 #include "supervisor/metrics.h"
 #include "supervisor/methods.h"
+#include "supervisor/timer.h"
 
 enum {
 	READ_CHUNK = 16 * 1024,
@@ -120,7 +121,7 @@ arm_clock(struct client *c)
 		left_us = GONE_CHECK_US;
 	if (c->lingering)
 		left_us = LINGER_US;
-	daemon_arm_timer(c->all->daemon, &c->clock, left_us > 0 ? left_us : 1);
+	timer_arm(loop_of(c), &c->clock, left_us > 0 ? left_us : 1);
 }
 
 static void
@@ -181,7 +182,7 @@ client_watch(struct client *c)
 
 	watch(c, &c->read_io, !c->half_closed && (c->closing || (takes && !c->lines_left)));
 	watch(c, &c->write_io, !c->out.waits && (!outbox_is_empty(&c->out) || (takes && c->lines_left)));
-	daemon_arm_timer(c->all->daemon, &c->recheck, c->out.waits ? RECHECK_US : 0);
+	timer_arm(loop_of(c), &c->recheck, c->out.waits ? RECHECK_US : 0);
 }
 
 /* All is said. Closing at once on one that was cut off would discard what it has not read yet: it is told the

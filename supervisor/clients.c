@@ -14,6 +14,7 @@
 #include "supervisor/client_inside.h"
 #include "supervisor/daemon.h"
 #include "supervisor/journal.h"
+#include "supervisor/timer.h"
 
 enum {
 	ACCEPTS = 64,	       /* in one turn of the loop */
@@ -27,7 +28,7 @@ clients_resume(struct clients *all)
 {
 	if (all->fd < 0 || all->paused)
 		return;
-	daemon_arm_timer(all->daemon, &all->pause, 0);
+	timer_arm(daemon_loop(all->daemon), &all->pause, 0);
 	ev_io_start(daemon_loop(all->daemon), &all->accept_io);
 }
 
@@ -39,8 +40,8 @@ add_client(struct clients *all, int fd)
 	if (c == NULL)
 		return;
 	client_watch(c);
-	daemon_arm_timer(
-	    all->daemon, &c->clock, (int64_t)(daemon_conf(all->daemon)->zitd.connect_timeout * 1e6));
+	timer_arm(daemon_loop(all->daemon), &c->clock,
+	    (int64_t)(daemon_conf(all->daemon)->zitd.connect_timeout * 1e6));
 }
 
 static void
@@ -93,7 +94,7 @@ pause_accepting(struct clients *all, const char *why)
 		journal(EVENT_CLIENTS_FULL, .detail = why);
 	all->full = true;
 	ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
-	daemon_arm_timer(all->daemon, &all->pause, PAUSE_US);
+	timer_arm(daemon_loop(all->daemon), &all->pause, PAUSE_US);
 }
 
 /* One more, if there is one. false: no more in this turn. */
@@ -149,7 +150,7 @@ clients_close_listener(struct clients *all)
 	if (all->fd < 0)
 		return;
 	ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
-	daemon_arm_timer(all->daemon, &all->pause, 0);
+	timer_arm(daemon_loop(all->daemon), &all->pause, 0);
 	close(all->fd);
 	all->fd = -1;
 	if (all->path[0] != '\0')

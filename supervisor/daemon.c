@@ -24,6 +24,7 @@
 #include "supervisor/notify.h"
 #include "supervisor/sched.h"
 #include "supervisor/strays.h"
+#include "supervisor/timer.h"
 
 enum { HOUSEKEEPING_S = 10 };
 
@@ -94,33 +95,6 @@ daemon_next_number(struct daemon *d)
 }
 
 void
-daemon_arm_timer(struct daemon *d, struct ev_timer *timer, int64_t clock_us)
-{
-	ev_timer_stop(d->loop, timer);
-	if (clock_us <= 0)
-		return;
-	ev_now_update(d->loop); /* a timer counts from the loop's own time, which may be a turn old */
-	ev_timer_set(timer, (double)clock_us * 1e-6, 0.0);
-	ev_timer_start(d->loop, timer);
-}
-
-int64_t
-daemon_clock_end_us(const struct daemon *d, const struct ev_timer *timer)
-{
-	double left_s = ev_is_active(timer) ? ev_timer_remaining(d->loop, (struct ev_timer *)timer) : 0;
-
-	return ev_is_active(timer) ? clock_now_us() + (int64_t)(left_s * 1e6 + 0.5) : 0;
-}
-
-void
-daemon_resume_clock(struct daemon *d, struct ev_timer *timer, int64_t end_us)
-{
-	int64_t left_us = end_us - clock_now_us();
-
-	daemon_arm_timer(d, timer, end_us == 0 ? 0 : left_us > 0 ? left_us : 1);
-}
-
-void
 daemon_changed(struct daemon *d)
 {
 	d->changed = true;
@@ -136,7 +110,7 @@ void
 daemon_runner_died(struct daemon *d)
 {
 	d->sweep_us = FIRST_SWEEP_US;
-	daemon_arm_timer(d, &d->sweep, d->sweep_us);
+	timer_arm(d->loop, &d->sweep, d->sweep_us);
 }
 
 void
@@ -170,10 +144,7 @@ daemon_is_admin(const struct daemon *d, uid_t uid, gid_t gid)
 static void
 schedule(struct daemon *d)
 {
-	int64_t again_us = sched_run(&d->queue, d->runners, d->runner_count), left_us;
-
-	left_us = again_us - clock_now_us();
-	daemon_arm_timer(d, &d->sched_again, again_us == 0 ? 0 : left_us > 0 ? left_us : 1);
+	timer_resume(d->loop, &d->sched_again, sched_run(&d->queue, d->runners, d->runner_count));
 }
 
 static void
@@ -211,7 +182,7 @@ on_sweep(struct ev_loop *loop, struct ev_timer *w, int events)
 	if (!strays_sweep(is_known_child, d))
 		return;
 	d->sweep_us = 2 * d->sweep_us < LAST_SWEEP_US ? 2 * d->sweep_us : LAST_SWEEP_US;
-	daemon_arm_timer(d, &d->sweep, d->sweep_us);
+	timer_arm(d->loop, &d->sweep, d->sweep_us);
 }
 
 static void

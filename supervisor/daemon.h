@@ -38,11 +38,6 @@ const struct conf *daemon_conf(const struct daemon *d);
 const char *daemon_results_dir(const struct daemon *d);
 const char *daemon_runtime_dir(const struct daemon *d);
 const char *daemon_default_command(const struct daemon *d); /* the runner's program beside ours */
-/* (Re)arms a timer to fire once after clock_us; <= 0 stops it. */
-void daemon_arm_timer(struct daemon *d, struct ev_timer *timer, int64_t clock_us);
-/* When an armed timer ends, of CLOCK_MONOTONIC; 0: it is not armed. And so armed again in another process. */
-int64_t daemon_clock_end_us(const struct daemon *d, const struct ev_timer *timer);
-void daemon_resume_clock(struct daemon *d, struct ev_timer *timer, int64_t end_us);
 void daemon_changed(struct daemon *d); /* something may be dispatched, or STATUS= is another */
 void daemon_runner_ready(struct daemon *d);
 void daemon_runner_died(struct daemon *d);	      /* it may have left processes behind */

@@ -4,6 +4,7 @@
 #include "supervisor/daemon_inside.h"
 #include "supervisor/journal.h"
 #include "supervisor/notify.h"
+#include "supervisor/timer.h"
 
 enum { FLUSH_S = 2, LAST_WAIT_S = 75 /* more than a result may take to be written */ };
 
@@ -44,7 +45,7 @@ daemon_begin_drain(struct daemon *d)
 	clients_close_listener(d->clients);
 	put_off_queue(d);
 	d->note_is_due = true;
-	daemon_arm_timer(d, &d->drain_clock, (int64_t)(d->conf.zitd.drain_timeout * 1e6) + 1);
+	timer_arm(d->loop, &d->drain_clock, (int64_t)(d->conf.zitd.drain_timeout * 1e6) + 1);
 	d->changed = true;
 }
 
@@ -64,7 +65,7 @@ daemon_begin_stop(struct daemon *d)
 		return;
 	d->phase = STOPPING;
 	stop_runners(d, false);
-	daemon_arm_timer(d, &d->drain_clock, longest_stop_us(d));
+	timer_arm(d->loop, &d->drain_clock, longest_stop_us(d));
 	d->changed = true;
 }
 
@@ -91,7 +92,7 @@ daemon_advance_end(struct daemon *d)
 		return;
 	if (d->phase != FLUSHING) {
 		d->phase = FLUSHING;
-		daemon_arm_timer(d, &d->drain_clock, FLUSH_S * INT64_C(1000000));
+		timer_arm(d->loop, &d->drain_clock, FLUSH_S * INT64_C(1000000));
 	}
 	if (clients_are_flushed(d->clients))
 		ev_break(d->loop, EVBREAK_ALL);

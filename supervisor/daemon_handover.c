@@ -13,6 +13,7 @@
 #include "supervisor/job_handover.h"
 #include "supervisor/journal.h"
 #include "supervisor/notify.h"
+#include "supervisor/timer.h"
 #include "supervisor/waiters.h"
 
 static const struct field fields[] = {
@@ -55,7 +56,7 @@ hand_over_self(struct daemon *d, struct handover *h)
 	    json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I}", "state_dir", d->paths.state_dir, "runtime_dir",
 		d->paths.runtime_dir, "lock", handover_fd(h, d->paths.lock_fd), "memory", daemon_remember(d),
 		"metrics", metrics_dump(&d->metrics), "quarantine", hand_over_quarantine(&d->quarantine),
-		"sweep_clock_us", (json_int_t)daemon_clock_end_us(d, &d->sweep));
+		"sweep_clock_us", (json_int_t)timer_end_us(d->loop, &d->sweep));
 
 	fields_put(d, fields, FIELD_COUNT(fields), o);
 	return o;
@@ -305,7 +306,7 @@ daemon_take_over(struct daemon *d, const struct handover *h, struct err *e)
 	clients_take_over(d->clients, json_object_get(h->root, "clients"), d->paths.socket);
 	waiters_take_over(d, d->clients, json_object_get(h->root, "waiters"));
 	events_take_over(d, d->clients, json_object_get(h->root, "subscribers"));
-	daemon_resume_clock(d, &d->sweep, json_integer_value(json_object_get(self, "sweep_clock_us")));
+	timer_resume(d->loop, &d->sweep, json_integer_value(json_object_get(self, "sweep_clock_us")));
 	if (!handover_same_protocol(h))
 		replace_strangers(d);
 	notify_upgraded(d->was_ready);

@@ -13,6 +13,7 @@
 #include "supervisor/daemon_inside.h"
 #include "supervisor/journal.h"
 #include "supervisor/notify.h"
+#include "supervisor/timer.h"
 
 #define MAX_LAG_US INT64_C(1000000)
 #define LOOK_AGAIN_S 1.0 /* when a ping stayed away, or sooner if pings are due more often */
@@ -129,7 +130,7 @@ loop_is_in_time(const struct look *l)
 static bool
 is_overdue(const struct look *l, const struct ev_timer *timer)
 {
-	int64_t end_us = daemon_clock_end_us(l->d, timer);
+	int64_t end_us = timer_end_us(l->d->loop, timer);
 
 	return end_us != 0 && end_us < l->now_us - MAX_LAG_US;
 }

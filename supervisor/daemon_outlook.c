@@ -11,6 +11,7 @@
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/journal.h"
+#include "supervisor/timer.h"
 
 #define LOAD_CLOCK_US INT64_C(1000000)
 #define DEFAULT_SIDE 1024.0 /* before a runner has said its model's */
@@ -272,5 +273,5 @@ daemon_watch_load(struct daemon *d)
 		d->changed = true;
 	}
 	if (queue_length(&d->queue) > 0 || d->load.on)
-		daemon_arm_timer(d, &d->load_clock, LOAD_CLOCK_US);
+		timer_arm(d->loop, &d->load_clock, LOAD_CLOCK_US);
 }

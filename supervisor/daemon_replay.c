@@ -11,6 +11,7 @@
 #include "supervisor/job_row.h"
 #include "supervisor/journal.h"
 #include "supervisor/store/seal.h"
+#include "supervisor/timer.h"
 
 enum { MAX_LOST = 3 /* attempts that may end with zitd itself */ };
 
@@ -133,7 +134,7 @@ on_opened(struct disk_task *task)
 		take_over(d, &d->opening);
 		d->store_error = 0;
 	} else
-		daemon_arm_timer(d, &d->store_retry, REOPEN_US);
+		timer_arm(d->loop, &d->store_retry, REOPEN_US);
 }
 
 bool
@@ -144,7 +145,7 @@ daemon_reopen(struct daemon *d)
 	if (d->opening.status == 0)
 		return false;
 	if (disk_put(d->disk, &task) != 0)
-		daemon_arm_timer(d, &d->store_retry, REOPEN_US);
+		timer_arm(d->loop, &d->store_retry, REOPEN_US);
 	return true;
 }
 
@@ -161,7 +162,7 @@ daemon_open_store(struct daemon *d, struct err *e)
 		journal(EVENT_STORE_UNAVAILABLE, .path = d->paths.state_dir, .error = &d->opening.e);
 		d->store_error = EROFS;
 		d->last_number = (uint64_t)clock_wall_us(); /* above all that may be in it */
-		daemon_arm_timer(d, &d->store_retry, REOPEN_US);
+		timer_arm(d->loop, &d->store_retry, REOPEN_US);
 		return 0;
 	}
 	take_over(d, &d->opening);

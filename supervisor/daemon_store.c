@@ -18,6 +18,7 @@
 #include "supervisor/journal.h"
 #include "supervisor/lookup.h"
 #include "supervisor/store/seal.h"
+#include "supervisor/timer.h"
 #include "supervisor/waiters.h"
 
 #define RETRY_US INT64_C(1000000)
@@ -318,7 +319,7 @@ note_trouble(struct daemon *d, int error)
 		    .system_error = error);
 	d->store_error = error;
 	d->changed = true;
-	daemon_arm_timer(d, &d->store_retry, RETRY_US);
+	timer_arm(d->loop, &d->store_retry, RETRY_US);
 }
 
 static void
@@ -443,7 +444,7 @@ daemon_commit(struct daemon *d)
 		return;
 	if (!is_hurried(d)) {
 		if (!ev_is_active(&d->leisure))
-			daemon_arm_timer(d, &d->leisure, LEISURE_US);
+			timer_arm(d->loop, &d->leisure, LEISURE_US);
 		return;
 	}
 	d->commit = new_commit(d);

@@ -8,6 +8,7 @@
 #include "supervisor/journal.h"
 #include "supervisor/metrics.h"
 #include "supervisor/runner.h"
+#include "supervisor/timer.h"
 
 #define RETRY_WAIT_US (30 * INT64_C(1000000))  /* that an interrupted job may wait at least */
 #define WRITE_CLOCK_US (60 * INT64_C(1000000)) /* that the disk thread may take for a result */
@@ -416,7 +417,7 @@ arm(void *object, int64_t clock_us)
 {
 	struct job *job = object;
 
-	daemon_arm_timer(job->daemon, &job->timer, clock_us);
+	timer_arm(daemon_loop(job->daemon), &job->timer, clock_us);
 }
 
 /* A clock that ran out, by its event. */

@@ -10,6 +10,7 @@
 #include "ipc/random.h"
 #include "supervisor/daemon.h"
 #include "supervisor/job.h"
+#include "supervisor/timer.h"
 
 enum { DEFAULT_STEPS = 8 };
 
@@ -163,7 +164,7 @@ job_free(struct job **out)
 
 	if (job == NULL)
 		return;
-	daemon_arm_timer(job->daemon, &job->timer, 0);
+	timer_arm(daemon_loop(job->daemon), &job->timer, 0);
 	for (int i = 0; i < job->picture_count; i++) {
 		if (job->pictures[i].fd >= 0)
 			close(job->pictures[i].fd);

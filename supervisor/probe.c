@@ -17,6 +17,7 @@
 #include "supervisor/devices.h"
 #include "supervisor/environment.h"
 #include "supervisor/spawn.h"
+#include "supervisor/timer.h"
 
 bool
 probe_is_under_way(const struct probe *p)
@@ -33,7 +34,7 @@ close_all(struct probe *p)
 
 	ev_io_stop(loop, &p->end_io);
 	ev_io_stop(loop, &p->output_io);
-	daemon_arm_timer(p->daemon, &p->clock, 0);
+	timer_arm(daemon_loop(p->daemon), &p->clock, 0);
 	close(p->pidfd);
 	close(p->output);
 	free(p->text);
@@ -187,6 +188,6 @@ probe_start(struct probe *p, const char *program, const char *environment, int64
 	ev_io_set(&p->output_io, p->output, EV_READ);
 	ev_io_start(daemon_loop(p->daemon), &p->end_io);
 	ev_io_start(daemon_loop(p->daemon), &p->output_io);
-	daemon_arm_timer(p->daemon, &p->clock, clock_us);
+	timer_arm(daemon_loop(p->daemon), &p->clock, clock_us);
 	return 0;
 }

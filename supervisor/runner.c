@@ -16,6 +16,7 @@
 #include "supervisor/journal.h"
 #include "supervisor/metrics.h"
 #include "supervisor/runner_inside.h"
+#include "supervisor/timer.h"
 
 #define SECOND RUNNER_SECOND
 
@@ -362,7 +363,7 @@ arm(void *object, int64_t clock_us)
 {
 	struct runner *r = object;
 
-	daemon_arm_timer(r->daemon, &r->timer, clock_us);
+	timer_arm(daemon_loop(r->daemon), &r->timer, clock_us);
 }
 
 int64_t
@@ -505,7 +506,7 @@ runner_free(struct runner **r)
 	runner_close(*r);
 	runner_log_free(&(*r)->log);
 	cgroup_remove((*r)->conf.section_name);
-	daemon_arm_timer((*r)->daemon, &(*r)->timer, 0);
+	timer_arm(daemon_loop((*r)->daemon), &(*r)->timer, 0);
 	free(*r);
 	*r = NULL;
 }

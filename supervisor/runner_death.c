@@ -15,6 +15,7 @@
 #include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/runner_inside.h"
+#include "supervisor/timer.h"
 
 #define INTENSITY_US (600 * RUNNER_SECOND)
 #define LONGEST_DELAY_US (60 * RUNNER_SECOND)
@@ -334,7 +335,7 @@ static void
 await(struct runner *r)
 {
 	ev_io_stop(daemon_loop(r->daemon), &r->death_io);
-	daemon_arm_timer(r->daemon, &r->reap_poll, REAP_POLL_US);
+	timer_arm(daemon_loop(r->daemon), &r->reap_poll, REAP_POLL_US);
 	fsm_event(&r->fsm, RUNNER_EVENT_GONE, NULL);
 }
 

@@ -11,6 +11,7 @@
 #include "supervisor/fields.h"
 #include "supervisor/handover.h"
 #include "supervisor/runner_inside.h"
+#include "supervisor/timer.h"
 
 static const struct field fields[] = {
     FIELD(struct runner, pid),
@@ -125,7 +126,7 @@ runner_hand_over(const struct runner *r, struct handover *h)
 {
 	json_t *o = json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
 	    r->conf.section_name, "state", fsm_state_name(&r->fsm), "clock_us",
-	    (json_int_t)daemon_clock_end_us(r->daemon, &r->timer), "pidfd", handover_fd(h, r->pidfd),
+	    (json_int_t)timer_end_us(daemon_loop(r->daemon), &r->timer), "pidfd", handover_fd(h, r->pidfd),
 	    "channel", handover_fd(h, r->channel != NULL ? channel_fd(r->channel) : -1), "page",
 	    handover_fd(h, r->page_fd), "log", runner_log_hand_over(&r->log, h), "held", hand_over_held(r),
 	    "unplanned", hand_over_deaths(r), "started_with", conf_runner_dump(&r->started));

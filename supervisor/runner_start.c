@@ -17,6 +17,7 @@
 #include "supervisor/runner_inside.h"
 #include "supervisor/runner_program.h"
 #include "supervisor/spawn.h"
+#include "supervisor/timer.h"
 
 enum { MAX_ARGUMENTS = 32 };
 
@@ -224,7 +225,7 @@ runner_close(struct runner *r)
 
 	ev_io_stop(loop, &r->death_io);
 	ev_io_stop(loop, &r->channel_io);
-	daemon_arm_timer(r->daemon, &r->reap_poll, 0);
+	timer_arm(daemon_loop(r->daemon), &r->reap_poll, 0);
 	channel_free(&r->channel);
 	shm_detach(&r->page);
 	if (r->page_fd >= 0)

@@ -27,6 +27,7 @@
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
 #include "supervisor/spawn.h"
+#include "supervisor/timer.h"
 
 enum { MAX_ARGUMENTS = 16, MAX_REASON = 400 };
 
@@ -89,8 +90,8 @@ upgrade_abandon(struct daemon *d, const char *why)
 		daemon_runner_died(d); /* it is buried as those are that runners leave behind */
 	}
 	end_trial(d);
-	daemon_arm_timer(d, &u->clock, 0);
-	daemon_arm_timer(d, &u->last_turn, 0);
+	timer_arm(d->loop, &u->clock, 0);
+	timer_arm(d->loop, &u->last_turn, 0);
 	u->step = UPGRADE_NONE;
 	if (step == UPGRADE_LEAVING)
 		sigprocmask(SIG_SETMASK, &u->unblocked, NULL);
@@ -174,7 +175,7 @@ settle(struct daemon *d)
 	d->upgrade.step = UPGRADE_SETTLING;
 	d->upgrade.quiet_us = clock_now_us();
 	set_quiet(d, true);
-	daemon_arm_timer(d, &d->upgrade.clock, SETTLE_US);
+	timer_arm(d->loop, &d->upgrade.clock, SETTLE_US);
 }
 
 static void
@@ -270,7 +271,7 @@ start_trial(struct daemon *d, int document)
 	u->output = ends[0];
 	ev_io_set(&u->end_io, u->pidfd, EV_READ);
 	ev_io_start(d->loop, &u->end_io);
-	daemon_arm_timer(d, &u->clock, TRIAL_US);
+	timer_arm(d->loop, &u->clock, TRIAL_US);
 	return 0;
 }
 
@@ -373,7 +374,7 @@ leave(struct daemon *d)
 	sigprocmask(SIG_BLOCK, &ours, &d->upgrade.unblocked);
 	probe_stop(&d->probe); /* who waits for it asks again, there or here */
 	d->upgrade.step = UPGRADE_LEAVING;
-	daemon_arm_timer(d, &d->upgrade.last_turn, 1);
+	timer_arm(d->loop, &d->upgrade.last_turn, 1);
 }
 
 void
