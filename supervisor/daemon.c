@@ -354,6 +354,7 @@ daemon_start(
 	TAILQ_INIT(&d->jobs);
 	TAILQ_INIT(&d->unsaved);
 	job_set_hooks(&daemon_job_hooks);
+	journal_set_objects(job_facts, runner_facts);
 	daemon_set_log(d);
 	/* Not libev's default loop: that one reaps all children, and ours are waited for by pidfd. */
 	d->loop = ev_loop_new(EVFLAG_NOENV);

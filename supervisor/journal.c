@@ -11,9 +11,7 @@
 #include "ipc/err.h"
 #include "ipc/sha256.h"
 #include "ipc/utf8.h"
-#include "supervisor/job.h"
 #include "supervisor/journal_inside.h"
-#include "supervisor/runner.h"
 
 enum {
 	MESSAGE = 1000,	 /* bytes that it may have, with the NUL */
@@ -27,7 +25,17 @@ enum prompts { PROMPTS_NONE, PROMPTS_HASH, PROMPTS_FULL };
 
 static journal_form *form;
 static enum prompts prompts = PROMPTS_HASH;
+static void (*facts_of_job)(const struct job *, struct journal_facts *);
+static void (*facts_of_runner)(const struct runner *, struct journal_facts *);
 static int64_t lost; /* lines that there was no room for */
+
+void
+journal_set_objects(void (*job)(const struct job *, struct journal_facts *),
+    void (*runner)(const struct runner *, struct journal_facts *))
+{
+	facts_of_job = job;
+	facts_of_runner = runner;
+}
 
 /* ---- fields */
 
@@ -108,9 +116,9 @@ static void
 complete(struct journal_facts *facts, uint64_t fields)
 {
 	if (facts->job != NULL)
-		job_facts(facts->job, facts);
+		facts_of_job(facts->job, facts);
 	if (facts->runner != NULL)
-		runner_facts(facts->runner, facts);
+		facts_of_runner(facts->runner, facts);
 	if (facts->error != NULL) {
 		facts->error_name = err_row((int)facts->error->code)->name;
 		facts->detail = facts->error->text;

@@ -53,6 +53,10 @@ struct journal_place {
 
 #define journal(event, ...) journal_event((event), &(const struct journal_facts){__VA_ARGS__}, JOURNAL_HERE)
 
+/* What a job and a runner know of themselves; set once, before the first event that is about one. */
+void journal_set_objects(void (*job)(const struct job *, struct journal_facts *),
+    void (*runner)(const struct runner *, struct journal_facts *));
+
 void journal_event(enum event event, const struct journal_facts *facts, const struct journal_place *place);
 
 /* A line that is no event, of a program of that name: what runners say. `runner` may be NULL. */
