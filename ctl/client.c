@@ -18,6 +18,7 @@
 
 #include "ipc/buf.h"
 #include "ipc/clock.h"
+#include "ipc/fds.h"
 
 /* Pictures come as descriptors; the longest answer is a list of a thousand records. */
 enum { MAX_REPLY = 256 * 1024 * 1024, READ_CHUNK = 64 * 1024 };
@@ -288,19 +289,13 @@ send_all(struct client *c, const char *bytes, size_t count, struct err *e)
 static void
 keep_fds(struct client *c, struct msghdr *message)
 {
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(message); h != NULL; h = CMSG_NXTHDR(message, h)) {
-		size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		int fds[CLIENT_MAX_FDS];
+	int fds[FDS_MAX_RECEIVED], count = fds_received(message, fds);
 
-		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-			continue;
-		memcpy(fds, CMSG_DATA(h), count * sizeof(int)); /* the control buffer holds no more */
-		for (size_t i = 0; i < count; i++) {
-			if (c->fd_count < 2 * CLIENT_MAX_FDS)
-				c->fds[c->fd_count++] = fds[i];
-			else
-				close(fds[i]);
-		}
+	for (int i = 0; i < count; i++) {
+		if (c->fd_count < 2 * CLIENT_MAX_FDS)
+			c->fds[c->fd_count++] = fds[i];
+		else
+			close(fds[i]);
 	}
 }
 
@@ -308,10 +303,7 @@ keep_fds(struct client *c, struct msghdr *message)
 static enum client_end
 read_some(struct client *c, struct err *e)
 {
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(CLIENT_MAX_FDS * sizeof(int))];
-	} control;
+	union fds_control control;
 	enum client_end end = wait_ready(c, POLLIN, e);
 	struct iovec part = {.iov_len = READ_CHUNK};
 	struct msghdr message = {

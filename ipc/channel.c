@@ -13,11 +13,10 @@
 #include <unistd.h>
 
 #include "ipc/err.h"
+#include "ipc/fds.h"
 
 enum {
 	MAX_QUEUED = 1000,
-	KERNEL_MAX_FDS =
-	    253, /* SCM_MAX_FD: what a hostile peer can attach; we must receive all to close all */
 	SEND_BUFFER = 4 * PROTO_MAX_BYTES,
 	BATCH = 8, /* packets that zitd receives at once; of their room only what is used is ever touched */
 };
@@ -31,10 +30,7 @@ struct packet {
 	uint8_t data[];
 };
 
-union control {
-	struct cmsghdr align;
-	char space[CMSG_SPACE(KERNEL_MAX_FDS * sizeof(int))];
-};
+_Static_assert((int)PROTO_MAX_FDS <= (int)FDS_MAX_SENT, "a message takes all of its descriptors along");
 
 struct channel {
 	int fd;
@@ -46,7 +42,7 @@ struct channel {
 	int batch, next, got;
 	struct mmsghdr headers[BATCH];
 	struct iovec parts[BATCH];
-	union control controls[BATCH];
+	union fds_control controls[BATCH];
 	uint8_t input[BATCH][PROTO_MAX_BYTES];
 };
 
@@ -73,23 +69,6 @@ close_all(int *fds, int count)
 		close(fds[i]);
 }
 
-/* All descriptors of a message into fds (room for KERNEL_MAX_FDS); their number. */
-static int
-collect_fds(struct msghdr *message, int *fds)
-{
-	int total = 0;
-
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(message); h != NULL; h = CMSG_NXTHDR(message, h)) {
-		size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-			continue;
-		memcpy(fds + total, CMSG_DATA(h), count * sizeof(int));
-		total += (int)count;
-	}
-	return total;
-}
-
 static void
 drop_first(struct channel *c)
 {
@@ -104,14 +83,14 @@ drop_first(struct channel *c)
 void
 channel_free(struct channel **c)
 {
-	int fds[KERNEL_MAX_FDS];
+	int fds[FDS_MAX_RECEIVED];
 
 	if (*c == NULL)
 		return;
 	while (!STAILQ_EMPTY(&(*c)->output))
 		drop_first(*c);
 	for (; (*c)->next < (*c)->got; (*c)->next++)
-		close_all(fds, collect_fds(&(*c)->headers[(*c)->next].msg_hdr, fds));
+		close_all(fds, fds_received(&(*c)->headers[(*c)->next].msg_hdr, fds));
 	close((*c)->fd);
 	free(*c);
 	*c = NULL;
@@ -135,25 +114,9 @@ channel_has_output(const struct channel *c)
 static int
 send_packet(struct channel *c, const void *data, size_t count, const int *fds, int fd_count)
 {
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(PROTO_MAX_FDS * sizeof(int))];
-	} control = {0};
 	struct iovec part = {(void *)data, count};
-	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-	ssize_t n;
+	ssize_t n = fds_send(c->fd, &part, 1, fds, fd_count);
 
-	if (fd_count > 0) {
-		size_t bytes = (size_t)fd_count * sizeof(int);
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(bytes);
-		*CMSG_FIRSTHDR(&message) = (struct cmsghdr){
-		    .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(bytes)};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), fds, bytes);
-	}
-	do
-		n = sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return 1;
 	return errno == EAGAIN || errno == ENOBUFS ? 0 : -ERR_UNREACHABLE;
@@ -253,13 +216,13 @@ int
 channel_receive(struct channel *c, struct proto_msg *m, int fds[PROTO_MAX_FDS])
 {
 	enum proto_sender peer = c->self == PROTO_FROM_ZITD ? PROTO_FROM_RUNNER : PROTO_FROM_ZITD;
-	int got[KERNEL_MAX_FDS], count, status;
+	int got[FDS_MAX_RECEIVED], count, status;
 	struct mmsghdr *packet;
 
 	if (c->next == c->got && (status = receive_batch(c)) <= 0)
 		return status;
 	packet = &c->headers[c->next++];
-	count = collect_fds(&packet->msg_hdr, got);
+	count = fds_received(&packet->msg_hdr, got);
 	if (packet->msg_len == 0) { /* the end, or an empty packet, which nobody of ours sends */
 		close_all(got, count);
 		return -ERR_UNREACHABLE;

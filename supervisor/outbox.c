@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "ipc/err.h"
+#include "ipc/fds.h"
 #include "supervisor/handover.h"
 
 enum {
@@ -24,6 +25,8 @@ enum {
 	MAX_PASSED = 4 * OUTBOX_MAX_FDS,
 	PARTS = 8, /* pieces that go out with one call */
 };
+
+_Static_assert((int)OUTBOX_MAX_FDS <= (int)FDS_MAX_SENT, "a piece takes all of its descriptors along");
 
 struct piece {
 	STAILQ_ENTRY(piece) link;
@@ -224,30 +227,6 @@ gather(struct outbox *o, struct iovec parts[PARTS])
 	return count;
 }
 
-static ssize_t
-send_parts(int socket, struct iovec *parts, int count, const int *fds, int fd_count)
-{
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(OUTBOX_MAX_FDS * sizeof(int))];
-	} control = {0};
-	struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
-	ssize_t n;
-
-	if (fd_count > 0) {
-		size_t bytes = (size_t)fd_count * sizeof(int);
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(bytes);
-		*CMSG_FIRSTHDR(&message) = (struct cmsghdr){
-		    .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(bytes)};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), fds, bytes);
-	}
-	do
-		n = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	return n;
-}
-
 /* So many bytes have gone: pieces that have nothing left go too. */
 static void
 take_off(struct outbox *o, size_t bytes)
@@ -294,7 +273,7 @@ outbox_send(struct outbox *o, int socket)
 		o->waits = !may_pass(o, fds, socket);
 		if (o->waits)
 			break;
-		n = send_parts(socket, parts, count, first->fds, fds);
+		n = fds_send(socket, parts, (size_t)count, first->fds, fds);
 		if (n < 0)
 			return errno == EAGAIN || errno == ENOBUFS ? sent : -ERR_UNREACHABLE;
 		if (n > 0) {
