@@ -52,13 +52,14 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o 
 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
 STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
-SUPERVISOR := $(SCHEDULING) $(STORE) $(addprefix supervisor/,main.o daemon.o daemon_end.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o daemon_jobs.o \
+SOCKET := $(addprefix supervisor/socket/,client.o clients.o client_handover.o outbox.o listener.o)
+SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(addprefix supervisor/,main.o daemon.o daemon_end.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o daemon_jobs.o \
 	daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o exposition.o \
-	conf.o conf_rows.o conf_compare.o paths.o environment.o probe.o devices.o daemon_devices.o client.o clients.o outbox.o methods.o daemon_health.o listener.o methods_submit.o \
+	conf.o conf_rows.o conf_compare.o paths.o environment.o probe.o devices.o daemon_devices.o methods.o daemon_health.o methods_submit.o \
 	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o job.o job_make.o id.o queue.o \
 	sched.o runner.o runner_start.o runner_program.o runner_device.o runner_jobs.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o \
 	runner_log.o spawn.o device_lock.o cgroup.o strays.o quarantine.o daemon_dead.o job_record.o job_row.o disk.o notify.o \
-	journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o timer.o daemon_handover.o client_handover.o \
+	journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o timer.o daemon_handover.o \
 	runner_handover.o job_handover.o)
 
 CTL := ctl/main.o ctl/help.o ctl/options.o ctl/option_set.o ctl/commands.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
@@ -281,8 +282,8 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lsqlite3 -lm
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
-WORLD_OWN := $(addprefix supervisor/,main.o job_record.o client.o clients.o outbox.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
-	disk.o notify.o listener.o paths.o waiters.o lookup.o events.o store/store.o store/store_open.o store/store_find.o store/store_salvage.o store/store_log.o upgrade.o client_handover.o journal.o journal_forms.o journal_table.o) ipc/log.o ipc/channel.o
+WORLD_OWN := $(SOCKET) $(addprefix supervisor/,main.o job_record.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
+	disk.o notify.o paths.o waiters.o lookup.o events.o store/store.o store/store_open.o store/store_find.o store/store_salvage.o store/store_log.o upgrade.o journal.o journal_forms.o journal_table.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))

@@ -12,7 +12,7 @@
 
 #include "ipc/api.h"
 #include "ipc/json_text.h"
-#include "supervisor/client.h"
+#include "supervisor/socket/client.h"
 
 struct job;
 

@@ -19,7 +19,7 @@
 #include "supervisor/daemon_handover.h"
 #include "supervisor/events.h"
 #include "supervisor/journal.h"
-#include "supervisor/listener.h"
+#include "supervisor/socket/listener.h"
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
 #include "supervisor/sched.h"

@@ -10,7 +10,7 @@
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
 
-#include "supervisor/client.h"
+#include "supervisor/socket/client.h"
 #include "supervisor/scheduling/cost.h"
 #include "supervisor/daemon.h"
 #include "supervisor/devices.h"

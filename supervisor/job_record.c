@@ -8,7 +8,7 @@
 
 #include "ipc/clock.h"
 #include "ipc/json_text.h"
-#include "supervisor/client.h"
+#include "supervisor/socket/client.h"
 #include "supervisor/daemon.h"
 #include "supervisor/job.h"
 #include "supervisor/journal.h"

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "ipc/api.h"
-#include "supervisor/client.h"
+#include "supervisor/socket/client.h"
 #include "supervisor/events.h"
 #include "supervisor/journal.h"
 #include "supervisor/methods_inside.h"

@@ -3,7 +3,7 @@
  */
 #include "supervisor/daemon_handover.h"
 #include "supervisor/journal.h"
-#include "supervisor/listener.h"
+#include "supervisor/socket/listener.h"
 #include "supervisor/upgrade.h"
 #include "tests/world/world.h"
 

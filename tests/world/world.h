@@ -18,7 +18,7 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/cgroup.h"
-#include "supervisor/client.h"
+#include "supervisor/socket/client.h"
 #include "supervisor/daemon.h"
 #include "supervisor/device_lock.h"
 #include "supervisor/disk.h"

@@ -2,8 +2,8 @@
  * What the files of clients share: clients.c (who may come in), client.c (lines in, answers out),
  * client_handover.c (from one zitd to the next). Nobody else includes this.
  */
-#ifndef SUPERVISOR_CLIENT_INSIDE_H
-#define SUPERVISOR_CLIENT_INSIDE_H
+#ifndef SUPERVISOR_SOCKET_CLIENT_INSIDE_H
+#define SUPERVISOR_SOCKET_CLIENT_INSIDE_H
 
 #include <ev.h>
 #include <stdint.h>
@@ -12,8 +12,8 @@
 #include <sys/un.h>
 
 #include "ipc/buf.h"
-#include "supervisor/client.h"
-#include "supervisor/outbox.h"
+#include "supervisor/socket/client.h"
+#include "supervisor/socket/outbox.h"
 
 struct client {
 	TAILQ_ENTRY(client) link;

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "supervisor/client_inside.h"
+#include "supervisor/socket/client_inside.h"
 #include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/timer.h"

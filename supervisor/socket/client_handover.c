@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "supervisor/client_inside.h"
+#include "supervisor/socket/client_inside.h"
 #include "supervisor/daemon.h"
 #include "supervisor/fields.h"
 #include "supervisor/handover.h"

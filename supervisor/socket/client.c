@@ -20,7 +20,7 @@
 #include "ipc/api.h"
 #include "ipc/clock.h"
 #include "ipc/log.h"
-#include "supervisor/client_inside.h"
+#include "supervisor/socket/client_inside.h"
 #include "supervisor/daemon.h"
 #include "supervisor/metrics.h"
 #include "supervisor/methods.h"

@@ -2,8 +2,8 @@
  * Connections to the public socket: whole lines in, answers out, clocks on both. What lines mean is
  * methods.c's.
  */
-#ifndef SUPERVISOR_CLIENT_H
-#define SUPERVISOR_CLIENT_H
+#ifndef SUPERVISOR_SOCKET_CLIENT_H
+#define SUPERVISOR_SOCKET_CLIENT_H
 
 #include <jansson.h>
 #include <stdbool.h>

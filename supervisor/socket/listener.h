@@ -2,8 +2,8 @@
  * The socket that clients connect to: systemd's (zitd.socket), the last life's that systemd has kept, or a
  * new one.
  */
-#ifndef SUPERVISOR_LISTENER_H
-#define SUPERVISOR_LISTENER_H
+#ifndef SUPERVISOR_SOCKET_LISTENER_H
+#define SUPERVISOR_SOCKET_LISTENER_H
 
 #include <stdbool.h>
 

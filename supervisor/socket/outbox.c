@@ -1,7 +1,7 @@
 /*
  * What a connection still has to send.
  */
-#include "supervisor/outbox.h"
+#include "supervisor/socket/outbox.h"
 
 #include <errno.h>
 #include <linux/sockios.h>

@@ -2,8 +2,8 @@
  * What a connection still has to send: pieces of text, pieces of files as base64, and descriptors that go
  * with a byte. Files are read and encoded as the socket takes them, so a large answer costs no memory.
  */
-#ifndef SUPERVISOR_OUTBOX_H
-#define SUPERVISOR_OUTBOX_H
+#ifndef SUPERVISOR_SOCKET_OUTBOX_H
+#define SUPERVISOR_SOCKET_OUTBOX_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /*
  * The socket that clients connect to.
  */
-#include "supervisor/listener.h"
+#include "supervisor/socket/listener.h"
 
 #include <errno.h>
 #include <fcntl.h>
