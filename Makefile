@@ -53,7 +53,7 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
 STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
 SOCKET := $(addprefix supervisor/socket/,client.o clients.o client_handover.o outbox.o listener.o)
-SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(addprefix supervisor/,main.o daemon.o daemon_end.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o daemon_jobs.o \
+SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(addprefix supervisor/,main.o daemon.o daemon_socket.o daemon_end.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o daemon_jobs.o \
 	daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o exposition.o \
 	conf.o conf_rows.o conf_compare.o paths.o environment.o probe.o devices.o daemon_devices.o methods.o daemon_health.o methods_submit.o \
 	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o job.o job_make.o id.o queue.o \

@@ -19,7 +19,6 @@
 #include "supervisor/daemon_handover.h"
 #include "supervisor/events.h"
 #include "supervisor/journal.h"
-#include "supervisor/socket/listener.h"
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
 #include "supervisor/sched.h"
@@ -281,19 +280,6 @@ start_watchers(struct daemon *d)
 }
 
 static int
-open_clients(struct daemon *d, struct err *e)
-{
-	const struct handover *h = d->options.handover;
-	struct listener l = {h != NULL ? daemon_handed_listener(h) : -1, false};
-
-	if (l.fd < 0 && listener_open(&l, d->paths.socket) != 0)
-		return err_set(
-		    e, ERR_SYSTEM, "%s cannot be listened on: %s", d->paths.socket, strerror(errno));
-	d->clients = clients_new(d, l.fd, l.ours ? d->paths.socket : NULL);
-	return d->clients != NULL ? 0 : err_set(e, ERR_SYSTEM, "out of memory");
-}
-
-static int
 make_runners(struct daemon *d, struct err *e)
 {
 	for (int i = 0; i < d->conf.runner_count; i++) {
@@ -321,7 +307,7 @@ open_parts(struct daemon *d, struct err *e)
 	if (status == 0)
 		status = h != NULL ? daemon_follow_store(d, e) : daemon_open_store(d, e);
 	if (status == 0)
-		status = open_clients(d, e);
+		status = daemon_open_clients(d, e);
 	if (status != 0)
 		return status;
 	daemon_set_shares(d);

@@ -240,6 +240,7 @@ apply(struct daemon *d, const struct conf *fresh)
 	}
 	daemon_find_devices(d);
 	daemon_set_shares(d);
+	daemon_set_clients(d);
 	daemon_set_log(d);
 	d->changed = true;
 }

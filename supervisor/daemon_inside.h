@@ -1,11 +1,12 @@
 /*
  * What the files of the daemon share: daemon.c (the loop, its start), daemon_end.c (how it ends),
- * daemon_admit.c (admission), daemon_clients.c (what clients may have, and had), daemon_jobs.c (jobs in
- * memory, results), daemon_store.c (what is written down), daemon_replay.c (what the last life left),
- * daemon_dead.c (dead letters, quarantine), daemon_orders.c (status, restart), daemon_conf.c (what is
- * configured), daemon_outlook.c (when jobs will be done), daemon_turns.c (hold, move, pause, why),
- * daemon_metrics.c (what monitoring is told), daemon_devices.c (runners for CUDA devices), daemon_memory.c
- * (scheduling over a restart), daemon_handover.c (all of it over an upgrade). Nobody else includes this.
+ * daemon_socket.c (the public socket), daemon_admit.c (admission), daemon_clients.c (what clients may have,
+ * and had), daemon_jobs.c (jobs in memory, results), daemon_store.c (what is written down), daemon_replay.c
+ * (what the last life left), daemon_dead.c (dead letters, quarantine), daemon_orders.c (status, restart),
+ * daemon_conf.c (what is configured), daemon_outlook.c (when jobs will be done), daemon_turns.c (hold, move,
+ * pause, why), daemon_metrics.c (what monitoring is told), daemon_devices.c (runners for CUDA devices),
+ * daemon_memory.c (scheduling over a restart), daemon_handover.c (all of it over an upgrade). Nobody else
+ * includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -50,6 +51,7 @@ struct daemon {
 	struct daemon_options options;
 	struct paths paths;
 	struct clients *clients;
+	struct clients_world clients_world;
 	struct disk *disk;
 	struct runner *runners[CONF_MAX_RUNNERS];
 	int runner_count;
@@ -109,6 +111,12 @@ void daemon_set_shares(struct daemon *d);
 void daemon_retain(struct daemon *d);
 /* zitd ends before the job does: it stays for the next life, or fails. */
 void daemon_put_off(struct daemon *d, struct job *job);
+
+/* ---- daemon_socket.c */
+
+/* The public socket, a new one or the one that was handed over. 0 or -ERR_SYSTEM with *e. */
+int daemon_open_clients(struct daemon *d, struct err *e);
+void daemon_set_clients(struct daemon *d); /* what they may do: from the configuration */
 
 /* ---- daemon_end.c */
 

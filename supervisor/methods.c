@@ -17,9 +17,9 @@
 #include "supervisor/waiters.h"
 
 void
-methods_client_gone(struct client *c)
+methods_client_gone(struct daemon *d, struct client *c)
 {
-	upgrade_client_gone(client_daemon(c), c);
+	upgrade_client_gone(d, c);
 	lookups_client_gone(c);
 	events_client_gone(c);
 	waiters_client_gone(c);
@@ -257,9 +257,9 @@ methods_answer_later(struct call *call, json_t *result)
 
 /* A notification, a request without id, is done and not answered. */
 static void
-handle(struct client *c, struct api_request *r)
+handle(struct daemon *d, struct client *c, struct api_request *r)
 {
-	struct call call = {.daemon = client_daemon(c), .client = c, .request = r};
+	struct call call = {.daemon = d, .client = c, .request = r};
 	json_t *result = NULL;
 	bool is_order = api_role(r->method) == API_ADMIN, allowed = !is_order || call_is_admin(&call);
 	char *line;
@@ -278,7 +278,7 @@ handle(struct client *c, struct api_request *r)
 }
 
 void
-methods_line(struct client *c, const char *line, size_t bytes)
+methods_line(struct daemon *d, struct client *c, const char *line, size_t bytes)
 {
 	struct api_request request;
 	char param[64];
@@ -287,10 +287,10 @@ methods_line(struct client *c, const char *line, size_t bytes)
 
 	if (api_parse(&request, line, bytes, &e, param, &id) != 0) {
 		if (e.code == ERR_INVALID_PARAM)
-			note_error(client_daemon(c), request.method, &e);
+			note_error(d, request.method, &e);
 		answer_error(c, id, &e, param, NULL);
 	} else {
-		handle(c, &request);
+		handle(d, c, &request);
 		api_request_clear(&request);
 	}
 	json_decref(id);

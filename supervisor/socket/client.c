@@ -21,9 +21,6 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/socket/client_inside.h"
-#include "supervisor/daemon.h"
-#include "supervisor/metrics.h"
-#include "supervisor/methods.h"
 #include "supervisor/timer.h"
 
 enum {
@@ -40,7 +37,7 @@ enum {
 static struct ev_loop *
 loop_of(const struct client *c)
 {
-	return daemon_loop(c->all->daemon);
+	return c->all->loop;
 }
 
 /* ---- ending */
@@ -50,7 +47,7 @@ free_client(struct client *c)
 {
 	TAILQ_REMOVE(&c->all->list, c, link);
 	c->all->count--;
-	clients_resume(c->all);
+	c->all->left(c->all);
 	ev_io_stop(loop_of(c), &c->read_io);
 	ev_io_stop(loop_of(c), &c->write_io);
 	ev_timer_stop(loop_of(c), &c->clock);
@@ -82,7 +79,7 @@ condemn(struct client *c)
 	if (c->dead)
 		return;
 	c->dead = true;
-	methods_client_gone(c);
+	c->all->world->gone(c->all->world->arg, c);
 }
 
 /* Ends the connection; freed now, or when the callbacks that hold it are done. */
@@ -108,7 +105,7 @@ is_gone(const struct client *c)
 static int64_t
 stall_clock_us(const struct client *c)
 {
-	return (int64_t)(daemon_conf(c->all->daemon)->zitd.read_timeout * 1e6);
+	return (int64_t)(c->all->limits.stall_timeout_s * 1e6);
 }
 
 /* The end of one that is not read is not told by the loop: it is looked for. */
@@ -141,10 +138,8 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 
 	(void)loop;
 	(void)events;
-	if (!c->introduced)
-		metrics_count_timeout(daemon_metrics(c->all->daemon), METRICS_TIMEOUT_CONNECT);
-	else if (!c->lingering && !only_waits && !in_time)
-		metrics_count_timeout(daemon_metrics(c->all->daemon), METRICS_TIMEOUT_STALL);
+	if (!c->introduced || (!c->lingering && !only_waits && !in_time))
+		c->all->world->timed_out(c->all->world->arg, c->introduced);
 	if (!c->introduced || c->lingering || is_gone(c) || (!only_waits && !in_time)) {
 		log_debug("client %d: gone, or nothing moved in time: closed", (int)c->peer.pid);
 		client_drop(c);
@@ -309,7 +304,7 @@ take_lines(struct client *c)
 			break;
 		c->introduced = true;
 		if (bytes > 0)
-			methods_line(c, buf_bytes(&c->in), bytes);
+			c->all->world->line(c->all->world->arg, c, buf_bytes(&c->in), bytes);
 		buf_drain(&c->in, bytes + 1);
 	}
 	if (!c->dead && !c->closing && buf_length(&c->in) > API_MAX_LINE)
@@ -449,12 +444,6 @@ pid_t
 client_pid(const struct client *c)
 {
 	return c->peer.pid;
-}
-
-struct daemon *
-client_daemon(const struct client *c)
-{
-	return c->all->daemon;
 }
 
 /* ---- beginning */

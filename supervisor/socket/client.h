@@ -1,20 +1,23 @@
 /*
- * Connections to the public socket: whole lines in, answers out, clocks on both. What lines mean is
- * methods.c's.
+ * Connections to the public socket: whole lines in, answers out, clocks on both. What lines mean is the
+ * matter of who takes them (struct clients_world).
  */
 #ifndef SUPERVISOR_SOCKET_CLIENT_H
 #define SUPERVISOR_SOCKET_CLIENT_H
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
+
+#include "ipc/fds.h"
 
 struct client;
 struct clients;
-struct daemon;
+struct ev_loop;
 struct handover;
 
-enum { CLIENT_MAX_FDS = 16 };
+enum { CLIENT_MAX_FDS = FDS_MAX_SENT };
 
 /* What comes with an answer besides its text. */
 struct attachment {
@@ -25,9 +28,30 @@ struct attachment {
 			       passed */
 };
 
-/* Takes those who come to `listener`, which is taken over, and whose `path` goes with it (NULL: stays). NULL:
- * no memory. */
-struct clients *clients_new(struct daemon *d, int listener, const char *path);
+/* What clients may do; of the configuration. */
+struct clients_limits {
+	double connect_timeout_s; /* from connecting to the first whole line */
+	double stall_timeout_s;	  /* without a byte that moves, unless it waits for an answer */
+	long long max_clients;
+};
+
+/* Who hears of them. */
+struct clients_world {
+	void *arg;
+	/* One whole line, without its newline; never empty. */
+	void (*line)(void *arg, struct client *c, const char *line, size_t bytes);
+	/* It is gone, once: no answer to it is wanted any more. */
+	void (*gone)(void *arg, struct client *c);
+	/* Its clock ended it: that of stalling, or, when it never was `introduced`, that of connecting. */
+	void (*timed_out)(void *arg, bool introduced);
+};
+
+/* Takes those who come to `listener`, which is taken over, and whose `path` goes with it (NULL: stays).
+ * `world` stays the caller's, and there. NULL: no memory. */
+struct clients *clients_new(struct ev_loop *loop, int listener, const char *path,
+    const struct clients_limits *limits, const struct clients_world *world);
+/* From now on. */
+void clients_set_limits(struct clients *c, const struct clients_limits *limits);
 void clients_free(struct clients **c); /* drops all */
 int clients_count(const struct clients *c);
 /* No new ones from here on. */
@@ -53,7 +77,6 @@ int client_fd(const struct client *c);
 uid_t client_uid(const struct client *c);
 gid_t client_gid(const struct client *c);
 pid_t client_pid(const struct client *c);
-struct daemon *client_daemon(const struct client *c);
 
 /* Sends a line, given without its newline; it is stolen, and NULL, for there was no memory, ends the client.
  * `attachment` may be NULL. */

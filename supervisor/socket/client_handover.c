@@ -8,7 +8,6 @@
 
 #include "ipc/clock.h"
 #include "supervisor/socket/client_inside.h"
-#include "supervisor/daemon.h"
 #include "supervisor/fields.h"
 #include "supervisor/handover.h"
 #include "supervisor/timer.h"
@@ -26,7 +25,7 @@ hand_over(const struct client *c, struct handover *h)
 {
 	json_t *o = json_pack("{s:o, s:o, s:o, s:I}", "fd", handover_fd(h, c->fd), "in",
 	    handover_bytes(buf_bytes(&c->in), buf_length(&c->in)), "out", outbox_hand_over(&c->out, h),
-	    "clock_us", (json_int_t)timer_end_us(daemon_loop(c->all->daemon), &c->clock));
+	    "clock_us", (json_int_t)timer_end_us(c->all->loop, &c->clock));
 
 	fields_put(c, fields, FIELD_COUNT(fields), o);
 	return o;
@@ -68,8 +67,7 @@ take_over(struct clients *all, const json_t *from)
 	c->lines_left = in != NULL && memchr(in, '\n', bytes) != NULL;
 	free(in);
 	client_watch(c);
-	timer_resume(
-	    daemon_loop(all->daemon), &c->clock, json_integer_value(json_object_get(from, "clock_us")));
+	timer_resume(all->loop, &c->clock, json_integer_value(json_object_get(from, "clock_us")));
 }
 
 void

@@ -37,13 +37,16 @@ struct client {
 };
 
 struct clients {
-	struct daemon *daemon;
+	struct ev_loop *loop;
+	struct clients_limits limits;
+	const struct clients_world *world;
 	int fd;
 	struct ev_io accept_io;
 	struct ev_timer pause;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* that goes with the socket; "": none */
 	TAILQ_HEAD(, client) list;
 	int count;
+	void (*left)(struct clients *all); /* one is freed */
 	bool full;   /* somebody waits who cannot be accepted, and it has been said why */
 	bool paused; /* nobody is accepted, nobody's requests are taken */
 };
@@ -54,7 +57,5 @@ struct client *client_new(struct clients *all, int fd);
 void client_watch(struct client *c);
 /* Ends the connection; freed now, or when the callbacks that hold it are done. */
 void client_drop(struct client *c);
-/* One of those who wait may come in. */
-void clients_resume(struct clients *all);
 
 #endif

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "supervisor/socket/client_inside.h"
-#include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/timer.h"
 
@@ -23,13 +22,13 @@ enum {
 };
 
 /* One of those who wait may come in. */
-void
-clients_resume(struct clients *all)
+static void
+let_in(struct clients *all)
 {
 	if (all->fd < 0 || all->paused)
 		return;
-	timer_arm(daemon_loop(all->daemon), &all->pause, 0);
-	ev_io_start(daemon_loop(all->daemon), &all->accept_io);
+	timer_arm(all->loop, &all->pause, 0);
+	ev_io_start(all->loop, &all->accept_io);
 }
 
 static void
@@ -40,8 +39,7 @@ add_client(struct clients *all, int fd)
 	if (c == NULL)
 		return;
 	client_watch(c);
-	timer_arm(daemon_loop(all->daemon), &c->clock,
-	    (int64_t)(daemon_conf(all->daemon)->zitd.connect_timeout * 1e6));
+	timer_arm(all->loop, &c->clock, (int64_t)(all->limits.connect_timeout_s * 1e6));
 }
 
 static void
@@ -49,7 +47,7 @@ on_pause_over(struct ev_loop *loop, struct ev_timer *w, int events)
 {
 	(void)loop;
 	(void)events;
-	clients_resume(w->data);
+	let_in(w->data);
 }
 
 /* Whether fewer than so many times the reserve are left from fd on. */
@@ -77,7 +75,7 @@ reason_to_wait(const struct clients *all)
 {
 	int fd;
 
-	if (all->count >= daemon_conf(all->daemon)->zitd.max_clients)
+	if (all->count >= all->limits.max_clients)
 		return "max_clients are here";
 	fd = fcntl(all->fd, F_DUPFD_CLOEXEC, 0); /* the one that the next client would have */
 	if (fd < 0)
@@ -93,8 +91,8 @@ pause_accepting(struct clients *all, const char *why)
 	if (!all->full)
 		journal(EVENT_CLIENTS_FULL, .detail = why);
 	all->full = true;
-	ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
-	timer_arm(daemon_loop(all->daemon), &all->pause, PAUSE_US);
+	ev_io_stop(all->loop, &all->accept_io);
+	timer_arm(all->loop, &all->pause, PAUSE_US);
 }
 
 /* One more, if there is one. false: no more in this turn. */
@@ -127,21 +125,31 @@ on_connection(struct ev_loop *loop, struct ev_io *w, int events)
 }
 
 struct clients *
-clients_new(struct daemon *d, int listener, const char *path)
+clients_new(struct ev_loop *loop, int listener, const char *path, const struct clients_limits *limits,
+    const struct clients_world *world)
 {
 	struct clients *all = calloc(1, sizeof(*all));
 
 	if (all == NULL)
 		return NULL;
-	all->daemon = d;
+	all->loop = loop;
+	all->limits = *limits;
+	all->world = world;
+	all->left = let_in;
 	all->fd = listener;
 	snprintf(all->path, sizeof(all->path), "%s", path != NULL ? path : "");
 	TAILQ_INIT(&all->list);
 	ev_io_init(&all->accept_io, on_connection, all->fd, EV_READ);
 	ev_init(&all->pause, on_pause_over);
 	all->accept_io.data = all->pause.data = all;
-	ev_io_start(daemon_loop(d), &all->accept_io);
+	ev_io_start(loop, &all->accept_io);
 	return all;
+}
+
+void
+clients_set_limits(struct clients *all, const struct clients_limits *limits)
+{
+	all->limits = *limits;
 }
 
 void
@@ -149,8 +157,8 @@ clients_close_listener(struct clients *all)
 {
 	if (all->fd < 0)
 		return;
-	ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
-	timer_arm(daemon_loop(all->daemon), &all->pause, 0);
+	ev_io_stop(all->loop, &all->accept_io);
+	timer_arm(all->loop, &all->pause, 0);
 	close(all->fd);
 	all->fd = -1;
 	if (all->path[0] != '\0')
@@ -178,9 +186,9 @@ clients_pause(struct clients *all, bool paused)
 
 	all->paused = paused;
 	if (paused)
-		ev_io_stop(daemon_loop(all->daemon), &all->accept_io);
+		ev_io_stop(all->loop, &all->accept_io);
 	else
-		clients_resume(all);
+		let_in(all);
 	TAILQ_FOREACH(c, &all->list, link)
 	client_watch(c);
 }

@@ -22,17 +22,15 @@ enum {
 	BASE64_CHUNK = FILE_CHUNK / 3 * 4,
 	TURN = 1024 * 1024,
 	FD_WEIGHT = 16 * 1024, /* zitd has few descriptors, and clients many requests */
-	MAX_PASSED = 4 * OUTBOX_MAX_FDS,
+	MAX_PASSED = 4 * FDS_MAX_SENT,
 	PARTS = 8, /* pieces that go out with one call */
 };
-
-_Static_assert((int)OUTBOX_MAX_FDS <= (int)FDS_MAX_SENT, "a piece takes all of its descriptors along");
 
 struct piece {
 	STAILQ_ENTRY(piece) link;
 	size_t start, end; /* of data */
 	size_t weight;	   /* in the outbox's sum */
-	int fds[OUTBOX_MAX_FDS];
+	int fds[FDS_MAX_SENT];
 	int fd_count;
 	int file; /* read for more base64 when data is sent; -1: none */
 	off_t file_at, file_end;
@@ -315,11 +313,11 @@ static void
 take_over_text(struct outbox *o, const json_t *piece)
 {
 	const json_t *list = json_object_get(piece, "fds");
-	int fds[OUTBOX_MAX_FDS], count = 0;
+	int fds[FDS_MAX_SENT], count = 0;
 	size_t bytes = 0;
 	char *text = handover_take_bytes(json_object_get(piece, "text"), &bytes);
 
-	while (count < OUTBOX_MAX_FDS && (size_t)count < json_array_size(list)) {
+	while (count < FDS_MAX_SENT && (size_t)count < json_array_size(list)) {
 		fds[count] = handover_take_fd(json_array_get(list, (size_t)count));
 		count++;
 	}

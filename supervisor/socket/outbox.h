@@ -10,8 +10,6 @@
 #include <stddef.h>
 #include <sys/queue.h>
 
-enum { OUTBOX_MAX_FDS = 16 };
-
 struct handover;
 struct piece;
 
@@ -26,8 +24,8 @@ void outbox_init(struct outbox *o);
 void outbox_clear(struct outbox *o); /* closes what it holds */
 bool outbox_is_empty(const struct outbox *o);
 
-/* `text` is copied; fds, if any, are sent with its first byte and closed then. 0 or -ERR_SYSTEM (nothing
- * taken). */
+/* `text` is copied; fds, if any, FDS_MAX_SENT at most, are sent with its first byte and closed then. 0 or
+ * -ERR_SYSTEM (nothing taken). */
 int outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds, int fd_count);
 /* Likewise with a newline behind it. */
 int outbox_line(struct outbox *o, const char *text, const int *fds, int fd_count);

@@ -42,7 +42,7 @@ def test_rows_are_whole():
 
 
 def test_every_row_is_used():
-    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "supervisor").glob("*.c"))
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "supervisor").rglob("*.c"))
     assert [name for name in EVENTS if not re.search(rf"\bEVENT_{name.upper()}\b", code)] == []
 
 

@@ -3,6 +3,7 @@
  */
 #include "supervisor/daemon_handover.h"
 #include "supervisor/journal.h"
+#include "supervisor/methods.h"
 #include "supervisor/socket/listener.h"
 #include "supervisor/upgrade.h"
 #include "tests/world/world.h"
@@ -199,7 +200,10 @@ ANSWER(int, cgroup_enter_fd, (const char *), -1)
 ANSWER(int, clients_count, (const struct clients *), 0)
 ANSWER(bool, clients_are_flushed, (const struct clients *), odds(800)) /* somebody may not read his answer */
 ANSWER(int, listener_open, (struct listener *, const char *), 0)
-ANSWER(struct clients *, clients_new, (struct daemon *, int, const char *), (struct clients *)&run)
+ANSWER(struct clients *, clients_new, (struct ev_loop *, int, const char *, const struct clients_limits *, const struct clients_world *), (struct clients *)&run)
+NOTHING(clients_set_limits, (struct clients *, const struct clients_limits *))
+NOTHING(methods_line, (struct daemon *, struct client *, const char *, size_t))
+NOTHING(methods_client_gone, (struct daemon *, struct client *))
 ANSWER(const char *, disk_dir, (const struct disk *), "results")
 ANSWER(bool, disk_is_alive, (struct disk *), true)
 /* clang-format on */
