@@ -53,14 +53,17 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
 STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
 SOCKET := $(addprefix supervisor/socket/,client.o clients.o client_handover.o outbox.o listener.o)
-SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(addprefix supervisor/,main.o daemon.o daemon_socket.o daemon_end.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o daemon_jobs.o \
-	daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o exposition.o \
-	conf.o conf_rows.o conf_compare.o paths.o environment.o probe.o devices.o daemon_devices.o methods.o daemon_health.o methods_submit.o \
-	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o job.o job_make.o id.o queue.o \
-	sched.o runner.o runner_start.o runner_program.o runner_device.o runner_jobs.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o \
-	runner_log.o spawn.o device_lock.o cgroup.o strays.o quarantine.o daemon_dead.o job_record.o job_row.o disk.o notify.o \
-	journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o timer.o daemon_handover.o \
-	runner_handover.o job_handover.o)
+JOBS := $(addprefix supervisor/jobs/,job.o job_make.o job_row.o job_handover.o queue.o quarantine.o)
+RUNNERS := $(addprefix supervisor/runners/,runner.o runner_start.o runner_program.o runner_device.o runner_jobs.o \
+	runner_preempt.o runner_orders.o runner_messages.o runner_death.o runner_log.o runner_handover.o probe.o devices.o \
+	environment.o spawn.o device_lock.o cgroup.o strays.o)
+SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(addprefix supervisor/,main.o daemon.o \
+	daemon_socket.o daemon_end.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o \
+	daemon_jobs.o daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o \
+	exposition.o conf.o conf_rows.o conf_compare.o paths.o daemon_devices.o methods.o daemon_health.o methods_submit.o \
+	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o id.o sched.o \
+	daemon_dead.o job_record.o disk.o notify.o journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o \
+	timer.o daemon_handover.o)
 
 CTL := ctl/main.o ctl/help.o ctl/options.o ctl/option_set.o ctl/commands.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
 	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o ctl/completion.o ctl/screen.o ctl/top.o ctl/top_frame.o ctl/top_lines.o \
@@ -282,7 +285,8 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lsqlite3 -lm
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
-WORLD_OWN := $(SOCKET) $(addprefix supervisor/,main.o job_record.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o runner_log.o spawn.o device_lock.o cgroup.o strays.o \
+WORLD_OWN := $(SOCKET) $(addprefix supervisor/runners/,runner_log.o spawn.o device_lock.o cgroup.o strays.o) \
+	$(addprefix supervisor/,main.o job_record.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o \
 	disk.o notify.o paths.o waiters.o lookup.o events.o store/store.o store/store_open.o store/store_find.o store/store_salvage.o store/store_log.o upgrade.o journal.o journal_forms.o journal_table.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
@@ -443,7 +447,7 @@ check: check-parts check-whole
 
 MAN := zitctl.1 zit-sim.1 zitd.8 zit-runner.8 zitd.conf.5 zit-api.7 zit-protocol.7 zit-log.7
 
-$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-api.o man/def-protocol.o man/def-events.o supervisor/conf_rows.o supervisor/devices.o supervisor/scheduling/gate.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
+$(BUILD)/def-tables: $(addprefix $(BUILD)/,man/def-tables.o man/def-api.o man/def-protocol.o man/def-events.o supervisor/conf_rows.o supervisor/runners/devices.o supervisor/scheduling/gate.o ipc/err.o ipc/utf8.o ipc/log.o ipc/clock.o)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -ljansson -lm
 
 $(MAN:%=$(BUILD)/man/%): $(BUILD)/man/%: man/%.in $(BUILD)/def-tables

@@ -7,9 +7,9 @@
 #include "ipc/err.h"
 #include "ipc/shm.h"
 #include "man/def-tables.h"
-#include "supervisor/job.h"
+#include "supervisor/jobs/job.h"
 #include "supervisor/metrics.h"
-#include "supervisor/runner.h"
+#include "supervisor/runners/runner.h"
 
 void
 list_errors(void)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "supervisor/devices.h"
+#include "supervisor/runners/devices.h"
 
 static const struct {
 	const char *alone, *named;

@@ -15,14 +15,14 @@
 #include "build_id.h"
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/cgroup.h"
+#include "supervisor/runners/cgroup.h"
 #include "supervisor/daemon_handover.h"
 #include "supervisor/events.h"
 #include "supervisor/journal.h"
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
 #include "supervisor/sched.h"
-#include "supervisor/strays.h"
+#include "supervisor/runners/strays.h"
 #include "supervisor/timer.h"
 
 enum { HOUSEKEEPING_S = 10 };

@@ -11,7 +11,7 @@
 
 #include "ipc/err.h"
 #include "supervisor/conf.h"
-#include "supervisor/job.h"
+#include "supervisor/jobs/job.h"
 
 struct daemon;
 struct client;

@@ -12,7 +12,7 @@
 
 #include "supervisor/daemon_inside.h"
 #include "supervisor/journal.h"
-#include "supervisor/runner_program.h"
+#include "supervisor/runners/runner_program.h"
 
 /* ---- asking */
 

@@ -10,7 +10,7 @@
 #include "supervisor/daemon_inside.h"
 #include "supervisor/events.h"
 #include "supervisor/fields.h"
-#include "supervisor/job_handover.h"
+#include "supervisor/jobs/job_handover.h"
 #include "supervisor/journal.h"
 #include "supervisor/notify.h"
 #include "supervisor/timer.h"

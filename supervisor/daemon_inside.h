@@ -14,7 +14,7 @@
 #include "supervisor/socket/client.h"
 #include "supervisor/scheduling/cost.h"
 #include "supervisor/daemon.h"
-#include "supervisor/devices.h"
+#include "supervisor/runners/devices.h"
 #include "supervisor/disk.h"
 #include "supervisor/scheduling/forecast.h"
 #include "supervisor/scheduling/gate.h"
@@ -22,10 +22,10 @@
 #include "supervisor/scheduling/load.h"
 #include "supervisor/metrics.h"
 #include "supervisor/paths.h"
-#include "supervisor/probe.h"
-#include "supervisor/quarantine.h"
-#include "supervisor/queue.h"
-#include "supervisor/runner.h"
+#include "supervisor/runners/probe.h"
+#include "supervisor/jobs/quarantine.h"
+#include "supervisor/jobs/queue.h"
+#include "supervisor/runners/runner.h"
 #include "supervisor/upgrade.h"
 
 enum { SIGNALS = 3 };

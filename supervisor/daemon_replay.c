@@ -8,7 +8,7 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/job_row.h"
+#include "supervisor/jobs/job_row.h"
 #include "supervisor/journal.h"
 #include "supervisor/store/seal.h"
 #include "supervisor/timer.h"

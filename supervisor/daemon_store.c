@@ -14,7 +14,7 @@
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/events.h"
-#include "supervisor/job_row.h"
+#include "supervisor/jobs/job_row.h"
 #include "supervisor/journal.h"
 #include "supervisor/lookup.h"
 #include "supervisor/store/seal.h"

@@ -16,7 +16,7 @@
 #include "supervisor/daemon.h"
 #include "supervisor/disk.h"
 #include "ipc/json_text.h"
-#include "supervisor/runner.h"
+#include "supervisor/runners/runner.h"
 
 enum { PAGE = 500 };
 

@@ -7,7 +7,7 @@
 #define SUPERVISOR_EVENTS_H
 
 #include "supervisor/call.h"
-#include "supervisor/job.h"
+#include "supervisor/jobs/job.h"
 #include "supervisor/store/store.h"
 
 /* The event that the job is in that state; false: no memory. */

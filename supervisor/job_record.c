@@ -10,9 +10,9 @@
 #include "ipc/json_text.h"
 #include "supervisor/socket/client.h"
 #include "supervisor/daemon.h"
-#include "supervisor/job.h"
+#include "supervisor/jobs/job.h"
 #include "supervisor/journal.h"
-#include "supervisor/runner.h"
+#include "supervisor/runners/runner.h"
 
 static void
 put_seconds(struct json_text *t, const char *key, double s)

@@ -9,7 +9,7 @@
 
 #include "supervisor/daemon.h"
 #include "supervisor/disk.h"
-#include "supervisor/job_row.h"
+#include "supervisor/jobs/job_row.h"
 #include "supervisor/methods.h"
 
 enum { MAX_ASKED = 3 };

@@ -7,7 +7,7 @@
 #define SUPERVISOR_LOOKUP_H
 
 #include "supervisor/call.h"
-#include "supervisor/job.h"
+#include "supervisor/jobs/job.h"
 #include "supervisor/store/store.h"
 
 /* What the store had. A job that is still in memory takes the place of what is on disk. */

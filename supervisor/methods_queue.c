@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "supervisor/methods_inside.h"
-#include "supervisor/runner.h"
+#include "supervisor/runners/runner.h"
 
 /* ---- jobs */
 

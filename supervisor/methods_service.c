@@ -5,7 +5,7 @@
 
 #include "supervisor/exposition.h"
 #include "supervisor/methods_inside.h"
-#include "supervisor/runner.h"
+#include "supervisor/runners/runner.h"
 #include "supervisor/upgrade.h"
 
 json_t *

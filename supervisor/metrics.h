@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "supervisor/histogram.h"
-#include "supervisor/job.h"
+#include "supervisor/jobs/job.h"
 
 #define METRICS_SOURCES(SOURCE) \
 	SOURCE(SOCKET, "unix") \

@@ -5,8 +5,8 @@
 #ifndef SUPERVISOR_SCHED_H
 #define SUPERVISOR_SCHED_H
 
-#include "supervisor/queue.h"
-#include "supervisor/runner.h"
+#include "supervisor/jobs/queue.h"
+#include "supervisor/runners/runner.h"
 
 /* Hands jobs to runners until one side is used up. Returns when it should be done again though nothing
  * changed (CLOCK_MONOTONIC), or 0: it need not. */

@@ -26,7 +26,7 @@
 #include "supervisor/journal.h"
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
-#include "supervisor/spawn.h"
+#include "supervisor/runners/spawn.h"
 #include "supervisor/timer.h"
 
 enum { MAX_ARGUMENTS = 16, MAX_REASON = 400 };

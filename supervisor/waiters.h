@@ -5,7 +5,7 @@
 #define SUPERVISOR_WAITERS_H
 
 #include "supervisor/call.h"
-#include "supervisor/job.h"
+#include "supervisor/jobs/job.h"
 
 enum until { UNTIL_SAVED, UNTIL_ENDED };
 

@@ -1,5 +1,5 @@
 /*
- * supervisor/cost, plan, forecast: what a job costs, when it will be done, and whether that holds.
+ * supervisor/scheduling/cost, plan, forecast: what a job costs, when it will be done, and whether that holds.
  */
 #include "tests/unit/test.h"
 

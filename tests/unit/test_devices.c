@@ -1,11 +1,11 @@
 /*
- * supervisor/devices: what a probe may print, what the option `device` may say, and which runner gets which.
+ * supervisor/runners/devices: what a probe may print, what the option `device` may say, and which runner gets which.
  */
 #include "tests/unit/test.h"
 
 #include <stdlib.h>
 
-#include "supervisor/devices.h"
+#include "supervisor/runners/devices.h"
 
 #define A "GPU-aaaaaaaa-0000-0000-0000-000000000000"
 #define B "GPU-bbbbbbbb-0000-0000-0000-000000000000"

@@ -1,5 +1,5 @@
 /*
- * supervisor/limits, gate, load: how much, when of the day, and under which load.
+ * supervisor/scheduling/limits, gate, load: how much, when of the day, and under which load.
  */
 #include "tests/unit/test.h"
 

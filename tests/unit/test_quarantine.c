@@ -1,9 +1,9 @@
 /*
- * supervisor/quarantine: what is refused, for how long, and how one is let in to see.
+ * supervisor/jobs/quarantine: what is refused, for how long, and how one is let in to see.
  */
 #include "tests/unit/test.h"
 
-#include "supervisor/quarantine.h"
+#include "supervisor/jobs/quarantine.h"
 
 #define SECOND INT64_C(1000000)
 

@@ -1,5 +1,5 @@
 /*
- * supervisor/queue and supervisor/id: what is shown is what is picked, and ids sort by time.
+ * supervisor/jobs/queue and supervisor/id: what is shown is what is picked, and ids sort by time.
  */
 #include "tests/unit/test.h"
 
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "supervisor/queue.h"
+#include "supervisor/jobs/queue.h"
 
 static void
 push(struct queue *q, struct job *job, enum job_class class, const char *client)

@@ -4,8 +4,8 @@
  */
 #include "tests/unit/test.h"
 
-#include "supervisor/job.h"
-#include "supervisor/runner.h"
+#include "supervisor/jobs/job.h"
+#include "supervisor/runners/runner.h"
 
 struct cell {
 	int state, event, next; /* next: FSM_SAME, or a state */

@@ -3,7 +3,7 @@
  */
 #include "tests/world/world.h"
 
-#include "supervisor/job_row.h"
+#include "supervisor/jobs/job_row.h"
 
 /* ---- the store: what it has of each job survives zitd */
 

@@ -1,0 +1,210 @@
+/*
+ * A job's beginning, from what was asked for, and its end as memory; and what it keeps of its attempts.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ipc/clock.h"
+#include "ipc/random.h"
+#include "supervisor/daemon.h"
+#include "supervisor/jobs/job.h"
+#include "supervisor/timer.h"
+
+enum { DEFAULT_STEPS = 8 };
+
+static uint64_t
+random_seed(void)
+{
+	uint32_t seed; /* short enough to type again */
+
+	random_bytes(&seed, sizeof(seed));
+	return seed;
+}
+
+void
+job_add_warning(struct job *job, const char *text)
+{
+	int n = 0;
+
+	while (n < JOB_MAX_WARNINGS && job->warnings[n] != NULL)
+		n++;
+	if (n < JOB_MAX_WARNINGS)
+		job->warnings[n] = strdup(text); /* without memory it goes without saying */
+}
+
+static void
+add_warnings(struct job *job, const struct api_submit *p)
+{
+	if (p->has_negative_prompt && p->negative_prompt[0] != '\0')
+		job_add_warning(job, "negative_prompt has no effect: this model runs without guidance");
+	if (p->has_guidance && p->guidance != 0)
+		job_add_warning(job, "guidance has no effect: this model runs without it");
+}
+
+static void
+take_params(struct job *job, const struct api_submit *p, const struct conf *conf)
+{
+	job->asked_width = job->width = p->has_width ? (int)p->width : 0;
+	job->asked_height = job->height = p->has_height ? (int)p->height : 0;
+	job->asked_steps = p->has_steps ? (int)p->steps : 0;
+	job->steps = p->has_steps ? (int)p->steps : DEFAULT_STEPS;
+	job->count = p->has_n ? (int)p->n : 1;
+	job->seed = p->has_seed ? (uint64_t)p->seed : random_seed();
+	job->truncate = p->truncate;
+	job->class = p->has_priority ? (enum job_class)p->priority : CLASS_NORMAL;
+	job->queue_timeout_s = p->has_queue_timeout ? p->queue_timeout : conf->queue.queue_timeout;
+	job->exec_timeout_s = p->has_exec_timeout ? p->exec_timeout : 0;
+	job->deadline_s = p->has_deadline ? p->deadline : 0;
+	job->keep = p->has_on_disconnect ? p->on_disconnect == 1 : !p->wait;
+	job->was_waited_for = p->wait;
+	job->durable = !p->has_durable || p->durable;
+	add_warnings(job, p);
+}
+
+static void
+on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct job *job = w->data;
+
+	(void)loop;
+	(void)events;
+	fsm_clock(&job->fsm);
+}
+
+struct job *
+job_blank(struct daemon *d)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (job == NULL)
+		return NULL;
+	job->daemon = d;
+	job->durable = true;
+	job->told_state = JOB_STATE_COUNT;
+	job->exit_status = job->checkpoint = job->device = -1;
+	for (int i = 0; i < JOB_MAX_PICTURES; i++)
+		job->pictures[i].fd = -1;
+	ev_init(&job->timer, on_timer);
+	job->timer.data = job;
+	return job;
+}
+
+struct job *
+job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
+{
+	struct job *job = job_blank(d);
+
+	if (job == NULL)
+		return NULL;
+	job->prompt = strdup(p->prompt);
+	job->negative_prompt = strdup(p->has_negative_prompt ? p->negative_prompt : "");
+	if (job->prompt == NULL || job->negative_prompt == NULL) {
+		job_free(&job);
+		return NULL;
+	}
+	job->number = daemon_next_number(d);
+	job->uid = uid;
+	if (p->has_client)
+		snprintf(job->client, sizeof(job->client), "%s", p->client);
+	else
+		snprintf(job->client, sizeof(job->client), "uid:%d", (int)uid);
+	snprintf(job->group, sizeof(job->group), "%s", p->has_group ? p->group : "");
+	job->pid = pid;
+	job->submitted_us = job->queued_us = clock_now_us();
+	job->submitted_wall_us = clock_wall_us();
+	id_make(job->id);
+	take_params(job, p, daemon_conf(d));
+	if (p->has_not_before)
+		job->not_before_us = job->submitted_us + (int64_t)(p->not_before * 1e6);
+	fsm_init(&job->fsm, &job_kind, job, JOB_QUEUED);
+	return job;
+}
+
+struct api_submit
+job_request(const struct job *job)
+{
+	struct api_submit p = {
+	    .prompt = job->prompt,
+	    .has_prompt = true,
+	    .negative_prompt = job->negative_prompt,
+	    .has_negative_prompt = job->negative_prompt[0] != '\0',
+	    .width = job->asked_width,
+	    .has_width = job->asked_width > 0,
+	    .height = job->asked_height,
+	    .has_height = job->asked_height > 0,
+	    .steps = job->asked_steps,
+	    .has_steps = job->asked_steps > 0,
+	    .seed = (int64_t)job->seed,
+	    .has_seed = true,
+	    .n = job->count,
+	    .has_n = true,
+	    .priority = (int)job->class,
+	    .has_priority = true,
+	    .queue_timeout = job->queue_timeout_s,
+	    .has_queue_timeout = true,
+	    .exec_timeout = job->exec_timeout_s,
+	    .has_exec_timeout = job->exec_timeout_s > 0,
+	    .client = job->client,
+	    .has_client = true,
+	    .group = job->group,
+	    .has_group = job->group[0] != '\0',
+	    .truncate = job->truncate,
+	    .has_truncate = true,
+	};
+
+	return p;
+}
+
+void
+job_free(struct job **out)
+{
+	struct job *job = *out;
+
+	if (job == NULL)
+		return;
+	timer_arm(daemon_loop(job->daemon), &job->timer, 0);
+	for (int i = 0; i < job->picture_count; i++) {
+		if (job->pictures[i].fd >= 0)
+			close(job->pictures[i].fd);
+	}
+	job_drop_checkpoint(job);
+	for (int i = 0; i < JOB_MAX_WARNINGS; i++)
+		free(job->warnings[i]);
+	free(job->prompt);
+	free(job->negative_prompt);
+	free(job->log_tail);
+	free(job);
+	*out = NULL;
+}
+
+/* ---- its checkpoint */
+
+bool
+job_need_checkpoint(struct job *job, uint64_t bytes)
+{
+	if (job->checkpoint >= 0 && job->checkpoint_bytes == bytes)
+		return true;
+	job_drop_checkpoint(job); /* of a runner with another model: it would not count */
+	job->checkpoint = shm_create_checkpoint(bytes);
+	job->checkpoint_bytes = bytes;
+	return job->checkpoint >= 0;
+}
+
+void
+job_drop_checkpoint(struct job *job)
+{
+	if (job->checkpoint >= 0)
+		close(job->checkpoint);
+	job->checkpoint = -1;
+}
+
+void
+job_note_death(struct job *job, int status, const char *words, const char *log_tail)
+{
+	job->exit_status = status;
+	snprintf(job->last_words, sizeof(job->last_words), "%s", words);
+	free(job->log_tail);
+	job->log_tail = strdup(log_tail); /* without memory there is none */
+}

@@ -1,0 +1,608 @@
+/*
+ * A runner's life: its states, their clocks and the kill escalation, as one table. Its jobs are in
+ * runner_jobs.c, what administrators want of it in runner_orders.c, what it says in runner_messages.c, how it
+ * ends in runner_death.c, its process in runner_start.c.
+ */
+#include "supervisor/runners/runner.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipc/clock.h"
+#include "supervisor/runners/cgroup.h"
+#include "supervisor/daemon.h"
+#include "supervisor/journal.h"
+#include "supervisor/metrics.h"
+#include "supervisor/runners/runner_inside.h"
+#include "supervisor/timer.h"
+
+#define SECOND RUNNER_SECOND
+
+/* ---- clocks of states, design.md section 6 */
+
+static int64_t
+backoff_clock_us(const void *object)
+{
+	const struct runner *r = object;
+
+	if (r->awaits_device) /* longer than an answer takes, which ends this */
+		return (int64_t)(daemon_conf(r->daemon)->zitd.probe_timeout * 1e6) + 5 * SECOND;
+	return r->delay_us > 0 ? r->delay_us : 1;
+}
+
+static int64_t
+spawning_clock_us(const void *object)
+{
+	(void)object;
+	return 5 * SECOND;
+}
+
+/* 60 s without progress, 600 s in all. */
+static int64_t
+loading_clock_us(const void *object)
+{
+	const struct runner *r = object;
+	int64_t left_us = r->spawned_us + 600 * SECOND - clock_now_us();
+
+	return left_us < 1 ? 1 : left_us < 60 * SECOND ? left_us : 60 * SECOND;
+}
+
+static int64_t
+warming_clock_us(const void *object)
+{
+	(void)object;
+	return 60 * SECOND;
+}
+
+/* Idle for so long it is asked for its test picture; 0: never. */
+static int64_t
+idle_clock_us(const void *object)
+{
+	const struct runner *r = object;
+
+	return (int64_t)(r->conf.canary_interval * 1e6);
+}
+
+/* No progress for max(hang_timeout, 8 x the slowest step). */
+static int64_t
+busy_clock_us(const void *object)
+{
+	const struct runner *r = object;
+	int64_t least_us = (int64_t)(r->conf.hang_timeout * 1e6);
+
+	return 8 * r->slowest_step_us > least_us ? 8 * r->slowest_step_us : least_us;
+}
+
+static int64_t
+cancelling_clock_us(const void *object)
+{
+	const struct runner *r = object;
+	int64_t pace_us = 3 * r->slowest_step_us + SECOND / 2;
+
+	return pace_us < 3 * SECOND ? pace_us : 3 * SECOND;
+}
+
+static int64_t
+stopping_clock_us(const void *object)
+{
+	const struct runner *r = object;
+
+	return r->stop_wait_us > 0 ? r->stop_wait_us : 1;
+}
+
+static int64_t
+reaping_clock_us(const void *object)
+{
+	(void)object;
+	return 10 * SECOND;
+}
+
+/* The half-open probe; a permanent reason waits for an administrator. */
+static int64_t
+failed_clock_us(const void *object)
+{
+	const struct runner *r = object;
+
+	return r->permanent ? 0 : r->probe_us;
+}
+
+static int64_t
+wedged_clock_us(const void *object)
+{
+	(void)object;
+	return 60 * SECOND;
+}
+
+static const struct fsm_state states[RUNNER_STATE_COUNT] = {
+#define RUNNER_STATE(name, text, event, clock_us) [RUNNER_##name] = {text, event, clock_us},
+#include "ipc/states.def"
+};
+
+static const char *const event_names[RUNNER_EVENT_COUNT] = {
+#define RUNNER_EVENT(name) #name,
+    RUNNER_EVENTS(RUNNER_EVENT)
+#undef RUNNER_EVENT
+};
+
+/* ---- the escalation: CANCEL, stopsignal, SIGKILL, WEDGED; each rung says so */
+
+/* Since its last job was given to it, or its start. */
+static int64_t
+busy_us(const struct runner *r)
+{
+	return clock_now_us() - (r->dispatched_us != 0 ? r->dispatched_us : r->spawned_us);
+}
+
+static void
+tell_timeout(const struct runner *r, const struct runner_timeout *clock)
+{
+	journal(EVENT_RUNNER_TIMEOUT, .runner = r, .timeout_kind = clock->kind, .detail = clock->text,
+	    .after_us = busy_us(r));
+}
+
+static const struct runner_timeout cancel_clock = {
+    "cancel", "did not stop its job in time, sending stopsignal"};
+static const struct runner_timeout stop_clock = {"stop", "did not end in time after stopsignal"};
+static const struct runner_timeout start_clock = {"start", "was not ready in time"};
+static const struct runner_timeout hang_clock = {"hang", "showed no sign of life in time"};
+const struct runner_timeout runner_timeout_ack = {"hang", "did not acknowledge a job in time"};
+
+static void
+do_stopsignal(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	(void)detail;
+	r->end = END_OVERDUE;
+	tell_timeout(r, &cancel_clock);
+	kill(r->pid, r->conf.stopsignal);
+}
+
+/* An administrator's stop, or ours. */
+static void
+do_stop(void *object, void *detail)
+{
+	struct runner *r = object;
+	struct proto_msg m = {.head.type = PROTO_STOP, .STOP = {0}};
+
+	(void)detail;
+	m.head.generation = r->generation;
+	runner_send(r, &m, NULL);
+	kill(r->pid, r->conf.stopsignal);
+}
+
+static void
+do_kill(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	(void)detail;
+	journal(EVENT_RUNNER_KILLED, .runner = r, .after_us = busy_us(r));
+	cgroup_kill(r->conf.section_name);
+	kill(-r->pid, SIGKILL); /* its group: it leads one since it began its session */
+	kill(r->pid, SIGKILL);	/* in case it had not yet */
+}
+
+static void
+do_kill_unstopped(void *object, void *detail)
+{
+	tell_timeout(object, &stop_clock);
+	do_kill(object, detail);
+}
+
+/* `detail`: the clock, if it is not the state's own. */
+static void
+do_kill_hung(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	tell_timeout(r, detail != NULL ? detail : r->proved ? &hang_clock : &start_clock);
+	r->end = END_HUNG;
+	do_kill(object, detail);
+}
+
+static void
+do_kill_liar(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	r->end = r->untold ? END_UNTOLD : END_LIED;
+	do_kill(object, detail);
+}
+
+/* What it held goes elsewhere; it may still write into their checkpoints, so those do not count any more. */
+static void
+do_wedged(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	(void)detail;
+	snprintf(
+	    r->last_error, sizeof(r->last_error), "process %d is not gone 10 s after SIGKILL", (int)r->pid);
+	journal(EVENT_RUNNER_WEDGED, .runner = r, .detail = r->last_error);
+	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
+		if (r->held[i].job == NULL || runner_take_result(&r->held[i]))
+			continue;
+		job_drop_checkpoint(r->held[i].job);
+		runner_release(&r->held[i], JOB_EVENT_RETRY, NULL);
+	}
+	memset(r->held, 0, sizeof(r->held));
+	daemon_changed(r->daemon);
+}
+
+static void
+do_alarm(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	(void)detail;
+	journal(EVENT_RUNNER_STILL_WEDGED, .runner = r, .detail = r->last_error);
+}
+
+/* ---- the rest of the actions */
+
+static void
+do_spawn(void *object, void *detail)
+{
+	(void)detail;
+	runner_spawn(object);
+}
+
+static void
+do_ready(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	(void)detail;
+	r->proved = true;
+	r->start_failures = 0;
+	r->probe_us = FIRST_PROBE_US;
+	journal(EVENT_RUNNER_READY, .runner = r, .after_us = clock_now_us() - r->spawned_us);
+	daemon_runner_ready(r->daemon);
+}
+
+static void
+do_schedule(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	(void)detail;
+	daemon_changed(r->daemon);
+}
+
+/* It holds nothing: the time for a fresh process, if one is due. */
+static void
+do_idle(void *object, void *detail)
+{
+	runner_recycle_if_due(object);
+	do_schedule(object, detail);
+}
+
+static void
+do_test(void *object, void *detail)
+{
+	struct runner *r = object;
+	struct proto_msg m = {.head.type = PROTO_CANARY};
+
+	(void)detail;
+	r->advanced_us = clock_now_us();
+	m.head.generation = r->generation;
+	runner_send(r, &m, NULL);
+}
+
+static void
+do_failed(void *object, void *detail)
+{
+	struct runner *r = object;
+
+	(void)detail;
+	journal(EVENT_RUNNER_FAILED, .runner = r, .limit_us = r->permanent ? -1 : r->probe_us,
+	    .detail = r->last_error);
+	r->probe_us = 2 * r->probe_us < LAST_PROBE_US ? 2 * r->probe_us : LAST_PROBE_US;
+	daemon_changed(r->daemon);
+}
+
+/* ---- the table */
+
+#define IN(state) FSM_BIT(RUNNER_##state)
+#define STARTING (IN(SPAWNING) | IN(LOADING) | IN(WARMING))
+#define SERVING (IN(IDLE) | IN(TESTING) | IN(BUSY) | IN(CANCELLING))
+#define ENDING (IN(STOPPING) | IN(REAPING) | IN(WEDGED))
+#define LIVE (STARTING | SERVING | ENDING)
+#define RESTING (IN(BACKOFF) | IN(FAILED) | IN(STOPPED))
+
+static const struct fsm_row rows[] = {
+    {IN(BACKOFF) | IN(FAILED), RUNNER_EVENT_START, RUNNER_SPAWNING, do_spawn},
+    {RESTING, RUNNER_EVENT_REVIVE, RUNNER_BACKOFF, NULL},
+    {RESTING, RUNNER_EVENT_STOP, RUNNER_STOPPED, do_schedule},
+
+    {IN(SPAWNING), RUNNER_EVENT_HELLO, RUNNER_LOADING, NULL},
+    {IN(LOADING), RUNNER_EVENT_LOADING, RUNNER_LOADING, NULL},
+    {IN(LOADING), RUNNER_EVENT_WARMING, RUNNER_WARMING, NULL},
+    {IN(WARMING), RUNNER_EVENT_READY, RUNNER_IDLE, do_ready},
+    {STARTING, RUNNER_EVENT_START_CLOCK, RUNNER_REAPING, do_kill_hung},
+
+    {IN(IDLE), RUNNER_EVENT_TEST_CLOCK, RUNNER_TESTING, do_test},
+    {IN(TESTING), RUNNER_EVENT_TESTED, RUNNER_IDLE, do_idle},
+    {IN(IDLE) | IN(BUSY), RUNNER_EVENT_DISPATCH, RUNNER_BUSY, NULL},
+    {IN(BUSY), RUNNER_EVENT_ADVANCED, RUNNER_BUSY, NULL},
+    {IN(CANCELLING) | IN(STOPPING), RUNNER_EVENT_ADVANCED, FSM_SAME, NULL},
+    {IN(BUSY), RUNNER_EVENT_CANCEL, RUNNER_CANCELLING, NULL},
+    {IN(CANCELLING), RUNNER_EVENT_CANCEL, FSM_SAME, NULL},
+    {IN(CANCELLING), RUNNER_EVENT_LET_GO, RUNNER_BUSY, do_schedule},
+    {IN(BUSY) | IN(CANCELLING), RUNNER_EVENT_ALL_OVER, RUNNER_IDLE, do_idle},
+    {IN(CANCELLING), RUNNER_EVENT_CANCEL_CLOCK, RUNNER_STOPPING, do_stopsignal},
+    {IN(BUSY) | IN(TESTING) | IN(CANCELLING), RUNNER_EVENT_HANG_CLOCK, RUNNER_REAPING, do_kill_hung},
+    {IN(STOPPING) | IN(REAPING), RUNNER_EVENT_HANG_CLOCK, FSM_SAME, NULL},
+
+    /* what was on its way when it was told to stop */
+    {IN(STOPPING), RUNNER_EVENT_HELLO, FSM_SAME, NULL},
+    {IN(STOPPING), RUNNER_EVENT_LOADING, FSM_SAME, NULL},
+    {IN(STOPPING), RUNNER_EVENT_WARMING, FSM_SAME, NULL},
+    {IN(STOPPING), RUNNER_EVENT_READY, FSM_SAME, NULL},
+    {IN(STOPPING), RUNNER_EVENT_TESTED, FSM_SAME, NULL},
+
+    {STARTING | SERVING, RUNNER_EVENT_STOP, RUNNER_STOPPING, do_stop},
+    {ENDING, RUNNER_EVENT_STOP, FSM_SAME, NULL},
+    {IN(STOPPING), RUNNER_EVENT_STOP_CLOCK, RUNNER_REAPING, do_kill_unstopped},
+    {STARTING | SERVING | IN(STOPPING), RUNNER_EVENT_LIE, RUNNER_REAPING, do_kill_liar},
+    {STARTING | SERVING | IN(STOPPING), RUNNER_EVENT_GONE, RUNNER_REAPING, NULL},
+    {IN(REAPING) | IN(WEDGED), RUNNER_EVENT_GONE, FSM_SAME, NULL},
+    {IN(REAPING), RUNNER_EVENT_REAP_CLOCK, RUNNER_WEDGED, do_wedged},
+    {IN(WEDGED), RUNNER_EVENT_ALARM_CLOCK, RUNNER_WEDGED, do_alarm},
+
+    {LIVE, RUNNER_EVENT_DIED, RUNNER_BACKOFF, do_schedule},
+    {LIVE, RUNNER_EVENT_DIED_FOR_GOOD, RUNNER_FAILED, do_failed},
+    {LIVE, RUNNER_EVENT_DIED_STOPPED, RUNNER_STOPPED, do_schedule},
+};
+
+static void
+arm(void *object, int64_t clock_us)
+{
+	struct runner *r = object;
+
+	timer_arm(daemon_loop(r->daemon), &r->timer, clock_us);
+}
+
+int64_t
+runner_worked_us(const struct runner *r)
+{
+	struct status_page page;
+	uint64_t now_us = (uint64_t)clock_now_us();
+
+	if (r->page == NULL)
+		return 0;
+	shm_read(r->page, &page);
+	return page.worked_us <= now_us ? (int64_t)page.worked_us : 0;
+}
+
+/* One unit may take longer than the clock, if only parts of it get done: it counts from the last of them. */
+static void
+on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	const uint32_t measured = IN(WARMING) | IN(TESTING) | IN(BUSY);
+	struct runner *r = w->data;
+	int64_t left_us = 0;
+
+	(void)loop;
+	(void)events;
+	if ((FSM_BIT(r->fsm.state) & measured) != 0)
+		left_us = runner_worked_us(r) + states[r->fsm.state].clock_us(r) - clock_now_us();
+	if (left_us > 0)
+		arm(r, left_us);
+	else
+		fsm_clock(&r->fsm);
+}
+
+/* A clock that ran out, by its event. */
+static enum metrics_timeout
+timeout_of(int event)
+{
+	switch (event) {
+	case RUNNER_EVENT_START_CLOCK:
+		return METRICS_TIMEOUT_START;
+	case RUNNER_EVENT_HANG_CLOCK:
+		return METRICS_TIMEOUT_HANG;
+	case RUNNER_EVENT_CANCEL_CLOCK:
+		return METRICS_TIMEOUT_CANCEL;
+	case RUNNER_EVENT_STOP_CLOCK:
+		return METRICS_TIMEOUT_STOP;
+	case RUNNER_EVENT_REAP_CLOCK:
+		return METRICS_TIMEOUT_REAP;
+	default:
+		return METRICS_TIMEOUT_NONE;
+	}
+}
+
+static void
+moved(void *object, int from, int to, int event)
+{
+	struct runner *r = object;
+
+	metrics_count_timeout(daemon_metrics(r->daemon), timeout_of(event));
+	if (from != to)
+		r->since_us = clock_now_us();
+	if (from != to)
+		journal(EVENT_RUNNER_MOVED, .runner = r, .state_before = states[from].name,
+		    .detail = event_names[event]);
+}
+
+static void
+refused(void *object, int state, int event)
+{
+	(void)state;
+	journal(EVENT_STATE_REFUSED, .runner = object, .detail = event_names[event]);
+}
+
+const struct fsm_kind runner_kind = {
+    .what = "runner",
+    .states = states,
+    .state_count = RUNNER_STATE_COUNT,
+    .event_names = event_names,
+    .event_count = RUNNER_EVENT_COUNT,
+    .rows = rows,
+    .row_count = sizeof(rows) / sizeof(rows[0]),
+    .arm = arm,
+    .moved = moved,
+    .refused = refused,
+};
+
+/* ---- making and freeing */
+
+static void
+on_death(struct ev_loop *loop, struct ev_io *w, int events)
+{
+	(void)loop;
+	(void)events;
+	runner_reap(w->data);
+}
+
+static void
+on_reap_poll(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	(void)loop;
+	(void)events;
+	runner_reap(w->data);
+}
+
+static void
+on_channel(struct ev_loop *loop, struct ev_io *w, int events)
+{
+	(void)loop;
+	runner_talk(w->data, events);
+}
+
+struct runner *
+runner_new(struct daemon *d, const struct conf_runner *conf)
+{
+	struct runner *r = calloc(1, sizeof(*r));
+
+	if (r == NULL)
+		return NULL;
+	r->daemon = d;
+	r->conf = r->started = *conf;
+	r->pidfd = r->page_fd = -1;
+	r->probe_us = FIRST_PROBE_US;
+	r->unwanted = strcmp(conf->autostart, "false") == 0;
+	runner_await_device(r);
+	r->since_us = clock_now_us();
+	runner_log_init(&r->log, daemon_loop(d), r);
+	ev_init(&r->timer, on_timer);
+	ev_init(&r->death_io, on_death);
+	ev_init(&r->channel_io, on_channel);
+	ev_init(&r->reap_poll, on_reap_poll);
+	r->timer.data = r->death_io.data = r->channel_io.data = r->reap_poll.data = r;
+	fsm_init(&r->fsm, &runner_kind, r, r->unwanted ? RUNNER_STOPPED : RUNNER_BACKOFF);
+	return r;
+}
+
+void
+runner_free(struct runner **r)
+{
+	if (*r == NULL)
+		return;
+	runner_close(*r);
+	runner_log_free(&(*r)->log);
+	cgroup_remove((*r)->conf.section_name);
+	timer_arm(daemon_loop((*r)->daemon), &(*r)->timer, 0);
+	free(*r);
+	*r = NULL;
+}
+
+void
+runner_set_conf(struct runner *r, const struct conf_runner *conf)
+{
+	bool other_device = strcmp(r->conf.device, conf->device) != 0;
+	char name[CONF_NAME], like[CONF_NAME];
+
+	memcpy(name, r->conf.section_name, sizeof(name));
+	memcpy(like, r->conf.like, sizeof(like));
+	r->conf = *conf;
+	memcpy(r->conf.section_name, name, sizeof(name));
+	memcpy(r->conf.like, like, sizeof(like));
+	if (other_device)
+		runner_forget_device(r);
+	if (r->fsm.state == RUNNER_IDLE)
+		arm(r, idle_clock_us(r)); /* canary_interval may have come or gone */
+	runner_go_on(r);		  /* there may be more room */
+}
+
+/* ---- what others ask */
+
+const struct conf_runner *
+runner_conf(const struct runner *r)
+{
+	return &r->conf;
+}
+
+const struct conf_runner *
+runner_started_with(const struct runner *r)
+{
+	return r->pid > 0 ? &r->started : NULL;
+}
+
+enum runner_state
+runner_state(const struct runner *r)
+{
+	return (enum runner_state)r->fsm.state;
+}
+
+bool
+runner_has_process(const struct runner *r)
+{
+	return r->pid > 0;
+}
+
+pid_t
+runner_pid(const struct runner *r)
+{
+	return r->pid;
+}
+
+int
+runner_restarts(const struct runner *r, enum runner_cause cause)
+{
+	return r->restarts[cause];
+}
+
+bool
+runner_may_serve(const struct runner *r)
+{
+	return !r->draining && (FSM_BIT(r->fsm.state) & (IN(FAILED) | IN(WEDGED) | IN(STOPPED))) == 0;
+}
+
+bool
+runner_is_starting(const struct runner *r)
+{
+	return !r->draining && !r->unwanted &&
+	       (r->recycling[0] != '\0' || (FSM_BIT(r->fsm.state) & (IN(BACKOFF) | STARTING)) != 0);
+}
+
+bool
+runner_is_sound(const struct runner *r)
+{
+	bool needs_clock = states[r->fsm.state].clock_event >= 0 && states[r->fsm.state].clock_us(r) > 0;
+
+	/* one that has ended in this very turn may not have been told yet */
+	return !needs_clock || ev_is_active(&r->timer) || ev_is_pending(&r->timer);
+}
+
+const struct ev_timer *
+runner_clock(const struct runner *r)
+{
+	return &r->timer;
+}
+
+const char *
+runner_last_error(const struct runner *r)
+{
+	return r->last_error;
+}
+
+const struct runner_limits *
+runner_limits(const struct runner *r)
+{
+	return r->limits.default_side > 0 ? &r->limits : NULL;
+}
