@@ -18,6 +18,7 @@
 #include "supervisor/runners/cgroup.h"
 #include "supervisor/daemon_handover.h"
 #include "supervisor/events.h"
+#include "supervisor/job_record.h"
 #include "supervisor/journal.h"
 #include "supervisor/lookup.h"
 #include "supervisor/notify.h"
@@ -85,12 +86,6 @@ int64_t
 daemon_last_event(const struct daemon *d)
 {
 	return d->last_event;
-}
-
-uint64_t
-daemon_next_number(struct daemon *d)
-{
-	return ++d->last_number;
 }
 
 void
@@ -339,7 +334,6 @@ daemon_start(
 	metrics_init(&d->metrics);
 	TAILQ_INIT(&d->jobs);
 	TAILQ_INIT(&d->unsaved);
-	job_set_hooks(&daemon_job_hooks);
 	journal_set_objects(job_facts, runner_facts);
 	daemon_set_log(d);
 	/* Not libev's default loop: that one reaps all children, and ours are waited for by pidfd. */
@@ -348,6 +342,7 @@ daemon_start(
 		free(d);
 		return err_set(e, ERR_SYSTEM, "no event loop: %s", strerror(errno));
 	}
+	daemon_set_job_world(d);
 	notify_open(d->loop);
 	strays_open();
 	cgroup_open();

@@ -17,6 +17,7 @@ struct daemon;
 struct client;
 struct handover;
 struct metrics;
+struct outlook;
 struct runner;
 
 struct daemon_options {
@@ -43,7 +44,6 @@ void daemon_runner_ready(struct daemon *d);
 void daemon_runner_died(struct daemon *d);	      /* it may have left processes behind */
 void daemon_loading(struct daemon *d);		      /* a runner makes progress in loading */
 void daemon_store(struct daemon *d, struct job *job); /* its result to disk */
-uint64_t daemon_next_number(struct daemon *d);	      /* for a new job */
 /* errno with which the state directory takes no writes; 0: it does. */
 int daemon_store_error(const struct daemon *d);
 /* The job has ended, and that is on its way to the disk: nobody is told yet. */

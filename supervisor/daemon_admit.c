@@ -273,6 +273,7 @@ daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid,
 		err_set(e, ERR_SYSTEM, "out of memory");
 		return NULL;
 	}
+	job->number = ++d->last_number;
 	job->cost_s = daemon_predict_s(d, job);
 	job->fingerprint = quarantine_fingerprint(p);
 	job->probe = job->alone = probe;

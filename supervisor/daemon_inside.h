@@ -60,6 +60,7 @@ struct daemon {
 	char probe_failure[DEVICES_REASON]; /* of the last probe; "": it did not fail */
 	struct queue queue;
 	struct queue_world queue_world;
+	struct job_world job_world;
 	struct quarantine quarantine;
 	struct job_line jobs; /* all in memory, by all_link, oldest first: open ones, and ended ones until
 				 that is on disk */
@@ -211,6 +212,7 @@ void daemon_count_ended(struct daemon *d, struct job *job);
 /* What a job's end says of others like it. */
 void daemon_judge_ended(struct daemon *d, const struct job *job);
 
-extern const struct job_hooks daemon_job_hooks;
+/* ---- daemon_jobs.c */
+void daemon_set_job_world(struct daemon *d); /* before there are jobs */
 
 #endif

@@ -199,8 +199,76 @@ on_released(struct job *job)
 	waiters_job_advanced(job);
 }
 
-const struct job_hooks daemon_job_hooks = {
-    on_started, on_advanced, on_ended, on_claimed, on_requeued, on_held, on_released, on_overdue};
+/* A clock that ran out, by its event. */
+static enum metrics_timeout
+timeout_of(const struct job *job, enum job_event event)
+{
+	switch (event) {
+	case JOB_EVENT_QUEUE_CLOCK:
+		return job_is_past_deadline(job) ? METRICS_TIMEOUT_DEADLINE : METRICS_TIMEOUT_QUEUE;
+	case JOB_EVENT_EXEC_CLOCK:
+		return job_is_past_deadline(job) ? METRICS_TIMEOUT_DEADLINE : METRICS_TIMEOUT_EXECUTION;
+	case JOB_EVENT_WRITE_CLOCK:
+		return METRICS_TIMEOUT_WRITE;
+	default:
+		return METRICS_TIMEOUT_NONE;
+	}
+}
+
+static void
+on_moved(struct job *job, enum job_event event)
+{
+	metrics_count_timeout(&job->daemon->metrics, timeout_of(job, event));
+}
+
+/* ---- what they ask of their runner, and tell it */
+
+static double
+exec_timeout_s(const struct job *job)
+{
+	return runner_conf(job->runner)->exec_timeout;
+}
+
+static int64_t
+ack_clock_us(const struct job *job)
+{
+	return runner_ack_clock_us(job->runner);
+}
+
+static void
+on_unanswered(struct job *job)
+{
+	runner_unanswered(job->runner);
+}
+
+static void
+on_suspended_out(struct job *job)
+{
+	runner_end_suspension(job->runner, job);
+}
+
+void
+daemon_set_job_world(struct daemon *d)
+{
+	d->job_world = (struct job_world){
+	    .loop = d->loop,
+	    .conf = &d->conf.queue,
+	    .exec_timeout_s = exec_timeout_s,
+	    .ack_clock_us = ack_clock_us,
+	    .moved = on_moved,
+	    .started = on_started,
+	    .advanced = on_advanced,
+	    .ended = on_ended,
+	    .claimed = on_claimed,
+	    .requeued = on_requeued,
+	    .held = on_held,
+	    .released = on_released,
+	    .overdue = on_overdue,
+	    .unanswered = on_unanswered,
+	    .suspended_out = on_suspended_out,
+	};
+	job_set_world(&d->job_world);
+}
 
 /* ---- results */
 

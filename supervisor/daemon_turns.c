@@ -7,6 +7,7 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
+#include "supervisor/job_record.h"
 #include "supervisor/journal.h"
 #include "supervisor/waiters.h"
 

@@ -1,6 +1,8 @@
 /*
  * A job's record, as clients see it, and what the log says of it.
  */
+#include "supervisor/job_record.h"
+
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "ipc/api.h"
+#include "supervisor/job_record.h"
 #include "supervisor/socket/client.h"
 #include "supervisor/events.h"
 #include "supervisor/journal.h"

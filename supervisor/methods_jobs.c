@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "supervisor/job_record.h"
 #include "supervisor/methods_inside.h"
 #include "supervisor/waiters.h"
 

@@ -6,6 +6,7 @@
 
 #include "ipc/log.h"
 #include "supervisor/events.h"
+#include "supervisor/job_record.h"
 #include "supervisor/methods_inside.h"
 
 /* ---- lists */

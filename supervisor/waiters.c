@@ -11,6 +11,7 @@
 #include "ipc/api.h"
 #include "supervisor/daemon.h"
 #include "supervisor/fields.h"
+#include "supervisor/job_record.h"
 #include "supervisor/journal.h"
 
 struct waiter {

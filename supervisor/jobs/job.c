@@ -1,24 +1,27 @@
 /*
  * A job's life: the state machine and its clocks.
  */
-#include "supervisor/jobs/job.h"
-
 #include "ipc/clock.h"
-#include "supervisor/daemon.h"
+#include "supervisor/conf.h"
+#include "supervisor/jobs/job_inside.h"
 #include "supervisor/journal.h"
-#include "supervisor/metrics.h"
-#include "supervisor/runners/runner.h"
 #include "supervisor/timer.h"
 
 #define RETRY_WAIT_US (30 * INT64_C(1000000))  /* that an interrupted job may wait at least */
 #define WRITE_CLOCK_US (60 * INT64_C(1000000)) /* that the disk thread may take for a result */
 
-static struct job_hooks hooks;
+static const struct job_world *world;
 
 void
-job_set_hooks(const struct job_hooks *given)
+job_set_world(const struct job_world *given)
 {
-	hooks = *given;
+	world = given;
+}
+
+const struct job_world *
+job_world(void)
+{
+	return world;
 }
 
 /* ---- clocks of states */
@@ -34,8 +37,8 @@ before_deadline_us(const struct job *job, int64_t clock_us)
 	return left_us > 1 ? left_us : 1;
 }
 
-static bool
-is_past_deadline(const struct job *job)
+bool
+job_is_past_deadline(const struct job *job)
 {
 	return job->deadline_s > 0 && clock_now_us() >= job->submitted_us + (int64_t)(job->deadline_s * 1e6);
 }
@@ -69,21 +72,19 @@ hold_clock_us(const void *object)
 {
 	const struct job *job = object;
 
-	return before_deadline_us(job, (int64_t)(daemon_conf(job->daemon)->queue.hold_timeout * 1e6));
+	return before_deadline_us(job, (int64_t)(world->conf->hold_timeout * 1e6));
 }
 
 static int64_t
 ack_clock_us(const void *object)
 {
-	const struct job *job = object;
-
-	return runner_ack_clock_us(job->runner);
+	return world->ack_clock_us(object);
 }
 
 static double
 exec_timeout_s(const struct job *job)
 {
-	double ceiling = runner_conf(job->runner)->exec_timeout;
+	double ceiling = world->exec_timeout_s(job);
 
 	return job->exec_timeout_s > 0 && job->exec_timeout_s < ceiling ? job->exec_timeout_s : ceiling;
 }
@@ -104,7 +105,7 @@ suspension_clock_us(const void *object)
 {
 	const struct job *job = object;
 
-	return before_deadline_us(job, (int64_t)(runner_conf(job->runner)->exec_timeout * 1e6));
+	return before_deadline_us(job, (int64_t)(world->exec_timeout_s(job) * 1e6));
 }
 
 static int64_t
@@ -147,15 +148,15 @@ do_start(void *object, void *detail)
 
 	(void)detail;
 	job->started_us = job->running_since_us = clock_now_us();
-	hooks.started(job);
-	hooks.advanced(job);
+	world->started(job);
+	world->advanced(job);
 }
 
 static void
 do_advance(void *object, void *detail)
 {
 	(void)detail;
-	hooks.advanced(object);
+	world->advanced(object);
 }
 
 static void
@@ -167,7 +168,7 @@ do_suspend(void *object, void *detail)
 	stop_counting(job);
 	job->suspended_since_us = clock_now_us();
 	job->suspensions++;
-	hooks.advanced(job);
+	world->advanced(job);
 }
 
 static void
@@ -179,7 +180,7 @@ do_resume(void *object, void *detail)
 	stop_counting(job);
 	job->running_since_us = clock_now_us();
 	journal(EVENT_JOB_RESUMED, .job = job, .after_us = job->suspended_us);
-	hooks.advanced(job);
+	world->advanced(job);
 }
 
 static const enum event ends[JOB_STATE_COUNT] = {
@@ -201,7 +202,7 @@ end(struct job *job, const struct err *e)
 	if (e != NULL)
 		job->error = *e;
 	journal(ends[job_state(job)], .job = job);
-	hooks.ended(job);
+	world->ended(job);
 }
 
 static void
@@ -226,7 +227,7 @@ do_cancel(void *object, void *detail)
 	(void)detail;
 	err_set(&e, ERR_CANCELLED, "%s", err_row(ERR_CANCELLED)->text);
 	if (job->runner != NULL)
-		hooks.overdue(job);
+		world->overdue(job);
 	end(job, &e);
 }
 
@@ -247,7 +248,7 @@ do_expire(void *object, void *detail)
 	struct err e;
 
 	(void)detail;
-	if (is_past_deadline(job))
+	if (job_is_past_deadline(job))
 		err_set(&e, ERR_DEADLINE_UNREACHABLE, "The job was still waiting at its deadline of %g s.",
 		    job->deadline_s);
 	else if (job->held_us != 0)
@@ -268,7 +269,7 @@ do_time_out(void *object, void *detail)
 	struct err e;
 
 	(void)detail;
-	if (is_past_deadline(job))
+	if (job_is_past_deadline(job))
 		err_set(&e, ERR_DEADLINE_UNREACHABLE,
 		    "The job was in stage %s, step %u of %d, at its deadline of %g s, and was stopped.",
 		    stage_name(job->stage), job->step, job->steps, job->deadline_s);
@@ -276,7 +277,7 @@ do_time_out(void *object, void *detail)
 		err_set(&e, ERR_EXECUTION_TIMEOUT,
 		    "The job ran for %g s, in stage %s, step %u of %d, and was stopped.", exec_timeout_s(job),
 		    stage_name(job->stage), job->step, job->steps);
-	hooks.overdue(job);
+	world->overdue(job);
 	end(job, &e);
 }
 
@@ -286,10 +287,10 @@ do_suspension_over(void *object, void *detail)
 	struct job *job = object;
 
 	(void)detail;
-	if (is_past_deadline(job))
+	if (job_is_past_deadline(job))
 		job_event(job, JOB_EVENT_EXEC_CLOCK);
 	else
-		runner_end_suspension(job->runner, job);
+		world->suspended_out(job);
 }
 
 static void
@@ -307,10 +308,8 @@ do_write_failed(void *object, void *detail)
 static void
 do_no_answer(void *object, void *detail)
 {
-	struct job *job = object;
-
 	(void)detail;
-	runner_unanswered(job->runner);
+	world->unanswered(object);
 }
 
 /* It counts before it begins: one that takes the machine down is remembered for it. */
@@ -322,7 +321,7 @@ do_claim(void *object, void *detail)
 	(void)detail;
 	job->attempt++;
 	job->ran_us = 0;
-	hooks.claimed(job);
+	world->claimed(job);
 }
 
 static void
@@ -343,7 +342,7 @@ do_unclaim(void *object, void *detail)
 
 	(void)detail;
 	job->attempt--;
-	hooks.requeued(job);
+	world->requeued(job);
 }
 
 static void
@@ -355,7 +354,7 @@ do_hold(void *object, void *detail)
 	job->held_us = clock_now_us();
 	job->waited_us += waits_us(job);
 	job->queued_us = 0;
-	hooks.held(job);
+	world->held(job);
 }
 
 static void
@@ -366,7 +365,7 @@ do_release(void *object, void *detail)
 	(void)detail;
 	job->held_us = 0;
 	job->queued_us = clock_now_us();
-	hooks.released(job);
+	world->released(job);
 }
 
 static void
@@ -378,7 +377,7 @@ do_requeue(void *object, void *detail)
 	job->queued_us = clock_now_us();
 	stop_counting(job);
 	journal(EVENT_JOB_REQUEUED, .job = job);
-	hooks.requeued(job);
+	world->requeued(job);
 }
 
 /* ---- the table of design.md section 6 */
@@ -417,23 +416,7 @@ arm(void *object, int64_t clock_us)
 {
 	struct job *job = object;
 
-	timer_arm(daemon_loop(job->daemon), &job->timer, clock_us);
-}
-
-/* A clock that ran out, by its event. */
-static enum metrics_timeout
-timeout_of(const struct job *job, int event)
-{
-	switch (event) {
-	case JOB_EVENT_QUEUE_CLOCK:
-		return is_past_deadline(job) ? METRICS_TIMEOUT_DEADLINE : METRICS_TIMEOUT_QUEUE;
-	case JOB_EVENT_EXEC_CLOCK:
-		return is_past_deadline(job) ? METRICS_TIMEOUT_DEADLINE : METRICS_TIMEOUT_EXECUTION;
-	case JOB_EVENT_WRITE_CLOCK:
-		return METRICS_TIMEOUT_WRITE;
-	default:
-		return METRICS_TIMEOUT_NONE;
-	}
+	timer_arm(world->loop, &job->timer, clock_us);
 }
 
 static void
@@ -442,7 +425,7 @@ moved(void *object, int from, int to, int event)
 	struct job *job = object;
 
 	(void)to; /* it is in that already */
-	metrics_count_timeout(daemon_metrics(job->daemon), timeout_of(job, event));
+	world->moved(job, (enum job_event)event);
 	journal(EVENT_JOB_MOVED, .job = job, .state_before = states[from].name, .detail = event_names[event]);
 }
 

@@ -26,10 +26,8 @@
 #include "supervisor/id.h"
 #include "supervisor/store/store.h"
 
-struct attachment;
+struct conf_queue;
 struct daemon;
-struct journal_facts;
-struct json_text;
 struct runner;
 
 enum job_class { CLASS_HIGH, CLASS_NORMAL, CLASS_LOW, CLASS_COUNT };
@@ -158,21 +156,33 @@ struct job {
 	bool probe;	      /* let in to see whether such jobs still kill */
 };
 
-/* What the daemon wants to hear of jobs; set once. */
-struct job_hooks {
-	void (*started)(struct job *job);  /* a runner has begun with it */
-	void (*advanced)(struct job *job); /* progress worth telling */
-	void (*ended)(struct job *job);	   /* reached a final state: exactly once a job */
-	void (*claimed)(struct job *job);  /* its attempt is to be written down */
-	void (*requeued)(struct job *job); /* back to the front of its line */
-	void (*held)(struct job *job);	   /* out of its line, or back in it */
-	void (*released)(struct job *job);
-	void (*overdue)(struct job *job); /* cancelled or overran: its runner no longer holds it */
-};
-void job_set_hooks(const struct job_hooks *hooks);
+/* What jobs live in, and who hears of them. Those that ask about job->runner are asked only while it has one.
+ */
+struct job_world {
+	struct ev_loop *loop;
+	const struct conf_queue *conf;
 
-/* From a submit's parameters; defaults from the daemon's configuration; QUEUED, its clock running. NULL: no
- * memory. */
+	double (*exec_timeout_s)(const struct job *job); /* the longest that its runner lets one run */
+	int64_t (*ack_clock_us)(const struct job *job);	 /* that its runner may take to acknowledge it */
+
+	void (*moved)(struct job *job, enum job_event event); /* to another state, or it stays there */
+	void (*started)(struct job *job);		      /* a runner has begun with it */
+	void (*advanced)(struct job *job);		      /* progress worth telling */
+	void (*ended)(struct job *job);			      /* reached a final state: exactly once a job */
+	void (*claimed)(struct job *job);		      /* its attempt is to be written down */
+	void (*requeued)(struct job *job);		      /* back to the front of its line */
+	void (*held)(struct job *job);			      /* out of its line, or back in it */
+	void (*released)(struct job *job);
+	void (*overdue)(struct job *job);	/* cancelled or overran: its runner no longer holds it */
+	void (*unanswered)(struct job *job);	/* its runner did not acknowledge it in time */
+	void (*suspended_out)(struct job *job); /* it made way for long enough, and goes on */
+};
+
+/* Once, before the first of them; it stays the caller's. */
+void job_set_world(const struct job_world *world);
+
+/* From a submit's parameters; defaults from the configuration; QUEUED, its clock running, without a number
+ * yet. `d` is whose it is. NULL: no memory. */
 struct job *job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid);
 /* One without content and state, for job_from_row. NULL: no memory. */
 struct job *job_blank(struct daemon *d);
@@ -187,36 +197,20 @@ int job_event(struct job *job, enum job_event event);
 int job_event_error(struct job *job, enum job_event event, const struct err *e);
 
 bool job_is_final(const struct job *job);
+bool job_is_past_deadline(const struct job *job);
 double job_attempt_s(const struct job *job);   /* seconds that its last attempt ran, up to now */
 double job_suspended_s(const struct job *job); /* seconds that it made way for another, up to now */
 enum job_state job_state(const struct job *job);
 const char *job_state_name(const struct job *job);
 const char *job_class_name(enum job_class class);
 
+/* ---- what it keeps of its attempts (job_attempt.c) */
+
 /* Sees that it has memory of that size for its checkpoint; what is there from an earlier attempt stays. */
 bool job_need_checkpoint(struct job *job, uint64_t bytes);
 void job_drop_checkpoint(struct job *job);
 /* How a runner ended under it: its wait status, its last words, what it printed last. */
 void job_note_death(struct job *job, int status, const char *words, const char *log_tail);
-
-/* What is known of a waiting job's future. */
-struct outlook {
-	int position;		 /* 1.. in the queue; 0: it does not wait */
-	double eta_s, eta_p95_s; /* until it is done, likely and almost surely; below 0: nobody knows */
-	double start_s;		 /* until it starts, likely */
-	char held_back[64];	 /* by what it may not start now, or "" */
-};
-
-/* What the log says of it (journal.h); strings are the job's, or stay until the next call. */
-void job_facts(const struct job *job, struct journal_facts *facts);
-
-/* ---- job_record.c: as clients see it, as the next value of the text. `outlook` and `a`, the pictures that
- * go with it, may be NULL. */
-void job_record(
-    const struct job *job, const struct outlook *outlook, const struct attachment *a, struct json_text *t);
-bool job_has_pictures(const struct job *job); /* to give, or to tell of */
-void job_picture_record(const struct job *job, int index, const struct attachment *a, struct json_text *t);
-void outlook_record(const struct outlook *o, struct json_text *t); /* as members */
 
 extern const struct fsm_kind job_kind; /* for its test */
 

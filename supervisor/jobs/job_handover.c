@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "ipc/clock.h"
-#include "supervisor/daemon.h"
 #include "supervisor/fields.h"
+#include "supervisor/jobs/job_inside.h"
 #include "supervisor/jobs/job_row.h"
 #include "supervisor/store/seal.h"
 #include "supervisor/timer.h"
@@ -63,7 +63,7 @@ job_hand_over(const struct job *job, struct handover *h)
 
 	if (job_to_row(job, 0, &row))
 		o = json_pack("{s:s, s:s, s:I, s:o, s:o}", "row", row.body, "state", job_state_name(job),
-		    "clock_us", (json_int_t)timer_end_us(daemon_loop(job->daemon), &job->timer), "checkpoint",
+		    "clock_us", (json_int_t)timer_end_us(job_world()->loop, &job->timer), "checkpoint",
 		    handover_fd(h, job->checkpoint), "pictures", hand_over_pictures(job, h));
 	store_row_clear(&row);
 	if (o != NULL)

@@ -1,5 +1,5 @@
 /*
- * A job's beginning, from what was asked for, and its end as memory; and what it keeps of its attempts.
+ * A job's beginning, from what was asked for, and its end as memory.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,8 +8,8 @@
 
 #include "ipc/clock.h"
 #include "ipc/random.h"
-#include "supervisor/daemon.h"
-#include "supervisor/jobs/job.h"
+#include "supervisor/conf.h"
+#include "supervisor/jobs/job_inside.h"
 #include "supervisor/timer.h"
 
 enum { DEFAULT_STEPS = 8 };
@@ -44,7 +44,7 @@ add_warnings(struct job *job, const struct api_submit *p)
 }
 
 static void
-take_params(struct job *job, const struct api_submit *p, const struct conf *conf)
+take_params(struct job *job, const struct api_submit *p)
 {
 	job->asked_width = job->width = p->has_width ? (int)p->width : 0;
 	job->asked_height = job->height = p->has_height ? (int)p->height : 0;
@@ -54,7 +54,7 @@ take_params(struct job *job, const struct api_submit *p, const struct conf *conf
 	job->seed = p->has_seed ? (uint64_t)p->seed : random_seed();
 	job->truncate = p->truncate;
 	job->class = p->has_priority ? (enum job_class)p->priority : CLASS_NORMAL;
-	job->queue_timeout_s = p->has_queue_timeout ? p->queue_timeout : conf->queue.queue_timeout;
+	job->queue_timeout_s = p->has_queue_timeout ? p->queue_timeout : job_world()->conf->queue_timeout;
 	job->exec_timeout_s = p->has_exec_timeout ? p->exec_timeout : 0;
 	job->deadline_s = p->has_deadline ? p->deadline : 0;
 	job->keep = p->has_on_disconnect ? p->on_disconnect == 1 : !p->wait;
@@ -104,7 +104,6 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 		job_free(&job);
 		return NULL;
 	}
-	job->number = daemon_next_number(d);
 	job->uid = uid;
 	if (p->has_client)
 		snprintf(job->client, sizeof(job->client), "%s", p->client);
@@ -115,7 +114,7 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 	job->submitted_us = job->queued_us = clock_now_us();
 	job->submitted_wall_us = clock_wall_us();
 	id_make(job->id);
-	take_params(job, p, daemon_conf(d));
+	take_params(job, p);
 	if (p->has_not_before)
 		job->not_before_us = job->submitted_us + (int64_t)(p->not_before * 1e6);
 	fsm_init(&job->fsm, &job_kind, job, JOB_QUEUED);
@@ -164,7 +163,7 @@ job_free(struct job **out)
 
 	if (job == NULL)
 		return;
-	timer_arm(daemon_loop(job->daemon), &job->timer, 0);
+	timer_arm(job_world()->loop, &job->timer, 0);
 	for (int i = 0; i < job->picture_count; i++) {
 		if (job->pictures[i].fd >= 0)
 			close(job->pictures[i].fd);
@@ -177,34 +176,4 @@ job_free(struct job **out)
 	free(job->log_tail);
 	free(job);
 	*out = NULL;
-}
-
-/* ---- its checkpoint */
-
-bool
-job_need_checkpoint(struct job *job, uint64_t bytes)
-{
-	if (job->checkpoint >= 0 && job->checkpoint_bytes == bytes)
-		return true;
-	job_drop_checkpoint(job); /* of a runner with another model: it would not count */
-	job->checkpoint = shm_create_checkpoint(bytes);
-	job->checkpoint_bytes = bytes;
-	return job->checkpoint >= 0;
-}
-
-void
-job_drop_checkpoint(struct job *job)
-{
-	if (job->checkpoint >= 0)
-		close(job->checkpoint);
-	job->checkpoint = -1;
-}
-
-void
-job_note_death(struct job *job, int status, const char *words, const char *log_tail)
-{
-	job->exit_status = status;
-	snprintf(job->last_words, sizeof(job->last_words), "%s", words);
-	free(job->log_tail);
-	job->log_tail = strdup(log_tail); /* without memory there is none */
 }

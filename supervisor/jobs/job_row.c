@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "supervisor/daemon.h"
 #include "supervisor/store/seal.h"
 
 /* ---- time over restarts */

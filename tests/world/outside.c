@@ -2,6 +2,7 @@
  * Shared memory, the lock, and the rest of the world, as far as it is asked.
  */
 #include "supervisor/daemon_handover.h"
+#include "supervisor/job_record.h"
 #include "supervisor/journal.h"
 #include "supervisor/methods.h"
 #include "supervisor/socket/listener.h"
