@@ -48,38 +48,10 @@ daemon_results_dir(const struct daemon *d)
 	return d->paths.results;
 }
 
-const char *
-daemon_runtime_dir(const struct daemon *d)
-{
-	return d->paths.runtime_dir;
-}
-
-const char *
-daemon_default_command(const struct daemon *d)
-{
-	return d->paths.runner;
-}
-
 struct disk *
 daemon_disk(const struct daemon *d)
 {
 	return d->disk;
-}
-
-const char *
-daemon_runner_name(const struct daemon *d, int index)
-{
-	return index >= 0 && index < d->runner_count ? runner_conf(d->runners[index])->section_name : NULL;
-}
-
-const char *
-daemon_runner_of(const struct daemon *d, pid_t pid)
-{
-	for (int i = 0; i < d->runner_count; i++) {
-		if (pid > 0 && runner_pid(d->runners[i]) == pid)
-			return daemon_runner_name(d, i);
-	}
-	return NULL;
 }
 
 int64_t
@@ -92,26 +64,6 @@ void
 daemon_changed(struct daemon *d)
 {
 	d->changed = true;
-}
-
-void
-daemon_runner_ready(struct daemon *d)
-{
-	d->changed = true; /* systemd hears of it with the turn's STATUS */
-}
-
-void
-daemon_runner_died(struct daemon *d)
-{
-	d->sweep_us = FIRST_SWEEP_US;
-	timer_arm(d->loop, &d->sweep, d->sweep_us);
-}
-
-void
-daemon_loading(struct daemon *d)
-{
-	(void)d;
-	notify_extend(60 * INT64_C(1000000));
 }
 
 bool
@@ -155,28 +107,6 @@ on_load_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 	(void)loop;
 	(void)events;
 	daemon_watch_load(w->data);
-}
-
-static bool
-is_known_child(void *arg, pid_t pid)
-{
-	const struct daemon *d = arg;
-
-	return upgrade_is_trial(d, pid) || d->probe.pid == pid || daemon_runner_of(d, pid) != NULL;
-}
-
-/* One that does not go is looked at ever more rarely. */
-static void
-on_sweep(struct ev_loop *loop, struct ev_timer *w, int events)
-{
-	struct daemon *d = w->data;
-
-	(void)loop;
-	(void)events;
-	if (!strays_sweep(is_known_child, d))
-		return;
-	d->sweep_us = 2 * d->sweep_us < LAST_SWEEP_US ? 2 * d->sweep_us : LAST_SWEEP_US;
-	timer_arm(d->loop, &d->sweep, d->sweep_us);
 }
 
 static void
@@ -251,15 +181,12 @@ start_watchers(struct daemon *d)
 	ev_timer_init(&d->housekeeping, on_housekeeping, HOUSEKEEPING_S, HOUSEKEEPING_S);
 	ev_init(&d->drain_clock, daemon_on_drain_clock);
 	ev_init(&d->sched_again, on_sched_again);
-	ev_init(&d->sweep, on_sweep);
 	ev_init(&d->leisure, daemon_on_leisure);
 	ev_init(&d->store_retry, daemon_on_store_retry);
 	ev_init(&d->load_clock, on_load_clock);
 	upgrade_init(d);
-	probe_init(&d->probe, d, daemon_devices_found);
 	d->before_sleep.data = d->after_sleep.data = d->housekeeping.data = d->drain_clock.data =
-	    d->sched_again.data = d->sweep.data = d->leisure.data = d->store_retry.data = d->load_clock.data =
-		d;
+	    d->sched_again.data = d->leisure.data = d->store_retry.data = d->load_clock.data = d;
 	ev_prepare_start(d->loop, &d->before_sleep);
 	ev_check_start(d->loop, &d->after_sleep);
 	ev_timer_start(d->loop, &d->housekeeping);
@@ -343,6 +270,7 @@ daemon_start(
 		return err_set(e, ERR_SYSTEM, "no event loop: %s", strerror(errno));
 	}
 	daemon_set_job_world(d);
+	daemon_set_runner_world(d);
 	notify_open(d->loop);
 	strays_open();
 	cgroup_open();

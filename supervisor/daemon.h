@@ -37,12 +37,7 @@ void daemon_free(struct daemon **d);
 struct ev_loop *daemon_loop(const struct daemon *d);
 const struct conf *daemon_conf(const struct daemon *d);
 const char *daemon_results_dir(const struct daemon *d);
-const char *daemon_runtime_dir(const struct daemon *d);
-const char *daemon_default_command(const struct daemon *d); /* the runner's program beside ours */
-void daemon_changed(struct daemon *d); /* something may be dispatched, or STATUS= is another */
-void daemon_runner_ready(struct daemon *d);
-void daemon_runner_died(struct daemon *d);	      /* it may have left processes behind */
-void daemon_loading(struct daemon *d);		      /* a runner makes progress in loading */
+void daemon_changed(struct daemon *d);		      /* something may be dispatched, or STATUS= is another */
 void daemon_store(struct daemon *d, struct job *job); /* its result to disk */
 /* errno with which the state directory takes no writes; 0: it does. */
 int daemon_store_error(const struct daemon *d);
@@ -61,8 +56,6 @@ struct job *daemon_find_key(const struct daemon *d, const char *key);
 struct job *daemon_find_number(const struct daemon *d, uint64_t number);
 /* Name of the runner of that index; NULL: there is none. */
 const char *daemon_runner_name(const struct daemon *d, int index);
-/* Of the runner whose process that is; NULL: none's. */
-const char *daemon_runner_of(const struct daemon *d, pid_t pid);
 struct disk *daemon_disk(const struct daemon *d);
 int64_t daemon_last_event(const struct daemon *d); /* number of the newest one */
 /* Oldest first, of all in memory; NULL starts and ends. */

@@ -135,7 +135,7 @@ daemon_add_runner(struct daemon *d, const struct conf_runner *section, const cha
 			snprintf(c->like, sizeof(c->like), "%s", section->section_name);
 			snprintf(c->section_name, sizeof(c->section_name), "%s", name);
 		}
-		r = runner_new(d, c);
+		r = runner_new(&d->runner_world, c);
 	}
 	free(c);
 	if (r == NULL)
@@ -217,8 +217,10 @@ assign(struct daemon *d, const struct devices *found)
 }
 
 void
-daemon_devices_found(struct daemon *d, struct devices *found, const char *why)
+daemon_devices_found(void *arg, struct devices *found, const char *why)
 {
+	struct daemon *d = arg;
+
 	snprintf(d->probe_failure, sizeof(d->probe_failure), "%s", found == NULL ? why : "");
 	if (found != NULL) {
 		tell_devices(d, found);

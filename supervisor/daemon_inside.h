@@ -32,9 +32,6 @@ enum { SIGNALS = 3 };
 
 #define DAEMON_NOTE "scheduling" /* the store's note of what scheduling must remember */
 
-#define FIRST_SWEEP_US (20 * INT64_C(1000))
-#define LAST_SWEEP_US (10 * INT64_C(1000000))
-
 /* What the watchdog is told, and why it was not the last time. */
 struct health {
 	struct ev_timer watchdog;
@@ -61,6 +58,7 @@ struct daemon {
 	struct queue queue;
 	struct queue_world queue_world;
 	struct job_world job_world;
+	struct runner_world runner_world;
 	struct quarantine quarantine;
 	struct job_line jobs; /* all in memory, by all_link, oldest first: open ones, and ended ones until
 				 that is on disk */
@@ -187,7 +185,7 @@ void daemon_watch_load(struct daemon *d);
 void daemon_find_devices(struct daemon *d);
 void daemon_find_awaited_devices(struct daemon *d); /* if one waits for that */
 /* The answer, which is the daemon's now; NULL: there is none, and why. */
-void daemon_devices_found(struct daemon *d, struct devices *found, const char *why);
+void daemon_devices_found(void *d, struct devices *found, const char *why);
 /* {state, found: [{uuid, name, memory_bytes, compute_capability, runner, reason}], reason}; a new reference.
  */
 json_t *daemon_devices(const struct daemon *d);
@@ -211,6 +209,10 @@ void daemon_count_attempt(struct daemon *d, struct job *job); /* one is over */
 void daemon_count_ended(struct daemon *d, struct job *job);
 /* What a job's end says of others like it. */
 void daemon_judge_ended(struct daemon *d, const struct job *job);
+
+/* ---- daemon_runners.c */
+void daemon_set_runner_world(struct daemon *d); /* before there are runners */
+void daemon_runner_died(void *d);		/* or another child: it may have left processes behind */
 
 /* ---- daemon_jobs.c */
 void daemon_set_job_world(struct daemon *d); /* before there are jobs */

@@ -13,7 +13,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "supervisor/daemon.h"
 #include "supervisor/runners/devices.h"
 #include "supervisor/runners/environment.h"
 #include "supervisor/runners/spawn.h"
@@ -30,11 +29,11 @@ probe_is_under_way(const struct probe *p)
 static void
 close_all(struct probe *p)
 {
-	struct ev_loop *loop = daemon_loop(p->daemon);
+	struct ev_loop *loop = p->loop;
 
 	ev_io_stop(loop, &p->end_io);
 	ev_io_stop(loop, &p->output_io);
-	timer_arm(daemon_loop(p->daemon), &p->clock, 0);
+	timer_arm(p->loop, &p->clock, 0);
 	close(p->pidfd);
 	close(p->output);
 	free(p->text);
@@ -50,14 +49,14 @@ probe_stop(struct probe *p)
 	kill(-p->pid, SIGKILL);
 	kill(p->pid, SIGKILL); /* its group may not be there yet */
 	close_all(p);
-	daemon_runner_died(p->daemon); /* it is buried as those are that runners leave behind, however late */
+	p->died(p->arg); /* it is buried as those are that runners leave behind, however late */
 }
 
 static void
 fail(struct probe *p, const char *why)
 {
 	probe_stop(p);
-	p->done(p->daemon, NULL, why);
+	p->done(p->arg, NULL, why);
 }
 
 /* ---- what it prints */
@@ -74,7 +73,7 @@ read_output(struct probe *p)
 	}
 	p->text[p->used] = '\0';
 	if (n == 0)
-		ev_io_stop(daemon_loop(p->daemon), &p->output_io);
+		ev_io_stop(p->loop, &p->output_io);
 	return p->used < PROBE_BYTES - 1;
 }
 
@@ -104,8 +103,8 @@ judge(struct probe *p, int status)
 		found = devices_parse(p->text, WEXITSTATUS(status), why);
 	kill(-p->pid, SIGKILL); /* whatever it left in its group */
 	close_all(p);
-	daemon_runner_died(p->daemon); /* or beside it */
-	p->done(p->daemon, found, why);
+	p->died(p->arg); /* or beside it */
+	p->done(p->arg, found, why);
 }
 
 static void
@@ -139,10 +138,10 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 /* ---- the beginning */
 
 void
-probe_init(
-    struct probe *p, struct daemon *d, void (*done)(struct daemon *d, struct devices *found, const char *why))
+probe_init(struct probe *p, struct ev_loop *loop, void *arg,
+    void (*done)(void *arg, struct devices *found, const char *why), void (*died)(void *arg))
 {
-	*p = (struct probe){.daemon = d, .done = done, .pidfd = -1, .output = -1};
+	*p = (struct probe){.loop = loop, .arg = arg, .done = done, .died = died, .pidfd = -1, .output = -1};
 	ev_init(&p->end_io, on_end);
 	ev_init(&p->output_io, on_output);
 	ev_init(&p->clock, on_clock);
@@ -186,8 +185,8 @@ probe_start(struct probe *p, const char *program, const char *environment, int64
 	p->clock_us = clock_us;
 	ev_io_set(&p->end_io, p->pidfd, EV_READ);
 	ev_io_set(&p->output_io, p->output, EV_READ);
-	ev_io_start(daemon_loop(p->daemon), &p->end_io);
-	ev_io_start(daemon_loop(p->daemon), &p->output_io);
-	timer_arm(daemon_loop(p->daemon), &p->clock, clock_us);
+	ev_io_start(p->loop, &p->end_io);
+	ev_io_start(p->loop, &p->output_io);
+	timer_arm(p->loop, &p->clock, clock_us);
 	return 0;
 }

@@ -10,16 +10,17 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct daemon;
 struct devices;
 
 enum { PROBE_BYTES = 64 * 1024 }; /* it may print less than that */
 
 struct probe {
-	struct daemon *daemon;
+	struct ev_loop *loop;
+	void *arg;
 	/* What it says, which is the callee's now; or NULL, with the reason. The probe is over. */
-	void (*done)(struct daemon *d, struct devices *found, const char *why);
-	pid_t pid; /* 0: none is under way */
+	void (*done)(void *arg, struct devices *found, const char *why);
+	void (*died)(void *arg); /* its process, or it soon will; it may leave others behind */
+	pid_t pid;		 /* 0: none is under way */
 	int pidfd, output;
 	struct ev_io end_io, output_io;
 	struct ev_timer clock;
@@ -28,8 +29,8 @@ struct probe {
 	size_t used;
 };
 
-void probe_init(struct probe *p, struct daemon *d,
-    void (*done)(struct daemon *d, struct devices *found, const char *why));
+void probe_init(struct probe *p, struct ev_loop *loop, void *arg,
+    void (*done)(void *arg, struct devices *found, const char *why), void (*died)(void *arg));
 /* Starts one; none may be under way. `environment` as in zitd.conf. It is over after clock_us at the latest.
  * 0, or errno. */
 int probe_start(struct probe *p, const char *program, const char *environment, int64_t clock_us);

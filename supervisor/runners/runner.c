@@ -12,9 +12,7 @@
 
 #include "ipc/clock.h"
 #include "supervisor/runners/cgroup.h"
-#include "supervisor/daemon.h"
 #include "supervisor/journal.h"
-#include "supervisor/metrics.h"
 #include "supervisor/runners/runner_inside.h"
 #include "supervisor/timer.h"
 
@@ -28,7 +26,7 @@ backoff_clock_us(const void *object)
 	const struct runner *r = object;
 
 	if (r->awaits_device) /* longer than an answer takes, which ends this */
-		return (int64_t)(daemon_conf(r->daemon)->zitd.probe_timeout * 1e6) + 5 * SECOND;
+		return (int64_t)(r->world->conf->probe_timeout * 1e6) + 5 * SECOND;
 	return r->delay_us > 0 ? r->delay_us : 1;
 }
 
@@ -125,6 +123,12 @@ static const char *const event_names[RUNNER_EVENT_COUNT] = {
     RUNNER_EVENTS(RUNNER_EVENT)
 #undef RUNNER_EVENT
 };
+
+void
+runner_changed(const struct runner *r)
+{
+	r->world->changed(r->world->arg);
+}
 
 /* ---- the escalation: CANCEL, stopsignal, SIGKILL, WEDGED; each rung says so */
 
@@ -223,13 +227,13 @@ do_wedged(void *object, void *detail)
 	    r->last_error, sizeof(r->last_error), "process %d is not gone 10 s after SIGKILL", (int)r->pid);
 	journal(EVENT_RUNNER_WEDGED, .runner = r, .detail = r->last_error);
 	for (int i = 0; i < RUNNER_MAX_HELD; i++) {
-		if (r->held[i].job == NULL || runner_take_result(&r->held[i]))
+		if (r->held[i].job == NULL || runner_take_result(r, &r->held[i]))
 			continue;
 		job_drop_checkpoint(r->held[i].job);
 		runner_release(&r->held[i], JOB_EVENT_RETRY, NULL);
 	}
 	memset(r->held, 0, sizeof(r->held));
-	daemon_changed(r->daemon);
+	runner_changed(r);
 }
 
 static void
@@ -260,7 +264,7 @@ do_ready(void *object, void *detail)
 	r->start_failures = 0;
 	r->probe_us = FIRST_PROBE_US;
 	journal(EVENT_RUNNER_READY, .runner = r, .after_us = clock_now_us() - r->spawned_us);
-	daemon_runner_ready(r->daemon);
+	runner_changed(r);
 }
 
 static void
@@ -269,7 +273,7 @@ do_schedule(void *object, void *detail)
 	struct runner *r = object;
 
 	(void)detail;
-	daemon_changed(r->daemon);
+	runner_changed(r);
 }
 
 /* It holds nothing: the time for a fresh process, if one is due. */
@@ -301,7 +305,7 @@ do_failed(void *object, void *detail)
 	journal(EVENT_RUNNER_FAILED, .runner = r, .limit_us = r->permanent ? -1 : r->probe_us,
 	    .detail = r->last_error);
 	r->probe_us = 2 * r->probe_us < LAST_PROBE_US ? 2 * r->probe_us : LAST_PROBE_US;
-	daemon_changed(r->daemon);
+	runner_changed(r);
 }
 
 /* ---- the table */
@@ -363,7 +367,7 @@ arm(void *object, int64_t clock_us)
 {
 	struct runner *r = object;
 
-	timer_arm(daemon_loop(r->daemon), &r->timer, clock_us);
+	timer_arm(r->world->loop, &r->timer, clock_us);
 }
 
 int64_t
@@ -396,32 +400,12 @@ on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
 		fsm_clock(&r->fsm);
 }
 
-/* A clock that ran out, by its event. */
-static enum metrics_timeout
-timeout_of(int event)
-{
-	switch (event) {
-	case RUNNER_EVENT_START_CLOCK:
-		return METRICS_TIMEOUT_START;
-	case RUNNER_EVENT_HANG_CLOCK:
-		return METRICS_TIMEOUT_HANG;
-	case RUNNER_EVENT_CANCEL_CLOCK:
-		return METRICS_TIMEOUT_CANCEL;
-	case RUNNER_EVENT_STOP_CLOCK:
-		return METRICS_TIMEOUT_STOP;
-	case RUNNER_EVENT_REAP_CLOCK:
-		return METRICS_TIMEOUT_REAP;
-	default:
-		return METRICS_TIMEOUT_NONE;
-	}
-}
-
 static void
 moved(void *object, int from, int to, int event)
 {
 	struct runner *r = object;
 
-	metrics_count_timeout(daemon_metrics(r->daemon), timeout_of(event));
+	r->world->moved(r->world->arg, (enum runner_event)event);
 	if (from != to)
 		r->since_us = clock_now_us();
 	if (from != to)
@@ -475,20 +459,20 @@ on_channel(struct ev_loop *loop, struct ev_io *w, int events)
 }
 
 struct runner *
-runner_new(struct daemon *d, const struct conf_runner *conf)
+runner_new(const struct runner_world *world, const struct conf_runner *conf)
 {
 	struct runner *r = calloc(1, sizeof(*r));
 
 	if (r == NULL)
 		return NULL;
-	r->daemon = d;
+	r->world = world;
 	r->conf = r->started = *conf;
 	r->pidfd = r->page_fd = -1;
 	r->probe_us = FIRST_PROBE_US;
 	r->unwanted = strcmp(conf->autostart, "false") == 0;
 	runner_await_device(r);
 	r->since_us = clock_now_us();
-	runner_log_init(&r->log, daemon_loop(d), r);
+	runner_log_init(&r->log, world->loop, r);
 	ev_init(&r->timer, on_timer);
 	ev_init(&r->death_io, on_death);
 	ev_init(&r->channel_io, on_channel);
@@ -506,7 +490,7 @@ runner_free(struct runner **r)
 	runner_close(*r);
 	runner_log_free(&(*r)->log);
 	cgroup_remove((*r)->conf.section_name);
-	timer_arm(daemon_loop((*r)->daemon), &(*r)->timer, 0);
+	timer_arm((*r)->world->loop, &(*r)->timer, 0);
 	free(*r);
 	*r = NULL;
 }

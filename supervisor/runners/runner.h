@@ -13,7 +13,7 @@
 #include "supervisor/conf.h"
 #include "supervisor/runners/devices.h"
 
-struct daemon;
+struct ev_loop;
 struct ev_timer;
 struct handover;
 struct job;
@@ -77,8 +77,27 @@ enum runner_cause {
 	    RUNNER_CAUSE_COUNT
 };
 
+/* What runners live in, and who hears of them. It stays the caller's. */
+struct runner_world {
+	void *arg;
+	struct ev_loop *loop;
+	const struct conf_zitd *conf;
+	const char *runtime_dir; /* where devices are locked */
+	const char *program;	 /* the runner's, beside ours */
+
+	/* The name of the runner whose process that is; NULL: none's. */
+	const char *(*name_of)(const void *arg, pid_t pid);
+	struct job *(*find_job)(void *arg, uint64_t number);
+
+	void (*changed)(void *arg); /* something may be dispatched, or STATUS= is another */
+	void (*loading)(void *arg); /* it makes progress in that */
+	void (*moved)(void *arg, enum runner_event event); /* to another state, or it stays there */
+	void (*died)(void *arg);			   /* it may have left processes behind */
+	void (*result)(void *arg, struct job *job);	   /* all pictures are here, to be stored */
+};
+
 /* Starts its life at once, or is STOPPED without `autostart`. NULL: no memory. */
-struct runner *runner_new(struct daemon *d, const struct conf_runner *conf);
+struct runner *runner_new(const struct runner_world *world, const struct conf_runner *conf);
 void runner_free(struct runner **r); /* it must have no process */
 void runner_set_conf(struct runner *r, const struct conf_runner *conf);
 
@@ -153,7 +172,7 @@ void runner_give_device(
 /* Nobody knows which devices there are: what it has stays, and if that is nothing, auto means the CPU. */
 void runner_keep_device(struct runner *r);
 
-/* ---- orders of administrators, and of the daemon's end */
+/* ---- orders of administrators, and of zitd's end */
 void runner_start(struct runner *r);   /* from STOPPED, FAILED or BACKOFF; else nothing */
 void runner_restart(struct runner *r); /* a fresh process; its jobs go back to the front */
 void runner_drain(struct runner *r);   /* takes no new jobs */

@@ -12,7 +12,6 @@
 
 #include "ipc/clock.h"
 #include "supervisor/runners/cgroup.h"
-#include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/runners/runner_inside.h"
 #include "supervisor/timer.h"
@@ -225,7 +224,7 @@ settle_jobs(struct runner *r, enum runner_cause cause, int status, const struct 
 
 	while ((held = youngest(r)) != NULL) { /* each goes to the front: the oldest last */
 		struct job *job = held->job;
-		if (runner_take_result(held))
+		if (runner_take_result(r, held))
 			continue;
 		if (!causes[cause].blames || is_unread(held, page)) {
 			runner_release(held, JOB_EVENT_RETRY, NULL);
@@ -334,8 +333,8 @@ runner_not_started(struct runner *r, bool counts)
 static void
 await(struct runner *r)
 {
-	ev_io_stop(daemon_loop(r->daemon), &r->death_io);
-	timer_arm(daemon_loop(r->daemon), &r->reap_poll, REAP_POLL_US);
+	ev_io_stop(r->world->loop, &r->death_io);
+	timer_arm(r->world->loop, &r->reap_poll, REAP_POLL_US);
 	fsm_event(&r->fsm, RUNNER_EVENT_GONE, NULL);
 }
 
@@ -372,6 +371,6 @@ runner_reap(struct runner *r)
 	r->deaths += causes[cause].weight > 0;
 	runner_close(r); /* first: its last lines belong to the tail */
 	settle_jobs(r, cause, status, &page, words, how);
-	daemon_runner_died(r->daemon);
+	r->world->died(r->world->arg);
 	fsm_event(&r->fsm, (int)decide(r, causes[cause].weight, permanent), NULL);
 }

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/runners/runner_inside.h"
 

@@ -7,7 +7,6 @@
 
 #include "ipc/clock.h"
 #include "ipc/log.h"
-#include "supervisor/daemon.h"
 #include "supervisor/fields.h"
 #include "supervisor/handover.h"
 #include "supervisor/runners/runner_inside.h"
@@ -126,8 +125,8 @@ runner_hand_over(const struct runner *r, struct handover *h)
 {
 	json_t *o = json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
 	    r->conf.section_name, "state", fsm_state_name(&r->fsm), "clock_us",
-	    (json_int_t)timer_end_us(daemon_loop(r->daemon), &r->timer), "pidfd", handover_fd(h, r->pidfd),
-	    "channel", handover_fd(h, r->channel != NULL ? channel_fd(r->channel) : -1), "page",
+	    (json_int_t)timer_end_us(r->world->loop, &r->timer), "pidfd", handover_fd(h, r->pidfd), "channel",
+	    handover_fd(h, r->channel != NULL ? channel_fd(r->channel) : -1), "page",
 	    handover_fd(h, r->page_fd), "log", runner_log_hand_over(&r->log, h), "held", hand_over_held(r),
 	    "unplanned", hand_over_deaths(r), "started_with", conf_runner_dump(&r->started));
 
@@ -221,7 +220,7 @@ runner_take_over_jobs(struct runner *r, const json_t *from)
 			break;
 		if (!json_is_true(json_object_get(each, "current")))
 			continue;
-		held->job = daemon_find_number(r->daemon, held->head.job);
+		held->job = r->world->find_job(r->world->arg, held->head.job);
 		if (held->job != NULL)
 			held->job->runner = r;
 	}

@@ -53,7 +53,7 @@ struct held {
 };
 
 struct runner {
-	struct daemon *daemon;
+	const struct runner_world *world;
 	struct conf_runner conf, started; /* started: as conf was when the process was made */
 	struct fsm fsm;
 	struct ev_timer timer;
@@ -121,6 +121,10 @@ struct runner {
  * be. */
 int64_t runner_worked_us(const struct runner *r);
 
+/* ---- runner.c */
+
+void runner_changed(const struct runner *r); /* the world hears it */
+
 /* ---- runner_start.c */
 
 /* BACKOFF and FAILED end: makes the process, or counts a failure. */
@@ -150,7 +154,7 @@ void runner_let_go(struct runner *r, struct held *held);
 void runner_release(struct held *held, enum job_event event, const struct err *e);
 /* Of a runner that ends: a job whose pictures are all here is done without its last word; false: they are
  * not. */
-bool runner_take_result(struct held *held);
+bool runner_take_result(struct runner *r, struct held *held);
 
 /* Whether it may get jobs at all: it serves, and no order or recycling is in the way. */
 bool runner_is_open(const struct runner *r);

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/runners/runner_inside.h"
 
@@ -87,14 +86,14 @@ runner_release(struct held *held, enum job_event event, const struct err *e)
 }
 
 bool
-runner_take_result(struct held *held)
+runner_take_result(struct runner *r, struct held *held)
 {
 	struct job *job = held->job;
 
 	if (job->picture_count < job->count)
 		return false;
 	runner_release(held, JOB_EVENT_RESULT, NULL);
-	daemon_store(job->daemon, job);
+	r->world->result(r->world->arg, job);
 	return true;
 }
 
@@ -115,7 +114,7 @@ runner_let_go(struct runner *r, struct held *held)
 			fsm_event(&r->fsm, RUNNER_EVENT_LET_GO, NULL);
 	}
 	runner_go_on(r);
-	daemon_changed(r->daemon);
+	runner_changed(r);
 }
 
 /* ---- jobs in */
@@ -192,7 +191,7 @@ runner_unpromise(struct job *job)
 	r->promised--;
 	r->promised_loners -= job->alone;
 	job->promised = NULL;
-	daemon_changed(r->daemon);
+	runner_changed(r);
 }
 
 bool

@@ -11,7 +11,6 @@
 
 #include "build_id.h"
 #include "ipc/clock.h"
-#include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/runners/runner_inside.h"
 
@@ -62,7 +61,7 @@ on_loading(struct runner *r, const struct proto_msg *m, int *fds)
 		return; /* no progress: the clock goes on */
 	r->loaded_bytes = m->LOADING.done_bytes;
 	peer_event(r, RUNNER_EVENT_LOADING, "LOADING");
-	daemon_loading(r->daemon);
+	r->world->loading(r->world->arg);
 }
 
 static void
@@ -167,7 +166,7 @@ on_progress(struct runner *r, struct held *held, const struct proto_msg *m, int 
 	peer_event(r, RUNNER_EVENT_ADVANCED, "PROGRESS");
 	if (leaves_device) { /* one that waits, or the next one, comes while the picture is decoded */
 		runner_go_on(r);
-		daemon_changed(r->daemon);
+		runner_changed(r);
 	}
 }
 
@@ -251,7 +250,7 @@ on_done(struct runner *r, struct held *held, const struct proto_msg *m, int *fds
 	}
 	job->sums = m->DONE;
 	runner_release(held, JOB_EVENT_RESULT, NULL);
-	daemon_store(r->daemon, job);
+	r->world->result(r->world->arg, job);
 	runner_let_go(r, held);
 }
 
@@ -351,7 +350,7 @@ read_messages(struct runner *r)
 	if (status == -ERR_PROTOCOL)
 		lie(r, "a packet that is no message");
 	else if (status < 0)
-		ev_io_stop(daemon_loop(r->daemon),
+		ev_io_stop(r->world->loop,
 		    &r->channel_io); /* closed: its death comes by the pidfd, or its clocks end */
 }
 
@@ -364,7 +363,7 @@ flush(struct runner *r)
 	if (status == 0 && !channel_has_output(r->channel))
 		runner_watch_channel(r);
 	else if (status != 0 && r->deaf)
-		ev_io_stop(daemon_loop(r->daemon), &r->channel_io);
+		ev_io_stop(r->world->loop, &r->channel_io);
 }
 
 void
@@ -375,5 +374,5 @@ runner_talk(struct runner *r, int events)
 	if ((events & EV_READ) != 0)
 		read_messages(r);
 	if (is_condemned(r))
-		ev_io_stop(daemon_loop(r->daemon), &r->channel_io);
+		ev_io_stop(r->world->loop, &r->channel_io);
 }

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
-#include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/runners/runner_inside.h"
 
@@ -40,7 +39,7 @@ runner_start(struct runner *r)
 	forgive(r);
 	if (!runner_has_process(r))
 		fsm_event(&r->fsm, RUNNER_EVENT_REVIVE, NULL);
-	daemon_changed(r->daemon);
+	runner_changed(r);
 }
 
 void
@@ -57,14 +56,14 @@ void
 runner_drain(struct runner *r)
 {
 	r->draining = true;
-	daemon_changed(r->daemon);
+	runner_changed(r);
 }
 
 void
 runner_resume(struct runner *r)
 {
 	r->draining = false;
-	daemon_changed(r->daemon);
+	runner_changed(r);
 }
 
 void

@@ -8,7 +8,6 @@
  */
 #include <string.h>
 
-#include "supervisor/daemon.h"
 #include "supervisor/journal.h"
 #include "supervisor/runners/runner_inside.h"
 
@@ -113,7 +112,7 @@ go_on(struct runner *r, struct held *held)
 	if (listens(r))
 		tell(r, held, PROTO_RESUME);
 	job_event(job, JOB_EVENT_RESUMED);
-	daemon_changed(r->daemon); /* another one may have to make way now */
+	runner_changed(r); /* another one may have to make way now */
 }
 
 void

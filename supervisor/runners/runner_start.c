@@ -10,7 +10,6 @@
 
 #include "ipc/clock.h"
 #include "supervisor/runners/cgroup.h"
-#include "supervisor/daemon.h"
 #include "supervisor/runners/device_lock.h"
 #include "supervisor/runners/environment.h"
 #include "supervisor/journal.h"
@@ -33,7 +32,7 @@ start_process(struct runner *r, const int fds[FDS], int output)
 	const char *device = runner_device(r), *gpu = runner_gpu_uuid(r);
 	char generation[24], threads[24], max_pixels[24];
 	struct environment environment;
-	const char *command = runner_program(c->command, device, daemon_default_command(r->daemon));
+	const char *command = runner_program(c->command, device, r->world->program);
 	const char *const argv[MAX_ARGUMENTS] = {command, "--channel", "3", "--status", "4", "--name",
 	    c->section_name, "--generation", generation, "--device", gpu != NULL ? "cuda:0" : device,
 	    "--model", c->model, "--precision", c->precision, "--kernels", c->kernels, "--threads", threads,
@@ -73,12 +72,12 @@ static int
 take_lock(struct runner *r)
 {
 	pid_t holder;
-	int fd = device_lock_take(daemon_runtime_dir(r->daemon), lock_name(r), &holder), error = errno;
+	int fd = device_lock_take(r->world->runtime_dir, lock_name(r), &holder), error = errno;
 	const char *sibling;
 
 	if (fd >= 0)
 		return fd;
-	sibling = error == EWOULDBLOCK ? daemon_runner_of(r->daemon, holder) : NULL;
+	sibling = error == EWOULDBLOCK ? r->world->name_of(r->world->arg, holder) : NULL;
 	if (sibling != NULL) {
 		error = EBUSY;
 		snprintf(r->last_error, sizeof(r->last_error),
@@ -87,8 +86,8 @@ take_lock(struct runner *r)
 	} else if (error != EWOULDBLOCK) {
 		snprintf(r->last_error, sizeof(r->last_error), "the lock of its device cannot be taken: %s",
 		    strerror(error));
-	} else if (strcmp(daemon_conf(r->daemon)->zitd.orphans, "kill") == 0 &&
-		   device_lock_kill(daemon_runtime_dir(r->daemon), lock_name(r), holder) == 0) {
+	} else if (strcmp(r->world->conf->orphans, "kill") == 0 &&
+		   device_lock_kill(r->world->runtime_dir, lock_name(r), holder) == 0) {
 		snprintf(r->last_error, sizeof(r->last_error), "process %d outlived its zitd and was killed",
 		    (int)holder);
 	} else {
@@ -109,17 +108,17 @@ runner_watch_channel(struct runner *r)
 {
 	int events = (r->deaf ? 0 : EV_READ) | (channel_has_output(r->channel) ? EV_WRITE : 0);
 
-	ev_io_stop(daemon_loop(r->daemon), &r->channel_io);
+	ev_io_stop(r->world->loop, &r->channel_io);
 	ev_io_set(&r->channel_io, channel_fd(r->channel), events);
 	if (events != 0)
-		ev_io_start(daemon_loop(r->daemon), &r->channel_io);
+		ev_io_start(r->world->loop, &r->channel_io);
 }
 
 void
 runner_watch(struct runner *r)
 {
 	ev_io_set(&r->death_io, r->pidfd, EV_READ);
-	ev_io_start(daemon_loop(r->daemon), &r->death_io);
+	ev_io_start(r->world->loop, &r->death_io);
 	runner_watch_channel(r);
 }
 
@@ -211,8 +210,7 @@ runner_spawn(struct runner *r)
 	error = errno;
 	close(lock);
 	err_set(&e, ERR_SYSTEM, "%s cannot be started: %s",
-	    runner_program(r->conf.command, runner_device(r), daemon_default_command(r->daemon)),
-	    strerror(error));
+	    runner_program(r->conf.command, runner_device(r), r->world->program), strerror(error));
 	snprintf(r->last_error, sizeof(r->last_error), "%s", e.text);
 	journal(EVENT_RUNNER_NOT_STARTED, .runner = r, .detail = r->last_error, .system_error = error);
 	runner_not_started(r, true);
@@ -221,11 +219,11 @@ runner_spawn(struct runner *r)
 void
 runner_close(struct runner *r)
 {
-	struct ev_loop *loop = daemon_loop(r->daemon);
+	struct ev_loop *loop = r->world->loop;
 
 	ev_io_stop(loop, &r->death_io);
 	ev_io_stop(loop, &r->channel_io);
-	timer_arm(daemon_loop(r->daemon), &r->reap_poll, 0);
+	timer_arm(r->world->loop, &r->reap_poll, 0);
 	channel_free(&r->channel);
 	shm_detach(&r->page);
 	if (r->page_fd >= 0)
