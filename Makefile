@@ -42,7 +42,7 @@ HAS_CUDA := $(if $(filter 0,$(CUDA))$(SAN),,$(NVCC))
 KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory fault linear norm group_norm qkv attention attention_tiled attention_wgmma \
 	elementwise patch conv graph gemm_plain)
 
-RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/sampler.o runner/noise.o runner/dit.o \
+RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/caption_cache.o runner/sampler.o runner/noise.o runner/dit.o \
 	runner/dit_time.o runner/text_encoder.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
 	runner/bpe.o runner/pretokenize.o runner/nfc.o

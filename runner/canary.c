@@ -13,7 +13,8 @@ static int
 draw(struct model *m, int side, uint32_t *checksum, struct err *e)
 {
 	size_t bytes = (size_t)side * (size_t)side * 3;
-	struct generation_request request = {"", 0, side, side, 1, false};
+	struct generation_request request = {
+	    .prompt = "", .width = side, .height = side, .steps = 1, .fresh = true};
 	struct generation *g = NULL;
 	uint8_t *rgb = malloc(bytes);
 	int status = rgb != NULL ? 0 : err_set(e, ERR_SYSTEM, "out of memory");

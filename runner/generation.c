@@ -100,7 +100,7 @@ put_noise(struct generation *g, uint64_t seed, struct err *e)
 
 /* Token ids to refined caption rows. */
 static int
-put_caption(struct generation *g, const int32_t *ids, struct err *e)
+make_caption(struct generation *g, const int32_t *ids, struct err *e)
 {
 	struct model *m = g->model;
 	int64_t rows = g->tensors.caption.dim[0], image = g->tensors.cos.dim[0] - rows;
@@ -123,6 +123,22 @@ put_steps(struct generation *g, struct err *e)
 	return fault_check(g->model->device, e);
 }
 
+/* From what is kept, or made now and kept. A trace wants to see every stage. */
+static int
+put_caption(struct generation *g, const struct generation_request *r, const int32_t *ids, struct err *e)
+{
+	struct model *m = g->model;
+	bool keeps = !r->fresh && m->trace == NULL;
+	int status;
+
+	if (keeps && caption_cache_find(m, ids, g->tokens, &g->tensors.caption))
+		return fault_check(m->device, e);
+	status = make_caption(g, ids, e);
+	if (status == 0 && keeps)
+		caption_cache_keep(m, ids, g->tokens, &g->tensors.caption);
+	return status;
+}
+
 /* Everything of a new picture, its slot being taken and its tokens counted. */
 static int
 prepare(struct generation *g, const struct generation_request *r, const int32_t *ids, struct err *e)
@@ -137,7 +153,7 @@ prepare(struct generation *g, const struct generation_request *r, const int32_t 
 	if (status == 0)
 		status = put_noise(g, r->seed, e);
 	if (status == 0)
-		status = put_caption(g, ids, e);
+		status = put_caption(g, r, ids, e);
 	if (status == 0)
 		status = put_steps(g, e);
 	return status;

@@ -56,6 +56,7 @@ struct generation_request {
 	int width, height;  /* pixels */
 	int steps;	    /* DiT forwards, 1.. */
 	bool truncate;	    /* cut the prompt at max_tokens instead of failing */
+	bool fresh;	    /* what was kept of an earlier prompt is neither used nor made: for probes */
 };
 
 struct generation_times {

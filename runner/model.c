@@ -194,6 +194,8 @@ release_memory(struct model *m)
 	}
 	m->ops->release(m->device, m->steps.memory);
 	m->steps.memory = NULL;
+	m->ops->release(m->device, m->captions.memory);
+	m->captions.memory = NULL;
 	m->ops->release(m->device, m->work_memory);
 	m->work_memory = NULL;
 }
@@ -202,7 +204,7 @@ release_memory(struct model *m)
 static bool
 take_memory(struct model *m)
 {
-	size_t work = plan_memory(m), steps = step_table_bytes(m);
+	size_t work = plan_memory(m), steps = step_table_bytes(m), captions = caption_cache_bytes(m);
 	bool taken = true;
 
 	m->work_memory = m->ops->reserve(m->device, work);
@@ -211,8 +213,9 @@ take_memory(struct model *m)
 		taken &= m->slots[i].memory != NULL;
 	}
 	step_table_use(m, m->ops->reserve(m->device, steps));
-	taken &= m->work_memory != NULL && m->steps.memory != NULL;
-	m->limits.memory_bytes = work + steps + MAX_GENERATIONS * m->slot_bytes;
+	caption_cache_use(m, m->ops->reserve(m->device, captions));
+	taken &= m->work_memory != NULL && m->steps.memory != NULL && m->captions.memory != NULL;
+	m->limits.memory_bytes = work + steps + captions + MAX_GENERATIONS * m->slot_bytes;
 	arena_use(&m->work, m->work_memory, work);
 	if (!taken)
 		release_memory(m);

@@ -1,10 +1,11 @@
 /*
- * What a loaded model is made of: for model.c, step_table.c and generation.c only.
+ * What a loaded model is made of: for model.c, generation.c, step_table.c and caption_cache.c only.
  */
 #ifndef RUNNER_MODEL_INSIDE_H
 #define RUNNER_MODEL_INSIDE_H
 
 #include "runner/arena.h"
+#include "runner/caption_cache.h"
 #include "runner/dit.h"
 #include "runner/generation.h"
 #include "runner/model_config.h"
@@ -45,6 +46,7 @@ struct model {
 	size_t slot_bytes;
 	struct slot slots[MAX_GENERATIONS];
 	struct step_table steps;
+	struct caption_cache captions;
 	const struct trace *trace;
 };
 

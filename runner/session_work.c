@@ -75,9 +75,12 @@ go_on(struct session *s, struct job *job, struct err *e)
 static void
 start_picture(struct session *s, struct job *job)
 {
-	struct generation_request r = {job->request.prompt, job->request.seed + job->picture,
-	    (int)job->request.width, (int)job->request.height, (int)job->request.steps,
-	    job->request.truncate != 0};
+	struct generation_request r = {.prompt = job->request.prompt,
+	    .seed = job->request.seed + job->picture,
+	    .width = (int)job->request.width,
+	    .height = (int)job->request.height,
+	    .steps = (int)job->request.steps,
+	    .truncate = job->request.truncate != 0};
 	bool truncated;
 	struct err e;
 

@@ -120,7 +120,7 @@ static struct generation_times
 contender_draw(struct contender *c, uint64_t seed)
 {
 	struct generation_request request = {
-	    "A cat sitting on a mat.", seed, options.side, options.side, options.steps, false};
+	    "A cat sitting on a mat.", seed, options.side, options.side, options.steps, false, true};
 	uint8_t *rgb = malloc((size_t)options.side * (size_t)options.side * 3);
 	struct generation_times times;
 	struct generation *g;

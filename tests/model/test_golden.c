@@ -105,7 +105,7 @@ draw(struct watch *watch, struct model *model)
 {
 	int scale = model_limits(model)->granule / 2;
 	struct generation_request request = {
-	    "A cat sitting on a mat.", 42, LATENT_W * scale, LATENT_H * scale, STEPS, false};
+	    "A cat sitting on a mat.", 42, LATENT_W * scale, LATENT_H * scale, STEPS, false, false};
 	struct generation *g;
 	struct err e;
 

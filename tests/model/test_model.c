@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "kernels/device.h"
+#include "runner/caption_cache.h"
 #include "runner/generation.h"
 #include "runner/sampler.h"
 #include "runner/step_table.h"
@@ -31,6 +32,7 @@ static struct {
 	int fail_at;	    /* this call of reserve finds no memory; -1: none does */
 	size_t largest;	    /* no piece is found that is larger */
 	int fault;	    /* what sync says when it is not DEVICE_OK */
+	int encoded;	    /* prompts whose ids were looked up */
 } meter;
 
 static void *
@@ -59,6 +61,13 @@ metered_sync(struct device *d)
 	return fault != DEVICE_OK ? fault : meter.fault;
 }
 
+static void
+metered_embed(struct device *d, struct tensor *y, const struct weight *table, const int32_t *ids)
+{
+	meter.encoded++;
+	meter.real->embed(d, y, table, ids);
+}
+
 static struct device *
 open_metered(const struct golden_setting *s)
 {
@@ -69,6 +78,7 @@ open_metered(const struct golden_setting *s)
 	meter.counted.reserve = metered_reserve;
 	meter.counted.release = metered_release;
 	meter.counted.sync = metered_sync;
+	meter.counted.embed = metered_embed;
 	meter.reserved = meter.live = 0;
 	meter.fail_at = -1;
 	meter.largest = SIZE_MAX;
@@ -170,11 +180,11 @@ assert_same(struct picture *a, struct picture *b)
 
 /* For configuration A, whose sides are multiples of 4. */
 static const struct generation_request requests[MAX_GENERATIONS] = {
-    {"A cat sitting on a mat.", 42, 40, 20, 4, false},
-    {"1234567890123456789012345678901234567890", 7, 32, 32, 2, false},
-    {"", 1, 4, 4, 3, false},
-    {"A cat sitting on a mat.", 43, 40, 20, 1, false},
-    {"A dog.", 42, 12, 24, 5, false},
+    {"A cat sitting on a mat.", 42, 40, 20, 4, false, false},
+    {"1234567890123456789012345678901234567890", 7, 32, 32, 2, false, false},
+    {"", 1, 4, 4, 3, false, false},
+    {"A cat sitting on a mat.", 43, 40, 20, 1, false, false},
+    {"A dog.", 42, 12, 24, 5, false, false},
 };
 
 /* ---- pictures beside each other */
@@ -305,7 +315,7 @@ test_forgotten_steps(void **state)
 {
 	static const int counts[] = {MAX_STEPS / 2 + 1, MAX_STEPS / 2, 3, MAX_STEPS};
 	enum { COUNTS = sizeof(counts) / sizeof(counts[0]) };
-	struct generation_request r = {"", 5, 4, 4, 0, false};
+	struct generation_request r = {"", 5, 4, 4, 0, false, false};
 	struct picture *alone[COUNTS];
 	struct generation *g[COUNTS];
 	struct stand s;
@@ -327,6 +337,58 @@ test_forgotten_steps(void **state)
 	}
 	for (int i = 0; i < COUNTS; i++)
 		assert_same(alone[i], finish(g[i]));
+	stand_close(&s);
+}
+
+/* ---- prompts that come again */
+
+/* Draws it with the prompt kept, if it is, and afresh; the same bits. Whether it had been kept. */
+static bool
+draw_both(struct model *m, const char *prompt, uint64_t seed, int side)
+{
+	struct generation_request r = {prompt, seed, side, side, 2, false, false};
+	int before = meter.encoded;
+	struct picture *p = draw(m, &r);
+	bool kept = meter.encoded == before;
+
+	r.fresh = true;
+	assert_same(p, draw(m, &r));
+	assert_int_equal(meter.encoded, before + (kept ? 1 : 2)); /* afresh is afresh */
+	return kept;
+}
+
+static void
+test_prompt_again(void **state)
+{
+	struct stand s;
+
+	stand_open(&s, *state, "golden-a");
+	assert_false(draw_both(s.model, "A dog.", 1, 32));
+	assert_true(draw_both(s.model, "A dog.", 2, 16)); /* whatever the seed and the size */
+	assert_false(draw_both(s.model, "A dog. A dog.", 1, 16));
+	assert_false(draw_both(s.model, "A cat.", 1, 16));
+	assert_false(draw_both(s.model, "", 1, 16));
+	assert_true(draw_both(s.model, "A dog. A dog.", 3, 20));
+	assert_true(draw_both(s.model, "A dog.", 3, 20));
+	assert_true(draw_both(s.model, "", 3, 20));
+	stand_close(&s);
+}
+
+/* The one that was used longest ago gives way, and no other. */
+static void
+test_forgotten_prompt(void **state)
+{
+	struct stand s;
+	char prompt[2] = "a";
+
+	stand_open(&s, *state, "golden-a");
+	for (int i = 0; i < CAPTIONS; i++, prompt[0]++)
+		assert_false(draw_both(s.model, prompt, 1, 4));
+	assert_true(draw_both(s.model, "a", 1, 4));
+	assert_false(draw_both(s.model, prompt, 1, 4)); /* in the place of b */
+	assert_true(draw_both(s.model, "a", 1, 4));
+	assert_true(draw_both(s.model, "c", 1, 4));
+	assert_false(draw_both(s.model, "b", 1, 4));
 	stand_close(&s);
 }
 
@@ -383,7 +445,7 @@ test_memory_for_the_largest_picture(void **state)
 	const struct golden_setting *setting = *state;
 	struct device *d = open_metered(setting);
 	size_t deepest = 128 * 128 * 64 * dtype_size(device_act_type(d));
-	struct generation_request r = {"a red fox", 3, 128, 128, 1, false};
+	struct generation_request r = {"a red fox", 3, 128, 128, 1, false, false};
 	struct model *m;
 	struct err e;
 
@@ -443,14 +505,14 @@ test_refusals(void **state)
 		int status;
 		const char *text; /* part of it */
 	} rows[] = {
-	    {{"", 0, 36, 32, 1, false}, -ERR_TOO_BIG, "1024 pixels"},
-	    {{"", 0, 32, 36, 1, false}, -ERR_TOO_BIG, "1024 pixels"},
-	    {{"", 0, 1 << 30, 1 << 30, 1, false}, -ERR_TOO_BIG, "1024 pixels"},
-	    {{"", 0, 30, 32, 1, false}, -ERR_INVALID_PARAM, "multiples of 4"},
-	    {{"", 0, 0, 32, 1, false}, -ERR_INVALID_PARAM, "multiples of 4"},
-	    {{"", 0, 32, -4, 1, false}, -ERR_INVALID_PARAM, "multiples of 4"},
-	    {{"", 0, 32, 32, 0, false}, -ERR_INVALID_PARAM, "from 1 to 100"},
-	    {{"", 0, 32, 32, 101, false}, -ERR_INVALID_PARAM, "from 1 to 100"},
+	    {{"", 0, 36, 32, 1, false, false}, -ERR_TOO_BIG, "1024 pixels"},
+	    {{"", 0, 32, 36, 1, false, false}, -ERR_TOO_BIG, "1024 pixels"},
+	    {{"", 0, 1 << 30, 1 << 30, 1, false, false}, -ERR_TOO_BIG, "1024 pixels"},
+	    {{"", 0, 30, 32, 1, false, false}, -ERR_INVALID_PARAM, "multiples of 4"},
+	    {{"", 0, 0, 32, 1, false, false}, -ERR_INVALID_PARAM, "multiples of 4"},
+	    {{"", 0, 32, -4, 1, false, false}, -ERR_INVALID_PARAM, "multiples of 4"},
+	    {{"", 0, 32, 32, 0, false, false}, -ERR_INVALID_PARAM, "from 1 to 100"},
+	    {{"", 0, 32, 32, 101, false, false}, -ERR_INVALID_PARAM, "from 1 to 100"},
 	};
 	struct generation *g = NULL;
 	struct stand s;
@@ -469,7 +531,7 @@ static void
 test_prompt_too_long(void **state)
 {
 	char prompt[1024] = "";
-	struct generation_request r = {prompt, 0, 4, 4, 1, false};
+	struct generation_request r = {prompt, 0, 4, 4, 1, false, false};
 	struct generation *g = NULL;
 	bool truncated = false;
 	struct stand s;
@@ -498,7 +560,7 @@ test_shapes_of_the_largest_area(void **state)
 	memset(prompt, '1', 504); /* and 8 of the frame: the longest */
 	stand_open(&s, *state, "golden-a");
 	for (int width = SIDE / 4; width <= SIDE * 4; width *= 4) {
-		struct generation_request r = {prompt, 0, width, SIDE * SIDE / width, 1, false};
+		struct generation_request r = {prompt, 0, width, SIDE * SIDE / width, 1, false, false};
 		free(draw(s.model, &r));
 	}
 	stand_close(&s);
@@ -539,7 +601,7 @@ test_progress_reaches_its_end(void **state)
 static void
 test_stored_types(void **state)
 {
-	const struct generation_request r = {"A cat sitting on a mat.", 3, 32, 32, 2, false};
+	const struct generation_request r = {"A cat sitting on a mat.", 3, 32, 32, 2, false, false};
 	static const char *const checkpoints[] = {"golden", "golden-f32"};
 	struct picture *pictures[2];
 	char hashes[2][33];
@@ -704,6 +766,8 @@ static const struct row drawing[] = {
     {"given up at any step", test_given_up_at_any_step, false},
     {"one too many", test_one_too_many, false},
     {"forgotten steps", test_forgotten_steps, false},
+    {"a prompt again", test_prompt_again, false},
+    {"a forgotten prompt", test_forgotten_prompt, false},
     {"no memory when opening", test_no_memory_when_opening, false},
     {"memory for the largest picture", test_memory_for_the_largest_picture, false},
     {"device fails", test_device_fails, false},
