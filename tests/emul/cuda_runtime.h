@@ -59,22 +59,27 @@ rsqrtf(float x)
 }
 
 struct emul_shuffle {
-	float in, out;
+	uint32_t in, out;
 	int distance;
 };
 
-static inline float
-__shfl_xor_sync(uint32_t mask, float x, int distance)
+/* Of 32 bits. */
+template <typename T>
+static inline T
+__shfl_xor_sync(uint32_t mask, T x, int distance)
 {
-	emul_shuffle mine = {x, 0, distance};
+	emul_shuffle mine = {0, 0, distance};
 
+	static_assert(sizeof(T) == sizeof(mine.in), "");
+	memcpy(&mine.in, &x, sizeof(x));
 	emul_warp("__shfl_xor_sync", mask, &mine, [](void *lanes[32]) {
 		for (int i = 0; i < 32; i++) {
 			emul_shuffle *lane = (emul_shuffle *)lanes[i];
 			lane->out = ((emul_shuffle *)lanes[i ^ lane->distance])->in;
 		}
 	});
-	return mine.out;
+	memcpy(&x, &mine.out, sizeof(x));
+	return x;
 }
 
 /* ---- the runtime */
@@ -112,7 +117,7 @@ struct cudaDeviceProp {
 	char name[256];
 	cudaUUID_t uuid;
 	size_t totalGlobalMem;
-	int major, minor, multiProcessorCount;
+	int major, minor, multiProcessorCount, l2CacheSize;
 };
 
 struct cudaFuncAttributes {

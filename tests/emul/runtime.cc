@@ -256,7 +256,8 @@ cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 	p->uuid.bytes[15] = (char)device;
 	p->totalGlobalMem = DEVICE_MEMORY;
 	p->major = setting("EMUL_MAJOR", 9);
-	p->multiProcessorCount = 132;
+	p->multiProcessorCount = 2; /* few and little, so that small pictures take several turns and strips */
+	p->l2CacheSize = 1 << 20;
 	return cudaSuccess;
 }
 

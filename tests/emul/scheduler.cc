@@ -65,9 +65,10 @@ static const std::function<void()> *body;
 static const emul_grid *launched;
 static unsigned char *shared_window, *shared_memory; /* the second inside the first */
 static std::vector<fiber *> ready;
-static uint32_t chance; /* 0: not begun */
+static unsigned ready_of[MAX_THREADS / LANES]; /* of each warp */
+static uint32_t chance;			       /* 0: not begun */
 static bool one_warp_ahead, woken_first;
-static fiber *woken; /* the last one, until it has run */
+static fiber *woken;	   /* the last one, until it has run */
 static uint32_t others_in; /* work that goes on by itself: a piece of it in so many turns; 0: in none */
 static uint32_t rank[MAX_THREADS / LANES];
 
@@ -160,6 +161,7 @@ make_ready(fiber *f)
 {
 	f->state = READY;
 	ready.push_back(f);
+	ready_of[f->number / LANES]++;
 }
 
 static void
@@ -355,6 +357,23 @@ draw_order(unsigned threads)
 		rank[w] = emul_draw(1 << 16);
 }
 
+/* Place `at` of those who are ready, or the first one of the warp that is to be ahead. */
+static size_t
+draw_ahead(size_t at)
+{
+	unsigned first = ready[at]->number / LANES;
+
+	for (unsigned w = 0; w * LANES < launched->threads; w++) {
+		if (ready_of[w] > 0 && rank[w] < rank[first])
+			first = w;
+	}
+	if (ready[at]->number / LANES == first)
+		return at;
+	for (at = 0; ready[at]->number / LANES != first;)
+		at++;
+	return at;
+}
+
 static fiber *
 draw_ready(void)
 {
@@ -365,13 +384,12 @@ draw_ready(void)
 	for (size_t i = 0; hurry && i < ready.size(); i++)
 		at = ready[i] == woken ? i : at;
 	woken = NULL;
-	for (size_t i = 0; one_warp_ahead && !hurry && i < ready.size(); i++) {
-		if (rank[ready[i]->number / LANES] < rank[ready[at]->number / LANES])
-			at = i;
-	}
+	if (one_warp_ahead && !hurry)
+		at = draw_ahead(at);
 	f = ready[at];
 	ready[at] = ready.back();
 	ready.pop_back();
+	ready_of[f->number / LANES]--;
 	return f;
 }
 
