@@ -40,7 +40,7 @@ NVCC := $(firstword $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc))
 HAS_CUDA := $(if $(filter 0,$(CUDA))$(SAN),,$(NVCC))
 
 KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory fault linear norm group_norm qkv attention attention_tiled attention_wgmma \
-	elementwise patch conv graph gemm_plain)
+	elementwise patch conv conv_tiled conv_plain conv_fold graph gemm_plain)
 
 RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/caption_cache.o runner/sampler.o runner/noise.o runner/dit.o \
 	runner/dit_time.o runner/text_encoder.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
@@ -128,7 +128,7 @@ $(BUILD)/emul/%.o: %.cu
 	@echo "  CXX   $< emulated"
 	$(Q)$(CXX) $(EMULFLAGS) -x c++ -MMD -MP -c -o $@ $<
 
-$(BUILD)/emul/tests/emul/gemm.o $(BUILD)/emul/tests/emul/products.o: EMULFLAGS += -O3 -march=x86-64-v3
+$(BUILD)/emul/tests/emul/gemm.o $(BUILD)/emul/tests/emul/products.o $(BUILD)/emul/kernels/cuda/conv_plain.o: EMULFLAGS += -O3 -march=x86-64-v3
 $(BUILD)/emul/%.o: %.cc
 	@mkdir -p $(@D)
 	@echo "  CXX   $<"
@@ -309,7 +309,7 @@ $(BUILD)/tests/kernels/test_ops: $(addprefix $(BUILD)/,tests/kernels/test_ops.o 
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm
 
-$(BUILD)/emul/test_cuda: $(addprefix $(BUILD)/,tests/kernels/test_cuda.o tests/kernels/operations.o) $(EMULATED)
+$(BUILD)/emul/test_cuda: $(addprefix $(BUILD)/,tests/kernels/test_cuda.o tests/kernels/conv_forms.o tests/kernels/operations.o) $(EMULATED)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm -lstdc++
 
@@ -364,7 +364,7 @@ SANITIZER = $(firstword $(shell command -v compute-sanitizer) $(wildcard $(CUDA_
 
 gpu-programs: $(GPU_PROGRAMS)
 
-$(BUILD)/cuda/test_cuda: $(addprefix $(BUILD)/,tests/kernels/test_cuda.o tests/kernels/operations.o) $(FOR_CARDS)
+$(BUILD)/cuda/test_cuda: $(addprefix $(BUILD)/,tests/kernels/test_cuda.o tests/kernels/conv_forms.o tests/kernels/operations.o) $(FOR_CARDS)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zit-runner-cuda)
 

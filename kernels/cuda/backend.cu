@@ -231,6 +231,8 @@ cuda_open(struct device **d, const struct device_options *options, char *why, si
 	c->base.close = cuda_close;
 	c->index = options->index;
 	c->portable = options->portable;
+	c->processors = properties.multiProcessorCount;
+	c->cache_bytes = properties.l2CacheSize;
 	name_device(c, &properties);
 	if (set_up(c, options->cache_dir)) {
 		*d = &c->base;

@@ -41,7 +41,7 @@ struct staging {
 enum {
 	STAGINGS = 2,
 	STAGING_BYTES = 32 << 20,
-	SCRATCH_BYTES = 64 << 20, /* im2col strips, scores, strips of a group norm */
+	SCRATCH_BYTES = 64 << 20, /* scores, strips of a group norm */
 	FACTORS_BYTES = 4 << 20,  /* a group norm's sums, and what they make of each channel */
 	BIAS_BYTES = 256 << 10,	  /* one bias in the activations' type */
 	CACHE_PATH = 512,
@@ -54,6 +54,8 @@ struct cuda_device {
 	struct device base;
 	int index;
 	bool portable; /* as in device_options */
+	int processors;
+	int64_t cache_bytes; /* of the second level */
 	cudaStream_t stream;
 	struct staging staging[STAGINGS];
 	int turn;	      /* of the stagings */

@@ -50,6 +50,9 @@ extern const size_t operation_count;
 struct tensor bench_empty(struct bench *b, enum dtype type, int rank, const int64_t *dim);
 struct tensor bench_random(struct bench *b, int rank, const int64_t *dim);
 void bench_release(struct bench *b);
+/* n such numbers in F32, as statistics and tables are; and a weight of them. */
+struct tensor bench_vector(struct bench *b, int64_t n);
+struct weight *bench_weight(struct bench *b, enum weight_use use, int rank, const int64_t *dim);
 
 /* The result of one operation and shape, as floats of the caller's; NULL: there is no such
  * device. */

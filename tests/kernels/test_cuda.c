@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "kernels/cuda/attention.h"
+#include "tests/kernels/conv_forms.h"
 #include "tests/kernels/operations.h"
 
 enum { MAX_TESTS = 128 };
@@ -107,22 +108,31 @@ static const struct operation forms[] = {
     {"attention, mma", run_mma, 2e-5, 1.2e-2, 8e-3, {FORM_SHAPES}},
 };
 
-/* Skipped on a device that has no such form; a 9.0 one has both. */
+static bool
+attention_form_is_here(const struct device *d, const struct operation *o)
+{
+	struct attention_shape shape = {1, 1, 128, false, 1};
+
+	return cuda_attention_takes(d, form_of(strchr(o->name, ' ') + 1), &shape);
+}
+
+/* Skipped on a device that has no such form; a 9.0 one has all. */
 static void
 skip_without_form(const struct operation *o)
 {
+	bool (*is_here)(const struct device *d, const struct operation *o) =
+	    strncmp(o->name, "conv2d", 6) == 0 ? conv_form_is_here : attention_form_is_here;
 	struct device_options options = {.precision = PRECISION_BF16};
-	struct attention_shape shape = {1, 1, 128, false, 1};
 	struct device_info info;
 	struct device *d;
 	char why[200];
-	bool takes;
+	bool here;
 
 	assert_true(device_list("cuda", &info, 1, why, sizeof(why)) > 0);
 	assert_int_equal(device_open(&d, "cuda", &options, why, sizeof(why)), 0);
-	takes = cuda_attention_takes(d, form_of(strchr(o->name, ' ') + 1), &shape);
+	here = is_here(d, o);
 	device_close(&d);
-	if (takes)
+	if (here)
 		return;
 	assert_false(info.major == 9 && info.minor == 0);
 	print_message("%s: not on this device\n", o->name);
@@ -210,6 +220,17 @@ test_recorded_sequence(void **state)
 	device_close(&b.d);
 }
 
+static size_t
+add_forms(struct CMUnitTest *tests, const struct operation *rows, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		void *o = (void *)&rows[i];
+		tests[2 * i] = (struct CMUnitTest){rows[i].name, test_form, NULL, NULL, o};
+		tests[2 * i + 1] = (struct CMUnitTest){rows[i].name, test_form_is_repeatable, NULL, NULL, o};
+	}
+	return 2 * count;
+}
+
 /* 77, as the runner's: no device, nothing tested. */
 static int
 skip_all(void)
@@ -239,11 +260,8 @@ main(void)
 		tests[count++] = (struct CMUnitTest){operations[i].name, test_bf16, NULL, NULL, o};
 		tests[count++] = (struct CMUnitTest){operations[i].name, test_is_repeatable, NULL, NULL, o};
 	}
-	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-		void *o = (void *)&forms[i];
-		tests[count++] = (struct CMUnitTest){forms[i].name, test_form, NULL, NULL, o};
-		tests[count++] = (struct CMUnitTest){forms[i].name, test_form_is_repeatable, NULL, NULL, o};
-	}
+	count += add_forms(tests + count, forms, sizeof(forms) / sizeof(forms[0]));
+	count += add_forms(tests + count, conv_forms, conv_form_count);
 	/* cmocka's macro takes the length from the array's type */
 	return _cmocka_run_group_tests("cuda operations", tests, count, NULL, NULL);
 }
