@@ -1,122 +1,16 @@
 /*
- * A runner's life: its states, their clocks and the kill escalation, as one table. Its jobs are in
- * runner_jobs.c, what administrators want of it in runner_orders.c, what it says in runner_messages.c, how it
- * ends in runner_death.c, its process in runner_start.c.
+ * A runner's life: its states and the kill escalation, as one table. The clocks of states are in
+ * runner_clocks.c, its jobs in runner_jobs.c, what administrators want of it in runner_orders.c, what it says
+ * in runner_messages.c, how it ends in runner_death.c, its process in runner_start.c.
  */
-#include "supervisor/runners/runner.h"
-
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "ipc/clock.h"
 #include "supervisor/runners/cgroup.h"
 #include "supervisor/journal.h"
 #include "supervisor/runners/runner_inside.h"
-#include "supervisor/timer.h"
-
-#define SECOND RUNNER_SECOND
-
-/* ---- clocks of states, design.md section 6 */
-
-static int64_t
-backoff_clock_us(const void *object)
-{
-	const struct runner *r = object;
-
-	if (r->awaits_device) /* longer than an answer takes, which ends this */
-		return (int64_t)(r->world->conf->probe_timeout * 1e6) + 5 * SECOND;
-	return r->delay_us > 0 ? r->delay_us : 1;
-}
-
-static int64_t
-spawning_clock_us(const void *object)
-{
-	(void)object;
-	return 5 * SECOND;
-}
-
-/* 60 s without progress, 600 s in all. */
-static int64_t
-loading_clock_us(const void *object)
-{
-	const struct runner *r = object;
-	int64_t left_us = r->spawned_us + 600 * SECOND - clock_now_us();
-
-	return left_us < 1 ? 1 : left_us < 60 * SECOND ? left_us : 60 * SECOND;
-}
-
-static int64_t
-warming_clock_us(const void *object)
-{
-	(void)object;
-	return 60 * SECOND;
-}
-
-/* Idle for so long it is asked for its test picture; 0: never. */
-static int64_t
-idle_clock_us(const void *object)
-{
-	const struct runner *r = object;
-
-	return (int64_t)(r->conf.canary_interval * 1e6);
-}
-
-/* No progress for max(hang_timeout, 8 x the slowest step). */
-static int64_t
-busy_clock_us(const void *object)
-{
-	const struct runner *r = object;
-	int64_t least_us = (int64_t)(r->conf.hang_timeout * 1e6);
-
-	return 8 * r->slowest_step_us > least_us ? 8 * r->slowest_step_us : least_us;
-}
-
-static int64_t
-cancelling_clock_us(const void *object)
-{
-	const struct runner *r = object;
-	int64_t pace_us = 3 * r->slowest_step_us + SECOND / 2;
-
-	return pace_us < 3 * SECOND ? pace_us : 3 * SECOND;
-}
-
-static int64_t
-stopping_clock_us(const void *object)
-{
-	const struct runner *r = object;
-
-	return r->stop_wait_us > 0 ? r->stop_wait_us : 1;
-}
-
-static int64_t
-reaping_clock_us(const void *object)
-{
-	(void)object;
-	return 10 * SECOND;
-}
-
-/* The half-open probe; a permanent reason waits for an administrator. */
-static int64_t
-failed_clock_us(const void *object)
-{
-	const struct runner *r = object;
-
-	return r->permanent ? 0 : r->probe_us;
-}
-
-static int64_t
-wedged_clock_us(const void *object)
-{
-	(void)object;
-	return 60 * SECOND;
-}
-
-static const struct fsm_state states[RUNNER_STATE_COUNT] = {
-#define RUNNER_STATE(name, text, event, clock_us) [RUNNER_##name] = {text, event, clock_us},
-#include "ipc/states.def"
-};
 
 static const char *const event_names[RUNNER_EVENT_COUNT] = {
 #define RUNNER_EVENT(name) #name,
@@ -363,44 +257,6 @@ static const struct fsm_row rows[] = {
 };
 
 static void
-arm(void *object, int64_t clock_us)
-{
-	struct runner *r = object;
-
-	timer_arm(r->world->loop, &r->timer, clock_us);
-}
-
-int64_t
-runner_worked_us(const struct runner *r)
-{
-	struct status_page page;
-	uint64_t now_us = (uint64_t)clock_now_us();
-
-	if (r->page == NULL)
-		return 0;
-	shm_read(r->page, &page);
-	return page.worked_us <= now_us ? (int64_t)page.worked_us : 0;
-}
-
-/* One unit may take longer than the clock, if only parts of it get done: it counts from the last of them. */
-static void
-on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
-{
-	const uint32_t measured = IN(WARMING) | IN(TESTING) | IN(BUSY);
-	struct runner *r = w->data;
-	int64_t left_us = 0;
-
-	(void)loop;
-	(void)events;
-	if ((FSM_BIT(r->fsm.state) & measured) != 0)
-		left_us = runner_worked_us(r) + states[r->fsm.state].clock_us(r) - clock_now_us();
-	if (left_us > 0)
-		arm(r, left_us);
-	else
-		fsm_clock(&r->fsm);
-}
-
-static void
 moved(void *object, int from, int to, int event)
 {
 	struct runner *r = object;
@@ -409,7 +265,7 @@ moved(void *object, int from, int to, int event)
 	if (from != to)
 		r->since_us = clock_now_us();
 	if (from != to)
-		journal(EVENT_RUNNER_MOVED, .runner = r, .state_before = states[from].name,
+		journal(EVENT_RUNNER_MOVED, .runner = r, .state_before = runner_states[from].name,
 		    .detail = event_names[event]);
 }
 
@@ -422,133 +278,23 @@ refused(void *object, int state, int event)
 
 const struct fsm_kind runner_kind = {
     .what = "runner",
-    .states = states,
+    .states = runner_states,
     .state_count = RUNNER_STATE_COUNT,
     .event_names = event_names,
     .event_count = RUNNER_EVENT_COUNT,
     .rows = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),
-    .arm = arm,
+    .arm = runner_arm,
     .moved = moved,
     .refused = refused,
 };
 
-/* ---- making and freeing */
-
-static void
-on_death(struct ev_loop *loop, struct ev_io *w, int events)
-{
-	(void)loop;
-	(void)events;
-	runner_reap(w->data);
-}
-
-static void
-on_reap_poll(struct ev_loop *loop, struct ev_timer *w, int events)
-{
-	(void)loop;
-	(void)events;
-	runner_reap(w->data);
-}
-
-static void
-on_channel(struct ev_loop *loop, struct ev_io *w, int events)
-{
-	(void)loop;
-	runner_talk(w->data, events);
-}
-
-struct runner *
-runner_new(const struct runner_world *world, const struct conf_runner *conf)
-{
-	struct runner *r = calloc(1, sizeof(*r));
-
-	if (r == NULL)
-		return NULL;
-	r->world = world;
-	r->conf = r->started = *conf;
-	r->pidfd = r->page_fd = -1;
-	r->probe_us = FIRST_PROBE_US;
-	r->unwanted = strcmp(conf->autostart, "false") == 0;
-	runner_await_device(r);
-	r->since_us = clock_now_us();
-	runner_log_init(&r->log, world->loop, r);
-	ev_init(&r->timer, on_timer);
-	ev_init(&r->death_io, on_death);
-	ev_init(&r->channel_io, on_channel);
-	ev_init(&r->reap_poll, on_reap_poll);
-	r->timer.data = r->death_io.data = r->channel_io.data = r->reap_poll.data = r;
-	fsm_init(&r->fsm, &runner_kind, r, r->unwanted ? RUNNER_STOPPED : RUNNER_BACKOFF);
-	return r;
-}
-
-void
-runner_free(struct runner **r)
-{
-	if (*r == NULL)
-		return;
-	runner_close(*r);
-	runner_log_free(&(*r)->log);
-	cgroup_remove((*r)->conf.section_name);
-	timer_arm((*r)->world->loop, &(*r)->timer, 0);
-	free(*r);
-	*r = NULL;
-}
-
-void
-runner_set_conf(struct runner *r, const struct conf_runner *conf)
-{
-	bool other_device = strcmp(r->conf.device, conf->device) != 0;
-	char name[CONF_NAME], like[CONF_NAME];
-
-	memcpy(name, r->conf.section_name, sizeof(name));
-	memcpy(like, r->conf.like, sizeof(like));
-	r->conf = *conf;
-	memcpy(r->conf.section_name, name, sizeof(name));
-	memcpy(r->conf.like, like, sizeof(like));
-	if (other_device)
-		runner_forget_device(r);
-	if (r->fsm.state == RUNNER_IDLE)
-		arm(r, idle_clock_us(r)); /* canary_interval may have come or gone */
-	runner_go_on(r);		  /* there may be more room */
-}
-
-/* ---- what others ask */
-
-const struct conf_runner *
-runner_conf(const struct runner *r)
-{
-	return &r->conf;
-}
-
-const struct conf_runner *
-runner_started_with(const struct runner *r)
-{
-	return r->pid > 0 ? &r->started : NULL;
-}
+/* ---- what its state says */
 
 enum runner_state
 runner_state(const struct runner *r)
 {
 	return (enum runner_state)r->fsm.state;
-}
-
-bool
-runner_has_process(const struct runner *r)
-{
-	return r->pid > 0;
-}
-
-pid_t
-runner_pid(const struct runner *r)
-{
-	return r->pid;
-}
-
-int
-runner_restarts(const struct runner *r, enum runner_cause cause)
-{
-	return r->restarts[cause];
 }
 
 bool
@@ -562,31 +308,4 @@ runner_is_starting(const struct runner *r)
 {
 	return !r->draining && !r->unwanted &&
 	       (r->recycling[0] != '\0' || (FSM_BIT(r->fsm.state) & (IN(BACKOFF) | STARTING)) != 0);
-}
-
-bool
-runner_is_sound(const struct runner *r)
-{
-	bool needs_clock = states[r->fsm.state].clock_event >= 0 && states[r->fsm.state].clock_us(r) > 0;
-
-	/* one that has ended in this very turn may not have been told yet */
-	return !needs_clock || ev_is_active(&r->timer) || ev_is_pending(&r->timer);
-}
-
-const struct ev_timer *
-runner_clock(const struct runner *r)
-{
-	return &r->timer;
-}
-
-const char *
-runner_last_error(const struct runner *r)
-{
-	return r->last_error;
-}
-
-const struct runner_limits *
-runner_limits(const struct runner *r)
-{
-	return r->limits.default_side > 0 ? &r->limits : NULL;
 }

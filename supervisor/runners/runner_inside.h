@@ -1,8 +1,9 @@
 /*
- * What the files of a runner share: runner.c (states and clocks), runner_start.c (its process),
- * runner_device.c (for which device), runner_jobs.c (the jobs it holds), runner_preempt.c (one makes way for
- * another), runner_orders.c (what administrators want of it), runner_messages.c (what it says),
- * runner_death.c (how it ends), runner_handover.c (from one zitd to the next). Nobody else includes this.
+ * What the files of a runner share: runner.c (states), runner_clocks.c (how long they may last),
+ * runner_make.c (the runner as memory), runner_start.c (its process), runner_device.c (for which device),
+ * runner_jobs.c (the jobs it holds), runner_preempt.c (one makes way for another), runner_orders.c (what
+ * administrators want of it), runner_messages.c (what it says), runner_death.c (how it ends),
+ * runner_handover.c (from one zitd to the next). Nobody else includes this.
  */
 #ifndef SUPERVISOR_RUNNERS_RUNNER_INSIDE_H
 #define SUPERVISOR_RUNNERS_RUNNER_INSIDE_H
@@ -117,13 +118,17 @@ struct runner {
 
 /* ---- runner.c */
 
+void runner_changed(const struct runner *r); /* the world hears it */
+
+/* ---- runner_clocks.c */
+
+extern const struct fsm_state runner_states[RUNNER_STATE_COUNT];
+void runner_arm(void *runner, int64_t clock_us); /* its state's clock; <= 0 stops it */
+void runner_on_timer(struct ev_loop *loop, struct ev_timer *w, int events);
+void runner_rearm(struct runner *r); /* for an idle one the configuration may say otherwise now */
 /* When its page says that a part of its work was last done, on our clock; 0: it does not say, or what cannot
  * be. */
 int64_t runner_worked_us(const struct runner *r);
-
-/* ---- runner.c */
-
-void runner_changed(const struct runner *r); /* the world hears it */
 
 /* ---- runner_start.c */
 
