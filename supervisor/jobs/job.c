@@ -1,124 +1,9 @@
 /*
- * A job's life: the state machine and its clocks.
+ * A job's life: the state machine. How long each state may last is in job_clocks.c.
  */
 #include "ipc/clock.h"
-#include "supervisor/conf.h"
 #include "supervisor/jobs/job_inside.h"
 #include "supervisor/journal.h"
-#include "supervisor/timer.h"
-
-#define RETRY_WAIT_US (30 * INT64_C(1000000))  /* that an interrupted job may wait at least */
-#define WRITE_CLOCK_US (60 * INT64_C(1000000)) /* that the disk thread may take for a result */
-
-static const struct job_world *world;
-
-void
-job_set_world(const struct job_world *given)
-{
-	world = given;
-}
-
-const struct job_world *
-job_world(void)
-{
-	return world;
-}
-
-/* ---- clocks of states */
-
-/* Until the deadline, at least a moment; of a clock that would be longer. */
-static int64_t
-before_deadline_us(const struct job *job, int64_t clock_us)
-{
-	int64_t left_us = job->submitted_us + (int64_t)(job->deadline_s * 1e6) - clock_now_us();
-
-	if (job->deadline_s == 0 || clock_us < left_us)
-		return clock_us;
-	return left_us > 1 ? left_us : 1;
-}
-
-bool
-job_is_past_deadline(const struct job *job)
-{
-	return job->deadline_s > 0 && clock_now_us() >= job->submitted_us + (int64_t)(job->deadline_s * 1e6);
-}
-
-/* How long it has waited since it was queued last; before its not_before it does not count as waiting. */
-static int64_t
-waits_us(const struct job *job)
-{
-	int64_t since_us = job->queued_us > job->not_before_us ? job->queued_us : job->not_before_us;
-	int64_t now_us = clock_now_us();
-
-	return job->queued_us > 0 && now_us > since_us ? now_us - since_us : 0;
-}
-
-/* Retries do not restart it: it counts the time spent waiting, over all attempts. But one that was
- * interrupted by another's fault does not end for want of the moment that a new runner takes. */
-static int64_t
-queue_clock_us(const void *object)
-{
-	const struct job *job = object;
-	int64_t left_us = (int64_t)(job->queue_timeout_s * 1e6) - job->waited_us - waits_us(job);
-	int64_t least_us = job->attempt > 0 ? RETRY_WAIT_US : 1;
-	int64_t early_us = job->attempt == 0 ? job->not_before_us - clock_now_us() : 0; /* its own wish */
-
-	left_us = left_us > least_us ? left_us : least_us;
-	return before_deadline_us(job, early_us > 0 ? early_us + left_us : left_us);
-}
-
-static int64_t
-hold_clock_us(const void *object)
-{
-	const struct job *job = object;
-
-	return before_deadline_us(job, (int64_t)(world->conf->hold_timeout * 1e6));
-}
-
-static int64_t
-ack_clock_us(const void *object)
-{
-	return world->ack_clock_us(object);
-}
-
-static double
-exec_timeout_s(const struct job *job)
-{
-	double ceiling = world->exec_timeout_s(job);
-
-	return job->exec_timeout_s > 0 && job->exec_timeout_s < ceiling ? job->exec_timeout_s : ceiling;
-}
-
-/* Of running time alone. */
-static int64_t
-exec_clock_us(const void *object)
-{
-	const struct job *job = object;
-	int64_t left_us = (int64_t)(exec_timeout_s(job) * 1e6) - job->ran_us;
-
-	return before_deadline_us(job, left_us > 1 ? left_us : 1);
-}
-
-/* No longer than the one that it made way for may run. */
-static int64_t
-suspension_clock_us(const void *object)
-{
-	const struct job *job = object;
-
-	return before_deadline_us(job, (int64_t)(world->exec_timeout_s(job) * 1e6));
-}
-
-static int64_t
-write_clock_us(const void *object)
-{
-	(void)object;
-	return WRITE_CLOCK_US;
-}
-
-static const struct fsm_state states[JOB_STATE_COUNT] = {
-#define JOB_STATE(name, text, event, clock_us, help) [JOB_##name] = {text, event, clock_us},
-#include "ipc/states.def"
-};
 
 static const char *const event_names[JOB_EVENT_COUNT] = {
 #define JOB_EVENT(name) #name,
@@ -148,15 +33,15 @@ do_start(void *object, void *detail)
 
 	(void)detail;
 	job->started_us = job->running_since_us = clock_now_us();
-	world->started(job);
-	world->advanced(job);
+	job_world()->started(job);
+	job_world()->advanced(job);
 }
 
 static void
 do_advance(void *object, void *detail)
 {
 	(void)detail;
-	world->advanced(object);
+	job_world()->advanced(object);
 }
 
 static void
@@ -168,7 +53,7 @@ do_suspend(void *object, void *detail)
 	stop_counting(job);
 	job->suspended_since_us = clock_now_us();
 	job->suspensions++;
-	world->advanced(job);
+	job_world()->advanced(job);
 }
 
 static void
@@ -180,7 +65,7 @@ do_resume(void *object, void *detail)
 	stop_counting(job);
 	job->running_since_us = clock_now_us();
 	journal(EVENT_JOB_RESUMED, .job = job, .after_us = job->suspended_us);
-	world->advanced(job);
+	job_world()->advanced(job);
 }
 
 static const enum event ends[JOB_STATE_COUNT] = {
@@ -202,7 +87,7 @@ end(struct job *job, const struct err *e)
 	if (e != NULL)
 		job->error = *e;
 	journal(ends[job_state(job)], .job = job);
-	world->ended(job);
+	job_world()->ended(job);
 }
 
 static void
@@ -227,7 +112,7 @@ do_cancel(void *object, void *detail)
 	(void)detail;
 	err_set(&e, ERR_CANCELLED, "%s", err_row(ERR_CANCELLED)->text);
 	if (job->runner != NULL)
-		world->overdue(job);
+		job_world()->overdue(job);
 	end(job, &e);
 }
 
@@ -275,9 +160,9 @@ do_time_out(void *object, void *detail)
 		    stage_name(job->stage), job->step, job->steps, job->deadline_s);
 	else
 		err_set(&e, ERR_EXECUTION_TIMEOUT,
-		    "The job ran for %g s, in stage %s, step %u of %d, and was stopped.", exec_timeout_s(job),
-		    stage_name(job->stage), job->step, job->steps);
-	world->overdue(job);
+		    "The job ran for %g s, in stage %s, step %u of %d, and was stopped.",
+		    job_exec_timeout_s(job), stage_name(job->stage), job->step, job->steps);
+	job_world()->overdue(job);
 	end(job, &e);
 }
 
@@ -290,7 +175,7 @@ do_suspension_over(void *object, void *detail)
 	if (job_is_past_deadline(job))
 		job_event(job, JOB_EVENT_EXEC_CLOCK);
 	else
-		world->suspended_out(job);
+		job_world()->suspended_out(job);
 }
 
 static void
@@ -300,7 +185,7 @@ do_write_failed(void *object, void *detail)
 
 	(void)detail;
 	err_set(&e, ERR_DISK_FULL, "The result could not be written within %d s.",
-	    (int)(WRITE_CLOCK_US / 1000000));
+	    (int)(JOB_WRITE_CLOCK_US / 1000000));
 	end(object, &e);
 }
 
@@ -309,7 +194,7 @@ static void
 do_no_answer(void *object, void *detail)
 {
 	(void)detail;
-	world->unanswered(object);
+	job_world()->unanswered(object);
 }
 
 /* It counts before it begins: one that takes the machine down is remembered for it. */
@@ -321,7 +206,7 @@ do_claim(void *object, void *detail)
 	(void)detail;
 	job->attempt++;
 	job->ran_us = 0;
-	world->claimed(job);
+	job_world()->claimed(job);
 }
 
 static void
@@ -330,7 +215,7 @@ do_pick(void *object, void *detail)
 	struct job *job = object;
 
 	(void)detail;
-	job->waited_us += waits_us(job);
+	job->waited_us += job_waits_us(job);
 	job->queued_us = 0;
 }
 
@@ -342,7 +227,7 @@ do_unclaim(void *object, void *detail)
 
 	(void)detail;
 	job->attempt--;
-	world->requeued(job);
+	job_world()->requeued(job);
 }
 
 static void
@@ -352,9 +237,9 @@ do_hold(void *object, void *detail)
 
 	(void)detail;
 	job->held_us = clock_now_us();
-	job->waited_us += waits_us(job);
+	job->waited_us += job_waits_us(job);
 	job->queued_us = 0;
-	world->held(job);
+	job_world()->held(job);
 }
 
 static void
@@ -365,7 +250,7 @@ do_release(void *object, void *detail)
 	(void)detail;
 	job->held_us = 0;
 	job->queued_us = clock_now_us();
-	world->released(job);
+	job_world()->released(job);
 }
 
 static void
@@ -377,7 +262,7 @@ do_requeue(void *object, void *detail)
 	job->queued_us = clock_now_us();
 	stop_counting(job);
 	journal(EVENT_JOB_REQUEUED, .job = job);
-	world->requeued(job);
+	job_world()->requeued(job);
 }
 
 /* ---- the table of design.md section 6 */
@@ -412,21 +297,14 @@ static const struct fsm_row rows[] = {
 };
 
 static void
-arm(void *object, int64_t clock_us)
-{
-	struct job *job = object;
-
-	timer_arm(world->loop, &job->timer, clock_us);
-}
-
-static void
 moved(void *object, int from, int to, int event)
 {
 	struct job *job = object;
 
 	(void)to; /* it is in that already */
-	world->moved(job, (enum job_event)event);
-	journal(EVENT_JOB_MOVED, .job = job, .state_before = states[from].name, .detail = event_names[event]);
+	job_world()->moved(job, (enum job_event)event);
+	journal(
+	    EVENT_JOB_MOVED, .job = job, .state_before = job_states[from].name, .detail = event_names[event]);
 }
 
 static void
@@ -438,13 +316,13 @@ refused(void *object, int state, int event)
 
 const struct fsm_kind job_kind = {
     .what = "job",
-    .states = states,
+    .states = job_states,
     .state_count = JOB_STATE_COUNT,
     .event_names = event_names,
     .event_count = JOB_EVENT_COUNT,
     .rows = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),
-    .arm = arm,
+    .arm = job_arm,
     .moved = moved,
     .refused = refused,
 };
