@@ -52,7 +52,7 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o 
 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
 STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
-SOCKET := $(addprefix supervisor/socket/,client.o clients.o client_handover.o outbox.o listener.o)
+SOCKET := $(addprefix supervisor/socket/,client.o clients.o client_handover.o attachment.o outbox.o listener.o)
 JOBS := $(addprefix supervisor/jobs/,job.o job_clocks.o job_attempt.o job_make.o job_row.o job_handover.o queue.o quarantine.o)
 RUNNERS := $(addprefix supervisor/runners/,runner.o runner_clocks.o runner_make.o runner_start.o runner_program.o runner_device.o runner_jobs.o \
 	runner_preempt.o runner_orders.o runner_messages.o runner_death.o runner_log.o runner_handover.o probe.o devices.o \

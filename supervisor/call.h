@@ -12,6 +12,7 @@
 
 #include "ipc/api.h"
 #include "ipc/json_text.h"
+#include "supervisor/socket/attachment.h"
 #include "supervisor/socket/client.h"
 
 struct job;

@@ -10,7 +10,7 @@
 
 #include "ipc/clock.h"
 #include "ipc/json_text.h"
-#include "supervisor/socket/client.h"
+#include "supervisor/socket/attachment.h"
 #include "supervisor/daemon.h"
 #include "supervisor/jobs/job.h"
 #include "supervisor/journal.h"
@@ -89,7 +89,7 @@ put_bytes(int index, const struct attachment *a, struct json_text *t)
 	for (int i = 0; a != NULL && i < a->count; i++) {
 		if (a->pictures[i] != index)
 			continue;
-		client_placeholder(i, mark);
+		attachment_placeholder(i, mark);
 		if (a->inline_base64)
 			json_text_string(t, "base64", mark);
 		else

@@ -10,16 +10,15 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "ipc/api.h"
 #include "ipc/clock.h"
 #include "ipc/log.h"
+#include "supervisor/socket/attachment.h"
 #include "supervisor/socket/client_inside.h"
 #include "supervisor/timer.h"
 
@@ -210,60 +209,11 @@ flush(struct client *c)
 	end_if_finished(c);
 }
 
-/* Known to this process only, so that no prompt can hold it. */
-void
-client_placeholder(int i, char out[48])
-{
-	static uint64_t secret[2];
-
-	if (secret[0] == 0 && getrandom(secret, sizeof(secret), 0) != sizeof(secret))
-		secret[0] = (uint64_t)getpid();
-	snprintf(out, 48, "<%016llx%016llx:%02d>", (unsigned long long)secret[0],
-	    (unsigned long long)secret[1], i);
-}
-
-/* The text in pieces, each placeholder replaced by its file; takes the files. false: no memory. */
-static bool
-queue_inline(struct client *c, const char *text, struct attachment *a)
-{
-	bool good = true;
-
-	for (int i = 0; i < a->count; i++) {
-		char mark[48];
-		const char *at;
-
-		client_placeholder(i, mark);
-		at = strstr(text, mark);
-		good = good && at != NULL && outbox_text(&c->out, text, (size_t)(at - text), NULL, 0) == 0 &&
-		       outbox_base64(&c->out, a->fds[i]) == 0;
-		if (good)
-			text = at + strlen(mark);
-		else
-			close(a->fds[i]);
-	}
-	return good && outbox_line(&c->out, text, NULL, 0) == 0;
-}
-
-/* Queues a line and its attachment, which is taken either way. false: no memory, now or when the line (NULL)
- * was made. */
-static bool
-queue_message(struct client *c, const char *text, struct attachment *a)
-{
-	bool good = text != NULL;
-
-	if (good && a != NULL && a->inline_base64)
-		return queue_inline(c, text, a);
-	good = good && outbox_line(&c->out, text, a != NULL ? a->fds : NULL, a != NULL ? a->count : 0) == 0;
-	for (int i = 0; a != NULL && !good && i < a->count; i++)
-		close(a->fds[i]);
-	return good;
-}
-
 void
 client_send(struct client *c, char *line, struct attachment *a)
 {
 	enter(c);
-	if (!queue_message(c, line, a))
+	if (!attachment_queue(&c->out, line, a))
 		condemn(c); /* half an answer is worse than none */
 	free(line);
 	if (!c->dead)

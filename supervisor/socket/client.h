@@ -10,23 +10,11 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "ipc/fds.h"
-
+struct attachment;
 struct client;
 struct clients;
 struct ev_loop;
 struct handover;
-
-enum { CLIENT_MAX_FDS = FDS_MAX_SENT };
-
-/* What comes with an answer besides its text. */
-struct attachment {
-	int fds[CLIENT_MAX_FDS];      /* taken over */
-	int pictures[CLIENT_MAX_FDS]; /* which of its job each one is */
-	int count;
-	bool inline_base64; /* each fd's bytes stand in the text where client_placeholder(i) is; else they are
-			       passed */
-};
 
 /* What clients may do; of the configuration. */
 struct clients_limits {
@@ -85,8 +73,6 @@ void client_send(struct client *c, char *line, struct attachment *attachment);
 bool client_is_behind(const struct client *c);
 /* Whether fd is one of the last, which are not for clients. */
 bool client_fd_is_reserved(int fd);
-/* The text that stands for attachment `i` until its bytes take its place. */
-void client_placeholder(int i, char out[48]);
 
 /* An answer to it is pending, with so many descriptors: it is not idle, and half-closing does not end it.
  * client_answer sends that answer; NULL: nobody wants one. */
