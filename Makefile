@@ -62,7 +62,7 @@ SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(addprefix su
 	daemon_jobs.o daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o \
 	exposition.o conf.o conf_rows.o conf_compare.o paths.o daemon_devices.o methods.o daemon_health.o methods_submit.o \
 	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o id.o sched.o \
-	daemon_dead.o job_record.o disk.o notify.o journal.o journal_forms.o journal_table.o upgrade.o handover.o fields.o \
+	daemon_dead.o job_record.o disk.o notify.o journal.o journal_forms.o journal_table.o upgrade.o upgrade_trial.o handover.o fields.o \
 	timer.o daemon_handover.o)
 
 CTL := ctl/main.o ctl/help.o ctl/options.o ctl/option_set.o ctl/commands.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
@@ -287,7 +287,7 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
 WORLD_OWN := $(SOCKET) $(addprefix supervisor/runners/,runner_log.o spawn.o device_lock.o cgroup.o strays.o) \
 	$(addprefix supervisor/,main.o job_record.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o \
-	disk.o notify.o paths.o waiters.o lookup.o events.o store/store.o store/store_open.o store/store_find.o store/store_salvage.o store/store_log.o upgrade.o journal.o journal_forms.o journal_table.o) ipc/log.o ipc/channel.o
+	disk.o notify.o paths.o waiters.o lookup.o events.o store/store.o store/store_open.o store/store_find.o store/store_salvage.o store/store_log.o upgrade.o upgrade_trial.o journal.o journal_forms.o journal_table.o) ipc/log.o ipc/channel.o
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))

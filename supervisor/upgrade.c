@@ -12,13 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "build_id.h"
 #include "ipc/clock.h"
 #include "ipc/log.h"
-#include "ipc/utf8.h"
 #include "supervisor/call.h"
 #include "supervisor/daemon_handover.h"
 #include "supervisor/daemon_inside.h"
@@ -29,11 +27,10 @@
 #include "supervisor/runners/spawn.h"
 #include "supervisor/timer.h"
 
-enum { MAX_ARGUMENTS = 16, MAX_REASON = 400 };
+enum { MAX_ARGUMENTS = 16, MAX_WHY = 600 };
 
 #define TRIAL_US (10 * INT64_C(1000000)) /* that the new program may take to say whether it can */
 #define SETTLE_US INT64_C(1000000)	 /* less than a runner has to acknowledge a job */
-#define CAN "zitd can take over as "	 /* what a trial says that has passed; its build follows */
 
 /* ---- ending it */
 
@@ -51,19 +48,6 @@ answer(struct upgrade *u, char *line)
 	u->client = NULL;
 	if (client != NULL)
 		client_answer(client, 0, line, NULL);
-}
-
-static void
-end_trial(struct daemon *d)
-{
-	struct upgrade *u = &d->upgrade;
-
-	if (u->pid == 0)
-		return;
-	ev_io_stop(d->loop, &u->end_io);
-	close(u->pidfd);
-	close(u->output);
-	u->pid = 0;
 }
 
 static void
@@ -85,11 +69,8 @@ upgrade_abandon(struct daemon *d, const char *why)
 	if (step == UPGRADE_NONE)
 		return;
 	journal(EVENT_UPGRADE_FAILED, .detail = why);
-	if (u->pid > 0) {
-		kill(u->pid, SIGKILL);
+	if (upgrade_trial_stop(&u->trial))
 		daemon_runner_died(d); /* it is buried as those are that runners leave behind */
-	}
-	end_trial(d);
 	timer_arm(d->loop, &u->clock, 0);
 	timer_arm(d->loop, &u->last_turn, 0);
 	u->step = UPGRADE_NONE;
@@ -105,7 +86,7 @@ upgrade_abandon(struct daemon *d, const char *why)
 __attribute__((format(printf, 2, 3))) static void
 abandon_with(struct daemon *d, const char *format, ...)
 {
-	char why[MAX_REASON + 200];
+	char why[MAX_WHY];
 	va_list arguments;
 
 	va_start(arguments, format);
@@ -141,34 +122,6 @@ make_arguments(const struct daemon *d, const char *option, int fd)
 
 /* ---- the trial */
 
-/* What it said last, without who said it. */
-static void
-last_line(char *text, char reason[MAX_REASON])
-{
-	size_t end = strlen(text);
-	const char *line;
-
-	while (end > 0 && text[end - 1] == '\n')
-		text[--end] = '\0';
-	line = strrchr(text, '\n');
-	line = line != NULL ? line + 1 : text;
-	if (strncmp(line, "zitd: ", 6) == 0)
-		line += 6;
-	snprintf(reason, MAX_REASON, "%s", line);
-	utf8_make_line(reason);
-}
-
-static void
-read_words(int output, char *text, size_t size)
-{
-	ssize_t n = 0;
-	size_t got = 0;
-
-	while (got < size - 1 && (n = read(output, text + got, size - 1 - got)) > 0)
-		got += (size_t)n;
-	text[got] = '\0';
-}
-
 static void
 settle(struct daemon *d)
 {
@@ -179,42 +132,12 @@ settle(struct daemon *d)
 }
 
 static void
-judge(struct daemon *d, int status, char *words)
+on_tried(void *arg, const char *why)
 {
-	const char *program = d->paths.program;
-	char reason[MAX_REASON];
-
-	last_line(words, reason);
-	if (WIFSIGNALED(status)) {
-		abandon_with(d, "%s was ended by signal %d when it was tried", program, WTERMSIG(status));
-	} else if (WEXITSTATUS(status) != 0 && reason[0] == '\0') {
-		abandon_with(d, "%s cannot take over: it gave no reason, but exit status %d", program,
-		    WEXITSTATUS(status));
-	} else if (WEXITSTATUS(status) != 0) {
-		abandon_with(d, "%s cannot take over: %s", program, reason);
-	} else if (strncmp(reason, CAN, strlen(CAN)) != 0) {
-		abandon_with(
-		    d, "%s did not say that it can take over, but: \"%s\"; is it a zitd?", program, reason);
-	} else {
-		log_info("upgrade: %s", reason);
-		settle(d);
-	}
-}
-
-static void
-on_trial_end(struct ev_loop *loop, struct ev_io *w, int events)
-{
-	struct daemon *d = w->data;
-	char words[4096];
-	int status = 0;
-
-	(void)loop;
-	(void)events;
-	if (waitpid(d->upgrade.pid, &status, WNOHANG) == 0)
-		return;
-	read_words(d->upgrade.output, words, sizeof(words));
-	end_trial(d);
-	judge(d, status, words);
+	if (why != NULL)
+		upgrade_abandon(arg, why);
+	else
+		settle(arg);
 }
 
 /* What must be over before this program may go; NULL: all is. */
@@ -248,45 +171,20 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 
 /* 0, or errno. */
 static int
-start_trial(struct daemon *d, int document)
-{
-	struct upgrade *u = &d->upgrade;
-	int ends[2];
-	struct spawn s = {make_arguments(d, "--check-handover", SPAWN_FIRST_FD), environ, .fds = {document},
-	    .fd_count = 1, .cgroup = -1};
-
-	if (pipe2(ends, O_CLOEXEC) != 0)
-		return errno;
-	fcntl(ends[0], F_SETFL, O_NONBLOCK);
-	s.output = ends[1];
-	u->pid = spawn_process(&s, &u->pidfd);
-	if (u->pid < 0) {
-		int error = errno;
-		u->pid = 0;
-		close(ends[0]);
-		close(ends[1]);
-		return error;
-	}
-	close(ends[1]);
-	u->output = ends[0];
-	ev_io_set(&u->end_io, u->pidfd, EV_READ);
-	ev_io_start(d->loop, &u->end_io);
-	timer_arm(d->loop, &u->clock, TRIAL_US);
-	return 0;
-}
-
-static int
 try(struct daemon *d)
 {
+	char *const *argv = make_arguments(d, "--check-handover", SPAWN_FIRST_FD);
 	struct handover h;
 	int document, error;
 
 	daemon_hand_over(d, &h);
 	document = handover_write(&h);
-	error = document >= 0 ? start_trial(d, document) : errno;
+	error = document >= 0 ? upgrade_trial_start(&d->upgrade.trial, argv, document) : errno;
 	if (document >= 0)
 		close(document);
 	handover_clear(&h);
+	if (error == 0)
+		timer_arm(d->loop, &d->upgrade.clock, TRIAL_US);
 	return error;
 }
 
@@ -407,8 +305,8 @@ upgrade_init(struct daemon *d)
 {
 	ev_init(&d->upgrade.clock, on_clock);
 	ev_init(&d->upgrade.last_turn, on_last_turn);
-	ev_init(&d->upgrade.end_io, on_trial_end);
-	d->upgrade.clock.data = d->upgrade.end_io.data = d;
+	upgrade_trial_init(&d->upgrade.trial, d->loop, d, on_tried);
+	d->upgrade.clock.data = d;
 }
 
 bool
@@ -420,7 +318,7 @@ upgrade_is_quiet(const struct daemon *d)
 bool
 upgrade_is_trial(const struct daemon *d, pid_t pid)
 {
-	return d->upgrade.pid == pid;
+	return d->upgrade.trial.pid == pid;
 }
 
 void
@@ -443,7 +341,7 @@ upgrade_check(int fd, const struct conf *conf)
 		status = daemon_check_handover(&h, conf, &e);
 	handover_clear(&h);
 	if (status == 0)
-		printf(CAN "%s\n", ZIT_BUILD);
+		printf(UPGRADE_TRIAL_CAN "%s\n", ZIT_BUILD);
 	else
 		fprintf(stderr, "zitd: %s\n", e.text);
 	return status == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -20,6 +20,7 @@
 
 #include "ipc/err.h"
 #include "supervisor/conf.h"
+#include "supervisor/upgrade_trial.h"
 
 struct call;
 struct client;
@@ -34,9 +35,7 @@ struct upgrade {
 	json_t *id;	       /* of its request; NULL: it wants no answer */
 	struct ev_timer clock; /* of the trial, and of all that comes after it */
 	struct ev_timer last_turn;
-	pid_t pid; /* of the trial; 0: there is none */
-	int pidfd, output;
-	struct ev_io end_io;
+	struct upgrade_trial trial;
 	int64_t quiet_us;   /* since when nobody is heard */
 	sigset_t unblocked; /* while LEAVING: the signals as they were */
 };
