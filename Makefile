@@ -59,7 +59,7 @@ RUNNERS := $(addprefix supervisor/runners/,runner.o runner_clocks.o runner_make.
 	environment.o spawn.o device_lock.o cgroup.o strays.o)
 SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(addprefix supervisor/,main.o daemon.o \
 	daemon_socket.o daemon_runners.o daemon_end.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o \
-	daemon_jobs.o daemon_store.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o \
+	daemon_jobs.o daemon_store.o daemon_saved.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o \
 	exposition.o conf.o conf_rows.o conf_compare.o paths.o daemon_devices.o methods.o daemon_health.o methods_submit.o \
 	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o id.o sched.o \
 	daemon_dead.o job_record.o disk.o notify.o journal.o journal_forms.o journal_table.o upgrade.o upgrade_trial.o handover.o fields.o \

@@ -1,12 +1,12 @@
 /*
  * What the files of the daemon share: daemon.c (the loop, its start), daemon_end.c (how it ends),
  * daemon_socket.c (the public socket), daemon_admit.c (admission), daemon_clients.c (what clients may have,
- * and had), daemon_jobs.c (jobs in memory, results), daemon_store.c (what is written down), daemon_replay.c
- * (what the last life left), daemon_dead.c (dead letters, quarantine), daemon_orders.c (status, restart),
- * daemon_conf.c (what is configured), daemon_outlook.c (when jobs will be done), daemon_turns.c (hold, move,
- * pause, why), daemon_metrics.c (what monitoring is told), daemon_devices.c (runners for CUDA devices),
- * daemon_memory.c (scheduling over a restart), daemon_handover.c (all of it over an upgrade). Nobody else
- * includes this.
+ * and had), daemon_jobs.c (jobs in memory, results), daemon_store.c (what is written down), daemon_saved.c
+ * (what that means for jobs), daemon_replay.c (what the last life left), daemon_runners.c (what runners live
+ * in), daemon_dead.c (dead letters, quarantine), daemon_orders.c (status, restart), daemon_conf.c (what is
+ * configured), daemon_outlook.c (when jobs will be done), daemon_turns.c (hold, move, pause, why),
+ * daemon_metrics.c (what monitoring is told), daemon_devices.c (runners for CUDA devices), daemon_memory.c
+ * (scheduling over a restart), daemon_handover.c (all of it over an upgrade). Nobody else includes this.
  */
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
@@ -141,6 +141,7 @@ void daemon_stop_watchdog(struct daemon *d);
 
 /* It changed: that goes with the turn's transaction. */
 void daemon_save(struct daemon *d, struct job *job);
+void daemon_save_again(struct daemon *d, struct job *job); /* as it is: what was to be written was not */
 /* Likewise of one that is not in memory: its new row, or that it goes. */
 void daemon_save_ended(struct daemon *d, struct job *job);
 void daemon_remove_ended(struct daemon *d, const struct job *job);
@@ -150,6 +151,17 @@ bool daemon_is_saved(const struct daemon *d); /* nothing waits to be written, or
 void daemon_on_leisure(struct ev_loop *loop, struct ev_timer *w, int events);
 void daemon_on_store_retry(struct ev_loop *loop, struct ev_timer *w, int events);
 void daemon_drop_unsaved(struct daemon *d);
+
+/* ---- daemon_saved.c */
+
+/* That revision of it is on disk, and all that went with it. */
+void daemon_job_saved(struct daemon *d, struct job *job, int64_t revision);
+/* Its end is on disk without the rest of its transaction. Who waits hears it; those who subscribed hear it
+ * when its event has a number. */
+void daemon_job_end_saved(struct daemon *d, struct job *job, int64_t revision);
+void daemon_job_unsaved(struct daemon *d, struct job *job, int error); /* it could not be written */
+/* Nothing more will happen to it, and its last word is on disk, or is not worth keeping. */
+void daemon_forget(struct daemon *d, struct job *job);
 
 /* ---- daemon_replay.c */
 

@@ -19,7 +19,6 @@
 #include "supervisor/lookup.h"
 #include "supervisor/store/seal.h"
 #include "supervisor/timer.h"
-#include "supervisor/waiters.h"
 
 #define RETRY_US INT64_C(1000000)
 #define NOTE_US INT64_C(1000000)
@@ -35,8 +34,8 @@ struct commit {
 
 /* ---- what is to be written */
 
-static void
-mark(struct daemon *d, struct job *job)
+void
+daemon_save_again(struct daemon *d, struct job *job)
 {
 	if (job->unsaved)
 		return;
@@ -53,7 +52,7 @@ daemon_save(struct daemon *d, struct job *job)
 	if (!job->durable && !job_is_final(job))
 		return;
 	job->revision++;
-	mark(d, job);
+	daemon_save_again(d, job);
 }
 
 void
@@ -218,97 +217,6 @@ take_loose(struct daemon *d, struct commit *c)
 	d->loose_count = 0;
 }
 
-/* ---- when it is written, or not */
-
-/* Nothing more will happen to it, and its last word is on disk, or is not worth keeping. */
-static void
-forget(struct daemon *d, struct job *job)
-{
-	TAILQ_REMOVE(&d->jobs, job, all_link);
-	job_free(&job);
-}
-
-static bool
-is_finished_with(const struct job *job)
-{
-	return job_is_final(job) && !job->unsaved && !job->in_batch;
-}
-
-/* Its claim is on disk: the attempt begins, if its runner still has the place. */
-static void
-begin(struct daemon *d, struct job *job)
-{
-	if (d->phase == SERVING && runner_can_begin(job->promised, job))
-		runner_dispatch(job->promised, job);
-	else
-		job_event(job, JOB_EVENT_RETRY);
-}
-
-static void
-on_saved(struct daemon *d, struct job *job, int64_t revision)
-{
-	bool known = job->saved_revision == revision; /* by on_end_saved: its end has been told */
-
-	job->saved_revision = revision;
-	waiters_job_saved(job);
-	if (job->unsaved)
-		return;
-	if (job_state(job) == JOB_CLAIMED)
-		begin(d, job);
-	else if (job_is_final(job) && !known)
-		waiters_job_ended(job);
-	if (is_finished_with(job))
-		forget(d, job);
-}
-
-/* Its end is on disk without the rest of its transaction. Who waits hears it; those who subscribed hear it
- * when its event has a number. */
-static void
-on_end_saved(struct daemon *d, struct job *job, int64_t revision)
-{
-	bool known = job->saved_revision == revision;
-
-	job->saved_revision = revision;
-	waiters_job_saved(job);
-	if (!known)
-		waiters_job_ended(job);
-	mark(d, job);
-}
-
-/* It was promised to nobody: no such job. */
-static void
-refuse(struct daemon *d, struct job *job, int error)
-{
-	struct err e;
-
-	err_set(&e, ERR_DISK_FULL, "The job cannot be written down, and is not accepted: %s. %s",
-	    strerror(error), "Free some space, or submit it with wait and durable: false.");
-	job->refused = true;
-	if (!job_is_final(job))
-		job_event_error(job, JOB_EVENT_FAULT, &e);
-	job->error = e;
-	waiters_job_ended(job);
-	if (is_finished_with(job))
-		forget(d, job);
-}
-
-static void
-on_unsaved(struct daemon *d, struct job *job, int error)
-{
-	if (job->saved_revision == 0 && job->durable) {
-		refuse(d, job, error);
-		return;
-	}
-	if (job_state(job) == JOB_CLAIMED)
-		job_event(job, JOB_EVENT_RETRY);
-	if (job_is_final(job)) /* who waits is told; it is written when that is possible */
-		waiters_job_ended(job);
-	if (job_is_final(job) && !job->durable)
-		forget(d, job);
-	else
-		mark(d, job);
-}
-
 /* ---- trouble */
 
 static void
@@ -371,11 +279,11 @@ settle(struct daemon *d, struct commit *c, int at, int error)
 	if (error == 0)
 		job->told_state = c->states[at];
 	if (written && error == 0)
-		on_saved(d, job, c->revisions[at]);
+		daemon_job_saved(d, job, c->revisions[at]);
 	else if (written)
-		on_end_saved(d, job, c->revisions[at]);
+		daemon_job_end_saved(d, job, c->revisions[at]);
 	else
-		on_unsaved(d, job, error);
+		daemon_job_unsaved(d, job, error);
 }
 
 void
@@ -427,7 +335,7 @@ discard(struct daemon *d)
 		TAILQ_REMOVE(&d->unsaved, job, unsaved_link);
 		d->unsaved_count--;
 		job->unsaved = false;
-		forget(d, job);
+		daemon_forget(d, job);
 	}
 }
 
