@@ -12,9 +12,10 @@
 
 /* Looks are good for so long when nothing happens: the time that is left of running jobs goes by. */
 #define LOOK_US (20 * INT64_C(1000))
-/* A look that takes longer than this, for thousands are waiting, may take one part of the time in so many. */
-#define DEAR_LOOK_US INT64_C(1000)
-#define DEAR_LOOK_SHARE 10
+/* Where more are waiting than this, a look is good for so long for each of them: about twenty times what it
+ * takes. */
+#define LONG_QUEUE 200
+#define LONG_LOOK_US INT64_C(6)
 
 static struct job *
 job_of(const struct fair_item *item)
@@ -259,13 +260,12 @@ look(struct queue *q)
 	if (make_room(q))
 		q->order_stale =
 		    !plan_play(&q->fair, lines, count, q->world != NULL ? &rules : NULL, note_spot, q);
-	q->look_us = clock_now_us() - q->looked_us;
 }
 
 static bool
 look_is_too_dear(const struct queue *q)
 {
-	return q->look_us > DEAR_LOOK_US && clock_now_us() - q->looked_us < DEAR_LOOK_SHARE * q->look_us;
+	return q->order_count > LONG_QUEUE && clock_now_us() - q->looked_us < q->order_count * LONG_LOOK_US;
 }
 
 static const struct plan_spot *

@@ -32,7 +32,6 @@ struct queue {
 	int order_count, order_room;
 	bool order_stale;
 	int64_t looked_us; /* when that was: spots of jobs count from then */
-	int64_t look_us;   /* what it took */
 };
 
 void queue_init(struct queue *q);
@@ -69,7 +68,7 @@ enum fair_verdict queue_admit(const struct queue *q, const struct fair_limits *l
 struct job *queue_first(struct queue *q);
 struct job *queue_next(struct queue *q, const struct job *job);
 /* Its place there, from 1, and when its turn comes, in seconds from now; place 0: it is not in it. Where
- * thousands wait, so that looking at them takes its time, it may be as old as ten looks take, or a guess from
+ * hundreds wait, so that looking at them takes its time, it may be some milliseconds old, or a guess from
  * where others of its client are. */
 struct plan_spot queue_spot(struct queue *q, const struct job *job);
 bool queue_guesses(const struct queue *q, const struct job *job);

@@ -4,7 +4,6 @@
 #include "tests/unit/test.h"
 
 #include <math.h>
-#include <unistd.h>
 
 #include "ipc/clock.h"
 #include "supervisor/jobs/queue.h"
@@ -104,11 +103,10 @@ test_ids_sort_by_time(void **state)
 static int looks;
 
 static int
-slow_lines(void *arg, struct plan_line lines[PLAN_LINES])
+counted_lines(void *arg, struct plan_line lines[PLAN_LINES])
 {
 	(void)arg;
 	looks++;
-	usleep(50000); /* as if very many were waiting: none is due again for half a second */
 	lines[0] = (struct plan_line){0};
 	return 1;
 }
@@ -133,31 +131,34 @@ always(void *arg, const struct job *job, double at_s, double *again_s)
 	return true;
 }
 
-static const struct queue_world slow_world = {NULL, slow_lines, cost_of_one, always};
+static const struct queue_world counted_world = {NULL, counted_lines, cost_of_one, always};
 
 /* Behind others of its client a newcomer is placed as they follow one another, and a look finds it there. */
 static void
-test_a_dear_look_is_put_off(void **state)
+test_a_long_queue_is_looked_at_now_and_then(void **state)
 {
-	struct job jobs[7], lone;
+	enum { MANY = 201 };
+	struct job *jobs = calloc(MANY + 1, sizeof(*jobs)), lone;
 	struct plan_spot guess, spot;
+	int64_t now_us = 1000000;
 	struct queue q;
 
 	(void)state;
+	clock_replace(&now_us);
 	looks = 0;
 	queue_init(&q);
-	q.world = &slow_world;
-	for (int i = 0; i < 6; i++)
+	q.world = &counted_world;
+	for (int i = 0; i < MANY; i++)
 		push(&q, &jobs[i], CLASS_NORMAL, i % 2 == 0 ? "a" : "b");
-	assert_int_equal(queue_spot(&q, &jobs[4]).place, 5);
+	assert_int_equal(queue_spot(&q, &jobs[MANY - 1]).place, MANY);
 	assert_int_equal(looks, 1);
-	push(&q, &jobs[6], CLASS_NORMAL, "a");
-	assert_true(queue_guesses(&q, &jobs[6]));
-	guess = queue_spot(&q, &jobs[6]);
+	push(&q, &jobs[MANY], CLASS_NORMAL, "a");
+	assert_true(queue_guesses(&q, &jobs[MANY]));
+	guess = queue_spot(&q, &jobs[MANY]);
 	assert_int_equal(looks, 1);
 	queue_look(&q);
-	assert_false(queue_guesses(&q, &jobs[6]));
-	spot = queue_spot(&q, &jobs[6]);
+	assert_false(queue_guesses(&q, &jobs[MANY]));
+	spot = queue_spot(&q, &jobs[MANY]);
 	assert_int_equal(looks, 2);
 	assert_int_equal(guess.place, spot.place);
 	assert_true(fabs(guess.start_s - spot.start_s) < 0.2 && fabs(guess.done_s - spot.done_s) < 0.2);
@@ -173,8 +174,33 @@ test_a_dear_look_is_put_off(void **state)
 	assert_int_equal(queue_spot(&q, &jobs[0]).place, 0);
 	assert_true(queue_spot(&q, &jobs[2]).place > 0);
 	assert_int_equal(looks, 3);
-	assert_ptr_not_equal(queue_first(&q), &jobs[0]);
+	now_us += 3000; /* more than 200 are worth */
+	assert_true(queue_spot(&q, &jobs[2]).place > 0);
 	assert_int_equal(looks, 4);
+	queue_remove(&q, &jobs[1]);
+	assert_ptr_not_equal(queue_first(&q), &jobs[1]); /* who walks along it sees it as it is */
+	assert_int_equal(looks, 5);
+	queue_clear(&q);
+	clock_replace(NULL);
+	free(jobs);
+}
+
+/* Of a short one everybody is told as it is. */
+static void
+test_a_short_queue_is_looked_at_always(void **state)
+{
+	struct job jobs[7];
+	struct queue q;
+
+	(void)state;
+	looks = 0;
+	queue_init(&q);
+	q.world = &counted_world;
+	for (int i = 0; i < 7; i++) {
+		push(&q, &jobs[i], CLASS_NORMAL, i % 2 == 0 ? "a" : "b");
+		assert_int_equal(queue_spot(&q, &jobs[i]).place, i + 1);
+		assert_int_equal(looks, i + 1);
+	}
 	queue_clear(&q);
 }
 
@@ -183,7 +209,9 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_order_is_that_of_picking),
 	    cmocka_unit_test(test_interrupted_goes_to_the_front_of_its_line),
-	    cmocka_unit_test(test_a_dear_look_is_put_off), cmocka_unit_test(test_ids_sort_by_time)};
+	    cmocka_unit_test(test_a_long_queue_is_looked_at_now_and_then),
+	    cmocka_unit_test(test_a_short_queue_is_looked_at_always),
+	    cmocka_unit_test(test_ids_sort_by_time)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
