@@ -17,6 +17,7 @@
 #include <math.h>
 
 #include "kernels/cuda/attention_rows.cuh"
+#include "kernels/cuda/boxes.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 enum {
@@ -296,27 +297,13 @@ __launch_bounds__(THREADS, 1) wgmma_kernel(const __grid_constant__ struct wgmma_
 
 /* ---- the host's side */
 
-typedef CUresult map_encoder(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *address,
-    const cuuint64_t *dims, const cuuint64_t *strides, const cuuint32_t *box, const cuuint32_t *steps,
-    CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
-    CUtensorMapFloatOOBfill fill);
-
 /* The map of x (rows, heads, width): boxes of some rows of 64 channels of one head. */
 static bool
 map_tensor(struct cuda_device *c, CUtensorMap *map, const struct tensor *x, int box_rows)
 {
-	cuuint64_t width = (cuuint64_t)x->dim[2], heads = (cuuint64_t)x->dim[1];
-	cuuint64_t dims[] = {width, heads, (cuuint64_t)x->dim[0]};
-	cuuint64_t strides[] = {width * sizeof(bf16), heads * width * sizeof(bf16)};
-	cuuint32_t box[] = {PANEL_NUMBERS, 1, (cuuint32_t)box_rows}, steps[] = {1, 1, 1};
-	int error = ((map_encoder *)c->encode_map)(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, x->data, dims,
-	    strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-	    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+	const int64_t dim[] = {x->dim[2], x->dim[1], x->dim[0]};
 
-	if (error != CUDA_SUCCESS)
-		device_fail(&c->base, DEVICE_INTERNAL, "attention: no tensor map of %lld rows at %p (%d)",
-		    (long long)x->dim[0], x->data, error);
-	return error == CUDA_SUCCESS;
+	return cuda_map_boxes(c, map, x->data, dim, 1, box_rows);
 }
 
 template <int width>
@@ -334,32 +321,9 @@ launch_wgmma(struct cuda_device *c, const struct wgmma_job &j, int heads)
 }
 
 bool
-cuda_attention_wgmma_open(struct cuda_device *c)
-{
-	cudaFuncAttributes code = {};
-	cudaDriverEntryPointQueryResult found;
-
-	if (c->portable)
-		return true;
-	if (!cuda_check(c, cudaFuncGetAttributes(&code, (const void *)wgmma_kernel<128>), "attention's code"))
-		return false;
-	if (code.ptxVersion != 90) /* the driver took the code for sm_80, without wgmma */
-		return true;
-	if (!cuda_check(c,
-		cudaGetDriverEntryPointByVersion(
-		    "cuTensorMapEncodeTiled", &c->encode_map, 12000, cudaEnableDefault, &found),
-		"the driver's tensor maps"))
-		return false;
-	if (found != cudaDriverEntryPointSuccess)
-		c->encode_map = NULL;
-	return true;
-}
-
-bool
 cuda_attention_wgmma_takes(const struct cuda_device *c, const struct attention_shape *s)
 {
-	return c->encode_map != NULL && c->base.act_type == DT_BF16 &&
-	       (s->head_dim == 64 || s->head_dim == 128);
+	return cuda_has_boxes(c) && c->base.act_type == DT_BF16 && (s->head_dim == 64 || s->head_dim == 128);
 }
 
 void

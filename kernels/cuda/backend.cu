@@ -187,8 +187,8 @@ set_up(struct cuda_device *c, const char *cache_dir)
 	return cuda_check(c, cudaSetDevice(c->index), "opening") &&
 	       cuda_check(c, cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync), "opening") &&
 	       cuda_check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream") &&
-	       make_stagings(c) && make_scratch(c) && cuda_recordings_open(c) &&
-	       cuda_attention_wgmma_open(c) && cuda_gemm_open(c, cache_dir) == 0;
+	       make_stagings(c) && make_scratch(c) && cuda_recordings_open(c) && cuda_boxes_open(c) &&
+	       cuda_gemm_open(c, cache_dir) == 0;
 }
 
 /* Whether the index is one of this build's devices. */

@@ -1,6 +1,6 @@
 /*
  * conv2d on CUDA: which form, and whose rows at a time. A convolution is an implicit product: its kernels
- * gather the windows of the picture tap by tap, and none of them is ever made (conv_tiled.cu,
+ * gather the windows of the picture tap by tap, and none of them is ever made (conv_wgmma.cu, conv_tiled.cu,
  * conv_plain.cu). A 1x1 one is a product as it is; where its result takes its picture's place, so many pixels
  * at a time are copied out of the way. One behind a doubling is four on the small picture (conv_fold.cu).
  *
@@ -16,7 +16,7 @@ extern "C" {
 
 enum {
 	STRIP_BYTES = SCRATCH_BYTES - FACTORS_BYTES, /* at most */
-	STRIP_ROWS = 16				     /* strips are multiples of so many */
+	STRIP_ROWS = 32 /* strips are multiples of so many: kernels/SPEED.md has the turns that they take */
 };
 
 /* The first that takes a job is the one for it. */
@@ -25,6 +25,7 @@ static const struct form {
 	bool (*takes)(const struct cuda_device *c, const struct conv_job *j);
 	void (*convolve)(struct cuda_device *c, const struct conv_job *j);
 } forms[] = {
+    {"wgmma", cuda_conv_wgmma_takes, cuda_conv_wgmma},
     {"mma", cuda_conv_tiled_takes, cuda_conv_tiled},
     {"plain", cuda_conv_plain_takes, cuda_conv_plain},
 };

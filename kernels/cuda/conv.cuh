@@ -25,6 +25,8 @@ struct conv_job {
 
 /* The forms of a convolution (conv.cu has the table). `takes` says whether it is for such a job on such a
  * device. */
+bool cuda_conv_wgmma_takes(const struct cuda_device *c, const struct conv_job *j);
+void cuda_conv_wgmma(struct cuda_device *c, const struct conv_job *j);
 bool cuda_conv_tiled_takes(const struct cuda_device *c, const struct conv_job *j);
 void cuda_conv_tiled(struct cuda_device *c, const struct conv_job *j);
 bool cuda_conv_plain_takes(const struct cuda_device *c, const struct conv_job *j);

@@ -64,7 +64,7 @@ struct cuda_device {
 	struct weight *weights;
 	struct gemm_engine *gemm;
 	struct recordings *recordings;
-	void *encode_map; /* cuTensorMapEncodeTiled, where attention's form for sm_90a may run; else NULL */
+	void *encode_map; /* cuTensorMapEncodeTiled, where the forms for sm_90a may run; else NULL */
 };
 
 /* ---- fault.cu */
@@ -105,6 +105,11 @@ void cuda_group_apply(struct cuda_device *c, struct tensor *y, const struct tens
 /* false after failing the device. */
 bool cuda_recordings_open(struct cuda_device *c);
 void cuda_recordings_close(struct cuda_device *c);
+
+/* ---- boxes.cu */
+
+/* Finds out whether there are tensor maps. false after failing the device. */
+bool cuda_boxes_open(struct cuda_device *c);
 
 /* ---- launching */
 
@@ -209,7 +214,6 @@ void cuda_to_pixels(struct device *d, struct tensor *pixels, const struct tensor
 bool cuda_attention_tiled_takes(const struct cuda_device *c, const struct attention_shape *s);
 void cuda_attention_tiled(struct cuda_device *c, struct tensor *o, const struct tensor *q,
     const struct tensor *k, const struct tensor *v, const struct attention_shape *s);
-bool cuda_attention_wgmma_open(struct cuda_device *c); /* false after failing the device */
 bool cuda_attention_wgmma_takes(const struct cuda_device *c, const struct attention_shape *s);
 void cuda_attention_wgmma(struct cuda_device *c, struct tensor *o, const struct tensor *q,
     const struct tensor *k, const struct tensor *v, const struct attention_shape *s);

@@ -171,9 +171,11 @@ product_wait(void)
 
 #define D4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 #define D16(i) D4(i), D4(i + 1), D4(i + 2), D4(i + 3)
+#define D04 D4(0)
 #define D32 D16(0), D16(4)
 #define D40 D32, D4(8), D4(9)
 #define D64 D32, D16(8), D16(12)
+#define TEXT_04 "%0, %1, %2, %3"
 #define TEXT_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define TEXT_32 TEXT_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define TEXT_40 TEXT_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
@@ -207,6 +209,18 @@ __device__ static inline void
 product_begin(float (&d)[10][4], uint64_t a, uint64_t b, bool add)
 {
 	PRODUCT_OF_MEMORY(80, 40, 40, 41, 42);
+}
+
+__device__ static inline void
+product_begin(float (&d)[1][4], uint64_t a, uint64_t b, bool add)
+{
+	PRODUCT_OF_MEMORY(8, 04, 4, 5, 6);
+}
+
+__device__ static inline void
+product_begin(float (&d)[16][4], uint64_t a, uint64_t b, bool add)
+{
+	PRODUCT_OF_MEMORY(128, 64, 64, 65, 66);
 }
 
 __device__ static inline void

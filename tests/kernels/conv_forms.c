@@ -109,6 +109,7 @@ run_normed_by(const char *form, struct bench *b, const struct shape *s)
 		return run_normed_by(#name, b, s); \
 	}
 
+FORM(wgmma)
 FORM(mma)
 FORM(plain)
 
@@ -132,6 +133,9 @@ FORM(plain)
 /* clang-format on */
 
 const struct operation conv_forms[] = {
+    {"conv2d, wgmma", run_wgmma, 2e-5, 1.2e-2, 8e-3, TILES},
+    {"conv2d, windows, wgmma", run_wgmma, 2e-5, 1.2e-2, 8e-3, WINDOWS},
+    {"conv2d, normed, wgmma", run_normed_wgmma, 2e-5, 1.2e-2, 8e-3, NORMED},
     {"conv2d, mma", run_mma, 2e-5, 1.2e-2, 8e-3, TILES},
     {"conv2d, windows, mma", run_mma, 2e-5, 1.2e-2, 8e-3, WINDOWS},
     {"conv2d, odd windows, mma", run_mma, 2e-5, 1.2e-2, 8e-3, ODD},

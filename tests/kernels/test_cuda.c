@@ -166,6 +166,7 @@ test_portable_device(void **state)
 	assert_int_equal(device_open(&d, "cuda", &options, why, sizeof(why)), 0);
 	assert_false(cuda_attention_takes(d, form_of("wgmma"), &shape));
 	assert_true(cuda_attention_takes(d, form_of("mma"), &shape));
+	assert_false(conv_form_is_here(d, &conv_forms[0]));
 	assert_non_null(strstr(device_name(d), "portable"));
 	device_close(&d);
 }
