@@ -17,6 +17,7 @@
 
 #include "ipc/clock.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/conv.h"
 #include "runner/dit.h"
 #include "runner/fault.h"
 #include "runner/noise.h"
@@ -166,8 +167,9 @@ struct single {
 	struct tensor t[TENSORS];
 	struct weight *w;
 	struct attention_shape shape;
-	int form; /* of attention */
+	int form; /* of attention or conv2d */
 	struct conv_shape conv;
+	struct group_norm norm;
 	int groups;
 };
 
@@ -268,11 +270,11 @@ run_attention_form(void *arg)
 }
 
 static void
-time_attention(const char *name, void (*run)(void *arg), struct single *s, double flops)
+time_flops(const char *name, void (*run)(void *arg), struct single *s, double flops, double bytes)
 {
 	double ms = time_ms(name, run, s);
 
-	report(name, ms, floor_of(flops, 0));
+	report(name, ms, floor_of(flops, bytes));
 	printf("# %.0f TFLOP/s\n", flops / ms * 1e-9);
 }
 
@@ -290,7 +292,7 @@ time_forms(const char *name, struct single *s, double flops)
 			    !cuda_attention_takes(bench.device, s->form, &s->shape))
 				continue;
 			snprintf(line, sizeof(line), "%s-%s", name, form);
-			time_attention(line, run_attention_form, s, flops);
+			time_flops(line, run_attention_form, s, flops, 0);
 		}
 	}
 }
@@ -306,7 +308,7 @@ bench_attention(const char *name, int64_t rows, int heads, int kv_heads, int wid
 		return;
 	for (int i = 0; i < 4; i++)
 		s.t[i] = make(act, 3, DIM(rows, i < 2 ? heads : kv_heads, width));
-	time_attention(name, run_attention, &s, flops);
+	time_flops(name, run_attention, &s, flops, 0);
 	time_forms(name, &s, flops);
 	release(&s);
 }
@@ -414,23 +416,79 @@ run_group_norm(void *arg)
 	bench.ops->group_norm(bench.device, &s->t[0], &s->t[1], &norm);
 }
 
-/* A 3x3 convolution and a norm on a picture, side x side. */
 static void
-bench_picture(const char *conv, const char *norm, int64_t side, int64_t channels)
+bench_group_norm(const char *name, int64_t side, int64_t channels)
 {
 	enum dtype act = device_act_type(bench.device);
 	struct single s = {
 	    .t = {reserve(act, 3, DIM(side, side, channels)), make(act, 3, DIM(side, side, channels)),
 		make(DT_F32, 1, &channels), make(DT_F32, 1, &channels)},
-	    .conv = {.stride = 1, .pad_before = 1, .pad_after = 1},
 	    .groups = bench.config->vae.groups};
-	double pixels = (double)(side * side), bytes = (double)(dtype_size(act)) * pixels * (double)channels;
 
-	s.w = random_weight(WEIGHT_CONV, 4, DIM(channels, channels, 3, 3));
-	if (is_wanted(conv))
-		report(conv, time_ms(conv, run_conv, &s),
-		    floor_of(18.0 * pixels * (double)(channels * channels), 2 * bytes));
-	bench_one(norm, run_group_norm, &s, 2 * bytes);
+	bench_one(name, run_group_norm, &s, 2.0 * (double)tensor_bytes(&s.t[0]));
+}
+
+/* The decoder's largest convolutions at 1024x1024; side: of the picture that goes in. */
+static const struct conv_line {
+	const char *name;
+	int64_t side, inputs, outputs;
+	bool doubled, normed;
+} conv_lines[] = {
+    {"conv-512", 256, 512, 512, false, true},
+    {"conv-256", 512, 256, 256, false, true},
+    {"conv-up-256", 512, 256, 256, true, false},
+    {"conv-128", 1024, 128, 128, false, true},
+    {"conv-out", 1024, 128, 3, false, true},
+};
+
+static void
+run_conv_form(void *arg)
+{
+	struct single *s = arg;
+
+	cuda_conv_by(bench.device, s->form, &s->t[0], &s->t[1], s->w, &s->t[2], NULL, &s->conv);
+}
+
+/* The operation, and as remarks the forms for tensor cores that this device has. */
+static void
+time_conv(const struct conv_line *l, struct single *s, double flops, double bytes)
+{
+	const char *form;
+	double ms;
+
+	time_flops(l->name, run_conv, s, flops, bytes);
+	for (s->form = 0; (form = cuda_conv_form(s->form)) != NULL; s->form++) {
+		if (strcmp(form, "plain") == 0 ||
+		    !cuda_conv_takes(bench.device, s->form, (int)s->t[1].dim[2], 3, 1))
+			continue;
+		ms = time_ms(l->name, run_conv_form, s);
+		printf("# %s by %s: %.3f ms, %.0f TFLOP/s\n", l->name, form, ms, flops / ms * 1e-9);
+	}
+}
+
+static void
+bench_conv(const struct conv_line *l)
+{
+	enum dtype act = device_act_type(bench.device);
+	int64_t side = options.small ? l->side / 32 : l->side, most = options.small ? 32 : INT64_MAX,
+		inputs = l->inputs < most ? l->inputs : most, outputs = l->outputs < most ? l->outputs : most,
+		out = l->doubled ? 2 * side : side;
+	double flops = (l->doubled ? 32.0 : 18.0) * (double)(side * side * inputs * outputs);
+	struct single s = {.conv = {1, 1, 1, l->doubled, NULL}};
+
+	if (!is_wanted(l->name))
+		return;
+	s.t[0] = reserve(act, 3, DIM(out, out, outputs));
+	s.t[1] = make(act, 3, DIM(side, side, inputs));
+	s.t[2] = make(DT_F32, 1, &outputs);
+	s.t[3] = make(DT_F32, 1, &inputs);
+	s.t[4] = make(DT_F32, 1, &inputs);
+	s.w = random_weight(WEIGHT_CONV, 4, DIM(outputs, inputs, 3, 3));
+	s.norm = (struct group_norm){
+	    &s.t[3], &s.t[4], inputs < bench.config->vae.groups ? 1 : bench.config->vae.groups, 1e-6f, true};
+	s.conv.norm = l->normed ? &s.norm : NULL;
+	time_conv(l, &s, flops, (double)(tensor_bytes(&s.t[0]) + tensor_bytes(&s.t[1])));
+	release(&s);
 }
 
 /* ---- whole networks */
@@ -742,8 +800,10 @@ main(int argc, char **argv)
 	    bench.config->text.kv_heads, bench.config->text.head_dim, true);
 	bench_attention("attention-vae", options.small ? 64 : 16384, 1, 1, 512, false);
 	bench_elementwise(rows);
-	bench_picture("conv-512", "group-norm-512", options.small ? 8 : 256, options.small ? 32 : 512);
-	bench_picture("conv-128", "group-norm-128", options.small ? 16 : 1024, options.small ? 32 : 128);
+	for (size_t i = 0; i < sizeof(conv_lines) / sizeof(conv_lines[0]); i++)
+		bench_conv(&conv_lines[i]);
+	bench_group_norm("group-norm-512", options.small ? 8 : 256, options.small ? 32 : 512);
+	bench_group_norm("group-norm-128", options.small ? 16 : 1024, options.small ? 32 : 128);
 	load_networks();
 	bench_side(options.small ? 64 : 1024, true);
 	bench_side(options.small ? 32 : 512, false);
