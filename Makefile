@@ -53,17 +53,19 @@ RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
 STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
 SOCKET := $(addprefix supervisor/socket/,client.o clients.o client_handover.o attachment.o outbox.o listener.o)
-JOBS := $(addprefix supervisor/jobs/,job.o job_clocks.o job_attempt.o job_make.o job_row.o job_handover.o queue.o quarantine.o)
-RUNNERS := $(addprefix supervisor/runners/,runner.o runner_clocks.o runner_make.o runner_start.o runner_program.o runner_device.o runner_jobs.o \
-	runner_preempt.o runner_orders.o runner_messages.o runner_death.o runner_log.o runner_handover.o probe.o devices.o \
-	environment.o spawn.o device_lock.o cgroup.o strays.o)
-SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(addprefix supervisor/,main.o daemon.o \
-	daemon_socket.o daemon_runners.o daemon_end.o daemon_admit.o daemon_outlook.o daemon_turns.o daemon_memory.o daemon_clients.o \
-	daemon_jobs.o daemon_store.o daemon_saved.o daemon_replay.o daemon_orders.o daemon_conf.o daemon_metrics.o metrics.o histogram.o \
-	exposition.o conf.o conf_rows.o conf_compare.o paths.o daemon_devices.o methods.o daemon_health.o methods_submit.o \
-	methods_lists.o methods_jobs.o methods_queue.o methods_service.o waiters.o lookup.o events.o id.o sched.o \
-	daemon_dead.o job_record.o disk.o notify.o journal.o journal_forms.o journal_table.o upgrade.o upgrade_trial.o handover.o fields.o \
-	timer.o daemon_handover.o)
+JOBS := $(addprefix supervisor/jobs/,job.o job_clocks.o job_attempt.o job_make.o job_row.o job_handover.o queue.o \
+	quarantine.o)
+RUNNERS := $(addprefix supervisor/runners/,runner.o runner_clocks.o runner_make.o runner_start.o runner_program.o \
+	runner_device.o runner_jobs.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o runner_log.o \
+	runner_handover.o probe.o devices.o environment.o spawn.o device_lock.o cgroup.o strays.o)
+METHODS := $(addprefix supervisor/methods/,methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o \
+	methods_service.o waiters.o lookup.o events.o job_record.o)
+SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(METHODS) $(addprefix supervisor/,main.o conf.o \
+	conf_compare.o conf_rows.o daemon.o daemon_admit.o daemon_clients.o daemon_conf.o daemon_dead.o daemon_devices.o \
+	daemon_end.o daemon_handover.o daemon_health.o daemon_jobs.o daemon_memory.o daemon_metrics.o daemon_orders.o \
+	daemon_outlook.o daemon_replay.o daemon_runners.o daemon_saved.o daemon_socket.o daemon_store.o daemon_turns.o disk.o \
+	exposition.o fields.o handover.o histogram.o id.o journal.o journal_forms.o journal_table.o metrics.o notify.o \
+	paths.o sched.o timer.o upgrade.o upgrade_trial.o)
 
 CTL := ctl/main.o ctl/help.o ctl/options.o ctl/option_set.o ctl/commands.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
 	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o ctl/completion.o ctl/screen.o ctl/top.o ctl/top_frame.o ctl/top_lines.o \
@@ -285,9 +287,9 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson -lsqlite3 -lm
 
 # The daemon in a world that the test plays: it has its own libev, channel, disk, log, and all that faces outwards.
-WORLD_OWN := $(SOCKET) $(addprefix supervisor/runners/,runner_log.o spawn.o device_lock.o cgroup.o strays.o) \
-	$(addprefix supervisor/,main.o job_record.o methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o methods_service.o \
-	disk.o notify.o paths.o waiters.o lookup.o events.o store/store.o store/store_open.o store/store_find.o store/store_salvage.o store/store_log.o upgrade.o upgrade_trial.o journal.o journal_forms.o journal_table.o) ipc/log.o ipc/channel.o
+WORLD_OWN := $(SOCKET) $(METHODS) $(filter-out %/seal.o,$(STORE)) ipc/log.o ipc/channel.o \
+	$(addprefix supervisor/runners/,runner_log.o spawn.o device_lock.o cgroup.o strays.o) \
+	$(addprefix supervisor/,main.o disk.o notify.o paths.o upgrade.o upgrade_trial.o journal.o journal_forms.o journal_table.o)
 WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))

@@ -8,13 +8,13 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/events.h"
+#include "supervisor/methods/events.h"
 #include "supervisor/fields.h"
 #include "supervisor/jobs/job_handover.h"
 #include "supervisor/journal.h"
 #include "supervisor/notify.h"
 #include "supervisor/timer.h"
-#include "supervisor/waiters.h"
+#include "supervisor/methods/waiters.h"
 
 static const struct field fields[] = {
     FIELD(struct daemon, last_number),

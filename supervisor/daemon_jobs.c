@@ -12,7 +12,7 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/waiters.h"
+#include "supervisor/methods/waiters.h"
 
 /* ---- jobs in memory */
 

@@ -10,7 +10,7 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/job_record.h"
+#include "supervisor/methods/job_record.h"
 #include "supervisor/journal.h"
 #include "supervisor/timer.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "supervisor/daemon_inside.h"
-#include "supervisor/waiters.h"
+#include "supervisor/methods/waiters.h"
 
 void
 daemon_forget(struct daemon *d, struct job *job)

@@ -6,7 +6,7 @@
 
 #include "supervisor/daemon_handover.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/methods.h"
+#include "supervisor/methods/methods.h"
 #include "supervisor/socket/listener.h"
 
 static void

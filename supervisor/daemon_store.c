@@ -13,10 +13,10 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/events.h"
+#include "supervisor/methods/events.h"
 #include "supervisor/jobs/job_row.h"
 #include "supervisor/journal.h"
-#include "supervisor/lookup.h"
+#include "supervisor/methods/lookup.h"
 #include "supervisor/store/seal.h"
 #include "supervisor/timer.h"
 

@@ -7,9 +7,9 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/job_record.h"
+#include "supervisor/methods/job_record.h"
 #include "supervisor/journal.h"
-#include "supervisor/waiters.h"
+#include "supervisor/methods/waiters.h"
 
 enum { MAX_SHOWN = 20 /* jobs before it, by name */ };
 

@@ -2,9 +2,9 @@
  * Shared memory, the lock, and the rest of the world, as far as it is asked.
  */
 #include "supervisor/daemon_handover.h"
-#include "supervisor/job_record.h"
+#include "supervisor/methods/job_record.h"
 #include "supervisor/journal.h"
-#include "supervisor/methods.h"
+#include "supervisor/methods/methods.h"
 #include "supervisor/socket/listener.h"
 #include "supervisor/upgrade.h"
 #include "tests/world/world.h"

@@ -28,9 +28,9 @@
 #include "supervisor/runners/runner_log.h"
 #include "supervisor/runners/spawn.h"
 #include "supervisor/runners/strays.h"
-#include "supervisor/waiters.h"
-#include "supervisor/events.h"
-#include "supervisor/lookup.h"
+#include "supervisor/methods/waiters.h"
+#include "supervisor/methods/events.h"
+#include "supervisor/methods/lookup.h"
 
 /* Every row is driven in the first 10000; sanitized they take three times as long. */
 #ifdef __SANITIZE_ADDRESS__

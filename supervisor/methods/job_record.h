@@ -1,8 +1,8 @@
 /*
  * A job as clients see it, and as the log does.
  */
-#ifndef SUPERVISOR_JOB_RECORD_H
-#define SUPERVISOR_JOB_RECORD_H
+#ifndef SUPERVISOR_METHODS_JOB_RECORD_H
+#define SUPERVISOR_METHODS_JOB_RECORD_H
 
 #include <stdbool.h>
 

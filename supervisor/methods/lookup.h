@@ -3,10 +3,10 @@
  * is asked goes to the disk thread once all that happened before is on its way there, so that an answer is
  * never older than the question.
  */
-#ifndef SUPERVISOR_LOOKUP_H
-#define SUPERVISOR_LOOKUP_H
+#ifndef SUPERVISOR_METHODS_LOOKUP_H
+#define SUPERVISOR_METHODS_LOOKUP_H
 
-#include "supervisor/call.h"
+#include "supervisor/methods/call.h"
 #include "supervisor/jobs/job.h"
 #include "supervisor/store/store.h"
 

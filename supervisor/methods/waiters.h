@@ -1,10 +1,10 @@
 /*
  * Clients that wait for something to become of a job: that it is on disk, or that it has ended.
  */
-#ifndef SUPERVISOR_WAITERS_H
-#define SUPERVISOR_WAITERS_H
+#ifndef SUPERVISOR_METHODS_WAITERS_H
+#define SUPERVISOR_METHODS_WAITERS_H
 
-#include "supervisor/call.h"
+#include "supervisor/methods/call.h"
 #include "supervisor/jobs/job.h"
 
 enum until { UNTIL_SAVED, UNTIL_ENDED };

@@ -1,8 +1,8 @@
 /*
  * What the methods of the public socket do, and the answers that come later.
  */
-#ifndef SUPERVISOR_METHODS_H
-#define SUPERVISOR_METHODS_H
+#ifndef SUPERVISOR_METHODS_METHODS_H
+#define SUPERVISOR_METHODS_METHODS_H
 
 #include <jansson.h>
 #include <stddef.h>

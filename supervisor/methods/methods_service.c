@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "supervisor/exposition.h"
-#include "supervisor/methods_inside.h"
+#include "supervisor/methods/methods_inside.h"
 #include "supervisor/runners/runner.h"
 #include "supervisor/upgrade.h"
 

@@ -2,12 +2,12 @@
  * The methods of the public socket: each row of api.def is a function here, in one of the files methods_*.c.
  * What a handler returns is said in call.h. Nobody else includes this.
  */
-#ifndef SUPERVISOR_METHODS_INSIDE_H
-#define SUPERVISOR_METHODS_INSIDE_H
+#ifndef SUPERVISOR_METHODS_METHODS_INSIDE_H
+#define SUPERVISOR_METHODS_METHODS_INSIDE_H
 
-#include "supervisor/call.h"
+#include "supervisor/methods/call.h"
 #include "supervisor/daemon.h"
-#include "supervisor/lookup.h"
+#include "supervisor/methods/lookup.h"
 
 struct runner;
 

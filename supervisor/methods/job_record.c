@@ -1,7 +1,7 @@
 /*
  * A job's record, as clients see it, and what the log says of it.
  */
-#include "supervisor/job_record.h"
+#include "supervisor/methods/job_record.h"
 
 #include <limits.h>
 #include <math.h>

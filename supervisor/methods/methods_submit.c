@@ -7,9 +7,9 @@
 
 #include "ipc/clock.h"
 #include "ipc/hash.h"
-#include "supervisor/methods_inside.h"
+#include "supervisor/methods/methods_inside.h"
 #include "supervisor/metrics.h"
-#include "supervisor/waiters.h"
+#include "supervisor/methods/waiters.h"
 
 #define KEY_LIFE_US (24 * 3600 * INT64_C(1000000)) /* of an idempotency key, from its job's end */
 

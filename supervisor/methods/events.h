@@ -3,10 +3,10 @@
  * and is told once it is on disk. A subscriber that was away names the last one it saw and gets what it
  * missed, over restarts of zitd too; what is not kept any more is told as a gap.
  */
-#ifndef SUPERVISOR_EVENTS_H
-#define SUPERVISOR_EVENTS_H
+#ifndef SUPERVISOR_METHODS_EVENTS_H
+#define SUPERVISOR_METHODS_EVENTS_H
 
-#include "supervisor/call.h"
+#include "supervisor/methods/call.h"
 #include "supervisor/jobs/job.h"
 #include "supervisor/store/store.h"
 

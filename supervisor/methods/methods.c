@@ -1,21 +1,21 @@
 /*
  * One line of a client: parsed, handed to its method, answered. And what several methods need.
  */
-#include "supervisor/methods.h"
+#include "supervisor/methods/methods.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ipc/api.h"
-#include "supervisor/job_record.h"
+#include "supervisor/methods/job_record.h"
 #include "supervisor/socket/client.h"
-#include "supervisor/events.h"
+#include "supervisor/methods/events.h"
 #include "supervisor/journal.h"
-#include "supervisor/methods_inside.h"
+#include "supervisor/methods/methods_inside.h"
 #include "supervisor/metrics.h"
 #include "supervisor/upgrade.h"
-#include "supervisor/waiters.h"
+#include "supervisor/methods/waiters.h"
 
 void
 methods_client_gone(struct daemon *d, struct client *c)

@@ -1,7 +1,7 @@
 /*
  * Requests that wait for the store.
  */
-#include "supervisor/lookup.h"
+#include "supervisor/methods/lookup.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "supervisor/daemon.h"
 #include "supervisor/disk.h"
 #include "supervisor/jobs/job_row.h"
-#include "supervisor/methods.h"
+#include "supervisor/methods/methods.h"
 
 enum { MAX_ASKED = 3 };
 

@@ -3,7 +3,7 @@
  *
  * Sending may end clients, and their waiters with them: so no walk holds a waiter across it, each looks anew.
  */
-#include "supervisor/waiters.h"
+#include "supervisor/methods/waiters.h"
 
 #include <stdlib.h>
 #include <sys/queue.h>
@@ -11,7 +11,7 @@
 #include "ipc/api.h"
 #include "supervisor/daemon.h"
 #include "supervisor/fields.h"
-#include "supervisor/job_record.h"
+#include "supervisor/methods/job_record.h"
 #include "supervisor/journal.h"
 
 struct waiter {

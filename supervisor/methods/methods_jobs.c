@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "supervisor/job_record.h"
-#include "supervisor/methods_inside.h"
-#include "supervisor/waiters.h"
+#include "supervisor/methods/job_record.h"
+#include "supervisor/methods/methods_inside.h"
+#include "supervisor/methods/waiters.h"
 
 /* ---- cancel */
 

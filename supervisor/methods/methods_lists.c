@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "ipc/log.h"
-#include "supervisor/events.h"
-#include "supervisor/job_record.h"
-#include "supervisor/methods_inside.h"
+#include "supervisor/methods/events.h"
+#include "supervisor/methods/job_record.h"
+#include "supervisor/methods/methods_inside.h"
 
 /* ---- lists */
 

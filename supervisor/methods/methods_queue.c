@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "supervisor/methods_inside.h"
+#include "supervisor/methods/methods_inside.h"
 #include "supervisor/runners/runner.h"
 
 /* ---- jobs */

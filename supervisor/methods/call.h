@@ -5,8 +5,8 @@
  * after filling `e`, or NULL with all left empty when the answer comes later: then it has left a waiter at a
  * job, or a lookup at the store.
  */
-#ifndef SUPERVISOR_CALL_H
-#define SUPERVISOR_CALL_H
+#ifndef SUPERVISOR_METHODS_CALL_H
+#define SUPERVISOR_METHODS_CALL_H
 
 #include <jansson.h>
 

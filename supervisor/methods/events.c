@@ -4,7 +4,7 @@
  * A subscriber that is behind is served from the store, a page at a time, until it has all; only then it
  * hears of what happens. One that does not read is left out and goes back to the store when it reads again.
  */
-#include "supervisor/events.h"
+#include "supervisor/methods/events.h"
 
 #include <stdio.h>
 #include <stdlib.h>
