@@ -90,7 +90,8 @@ daemon_is_admin(const struct daemon *d, uid_t uid, gid_t gid)
 static void
 schedule(struct daemon *d)
 {
-	timer_resume(d->loop, &d->sched_again, sched_run(&d->queue, d->runners, d->runner_count));
+	timer_resume(
+	    d->loop, &d->sched_again, sched_run(&d->queue, d->runners, d->runner_count, d->store_error == 0));
 }
 
 static void

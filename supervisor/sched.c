@@ -5,7 +5,6 @@
 #include "supervisor/sched.h"
 
 #include "ipc/clock.h"
-#include "supervisor/daemon.h"
 
 #define RETRY_US INT64_C(1000000)
 
@@ -13,6 +12,7 @@ struct round {
 	struct runner *const *runners;
 	int count;
 	int64_t now_us, again_us;
+	bool writable;	   /* attempts can be written down */
 	uint64_t reserved; /* runners that are emptied for jobs that want them to themselves, by bit */
 };
 
@@ -39,8 +39,8 @@ come_again(struct round *r, int64_t at_us)
 static bool
 is_due(struct round *r, const struct job *job)
 {
-	if (job->durable && daemon_store_error(job->daemon) != 0)
-		return false; /* its attempt could not be written down */
+	if (job->durable && !r->writable)
+		return false;
 	if (job->not_before_us <= r->now_us)
 		return true;
 	come_again(r, job->not_before_us);
@@ -179,9 +179,9 @@ interrupt(struct queue *q, struct round *r)
 }
 
 int64_t
-sched_run(struct queue *q, struct runner *const *runners, int runner_count)
+sched_run(struct queue *q, struct runner *const *runners, int runner_count, bool writable)
 {
-	struct round r = {runners, runner_count, clock_now_us(), 0, 0};
+	struct round r = {runners, runner_count, clock_now_us(), 0, writable, 0};
 	struct job *job;
 
 	if (!serve_loners(q, &r))
