@@ -278,6 +278,12 @@ $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zitd)
 
+# The public socket alone, with what it stands on.
+$(BUILD)/tests/unit/test_socket: $(addprefix $(BUILD)/,tests/unit/test_socket.o $(IPC) $(SOCKET) \
+		$(addprefix supervisor/,fields.o handover.o journal.o journal_forms.o journal_table.o notify.o timer.o))
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -lev -ljansson -lsystemd -lm
+
 # The durable store alone: what it keeps, and what it does when bits flip, the power goes, or the disk fails.
 STORE_TESTS := store store_faults
 
@@ -298,7 +304,7 @@ $(BUILD)/tests/world/test_world: $(addprefix $(BUILD)/,$(WORLD) $(filter-out $(W
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) $(WORLD_WRAPPED:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) -lcmocka $(filter-out -lev,$(LIBS_zitd))
 
-UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS) $(STORE_TESTS)) $(BUILD)/tests/world/test_world
+UNIT_TESTS := $(patsubst %,$(BUILD)/tests/unit/test_%,$(IPC_TESTS) $(INPUT_TESTS) $(SUPERVISOR_TESTS) socket $(STORE_TESTS)) $(BUILD)/tests/world/test_world
 
 check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done
