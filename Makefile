@@ -39,7 +39,7 @@ CUDA_HOME ?= /usr/local/cuda
 NVCC := $(firstword $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc))
 HAS_CUDA := $(if $(filter 0,$(CUDA))$(SAN),,$(NVCC))
 
-KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory fault linear norm group_norm qkv attention attention_tiled attention_wgmma \
+KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory weights fault linear norm group_norm qkv attention attention_tiled attention_wgmma \
 	elementwise patch conv conv_wgmma conv_tiled conv_plain conv_fold boxes graph gemm_plain)
 
 RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/caption_cache.o runner/sampler.o runner/noise.o runner/dit.o \

@@ -88,6 +88,13 @@ const void *cuda_bias(struct cuda_device *c, const struct tensor *bias);
 /* count numbers from one type to another; to == from only for equal types. */
 void cuda_convert(struct cuda_device *c, void *to, enum dtype to_type, const void *from, enum dtype from_type,
     int64_t count);
+/* to[i] := from[i]; with taps > 1, `from` is (outputs, channels, taps) and `to` (outputs, taps, channels),
+ * and only the numbers first .. first + count - 1 of `from` are there. */
+void cuda_convert_permuted(struct cuda_device *c, void *to, enum dtype to_type, const void *from,
+    enum dtype from_type, int64_t first, int64_t count, int64_t channels, int64_t taps);
+
+/* ---- weights.cu */
+
 void cuda_free_weights(struct cuda_device *c);
 
 /* ---- group_norm.cu */

@@ -1,9 +1,8 @@
 /*
- * Memory, copies and weights of the CUDA backend.
+ * Memory and copies of the CUDA backend.
  *
  * The host's side of every copy is one of two pinned stagings: while the device takes one, the host fills the
- * other. Weights travel in their stored type, threads copying from the mapped file, and are converted on the
- * device: a float32 shard costs the bus twice the bytes, the host nothing.
+ * other.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +12,7 @@ extern "C" {
 }
 #include "kernels/cuda/cuda.cuh"
 
-enum { ALIGNMENT = 256, THREADS = 256, CONVERT_CHUNK = 1024, SLICE = 1 << 20 };
+enum { ALIGNMENT = 256, THREADS = 256, CONVERT_CHUNK = 1024 };
 
 static struct cuda_device *
 cuda(struct device *d)
@@ -155,8 +154,7 @@ to_float(f16 x)
 	return float_of_half(x.bits);
 }
 
-/* to[i] := from[i]; with taps > 1, `from` is (outputs, channels, taps) and `to` (outputs, taps, channels),
- * and only the numbers first .. first + count - 1 of `from` are there. One number to a thread. */
+/* As cuda_convert_permuted says. One number to a thread. */
 template <typename To, typename From>
 __global__ static void
 convert_kernel(To *to, const From *from, int64_t first, int64_t count, int64_t channels, int64_t taps)
@@ -172,10 +170,9 @@ convert_kernel(To *to, const From *from, int64_t first, int64_t count, int64_t c
 	to[at] = from_float<To>(to_float(from[i]));
 }
 
-/* As convert_kernel says. */
-static void
-convert_permuted(struct cuda_device *c, void *to, enum dtype to_type, const void *from, enum dtype from_type,
-    int64_t first, int64_t count, int64_t channels, int64_t taps)
+void
+cuda_convert_permuted(struct cuda_device *c, void *to, enum dtype to_type, const void *from,
+    enum dtype from_type, int64_t first, int64_t count, int64_t channels, int64_t taps)
 {
 	dim3 grid = blocks_for(count, THREADS);
 
@@ -196,7 +193,7 @@ cuda_convert(struct cuda_device *c, void *to, enum dtype to_type, const void *fr
     int64_t count)
 {
 	if (to_type != from_type)
-		convert_permuted(c, to, to_type, from, from_type, 0, count, 1, 1);
+		cuda_convert_permuted(c, to, to_type, from, from_type, 0, count, 1, 1);
 	else if (!cuda_failed(c))
 		cuda_check(c,
 		    cudaMemcpyAsync(
@@ -270,114 +267,4 @@ cuda_bias(struct cuda_device *c, const struct tensor *bias)
 	}
 	cuda_convert(c, c->bias, c->base.act_type, bias->data, DT_F32, tensor_count(bias));
 	return c->bias;
-}
-
-/* ---- weights */
-
-static int64_t
-stored_count(const struct stored *s)
-{
-	int64_t count = 1;
-
-	for (int i = 0; i < s->rank; i++)
-		count *= s->dim[i];
-	return count;
-}
-
-/* A file's mapped pages are read by several threads: one alone does not keep the bus busy. */
-static void
-copy_parallel(unsigned char *to, const unsigned char *from, size_t bytes)
-{
-#pragma omp parallel for schedule(static)
-	for (size_t at = 0; at < bytes; at += SLICE)
-		memcpy(to + at, from + at, bytes - at < SLICE ? bytes - at : SLICE);
-}
-
-/* One part to its place in the weight, a staging at a time. */
-static void
-take_part(struct cuda_device *c, struct weight *w, unsigned char *to, const struct stored *part)
-{
-	int64_t count = stored_count(part), taps = w->rank == 4 ? w->dim[2] * w->dim[3] : 1;
-	size_t size = dtype_size(part->type), to_size = dtype_size(w->type);
-	int64_t most = (int64_t)(STAGING_BYTES / size);
-	bool as_it_is = part->type == w->type && taps == 1;
-
-	for (int64_t at = 0; at < count; at += most) {
-		int64_t n = count - at < most ? count - at : most;
-		struct staging *s = cuda_staging(c);
-		if (s == NULL)
-			return;
-		copy_parallel(
-		    s->host, (const unsigned char *)part->data + (size_t)at * size, (size_t)n * size);
-		cuda_check(c,
-		    cudaMemcpyAsync(as_it_is ? to + (size_t)at * to_size : (unsigned char *)c->arrival,
-			s->host, (size_t)n * size, cudaMemcpyHostToDevice, c->stream),
-		    "loading weights");
-		cuda_staging_used(c, s);
-		if (!as_it_is)
-			convert_permuted(c, to, w->type, c->arrival, part->type, at, n,
-			    w->rank == 4 ? w->dim[1] : 1, taps);
-	}
-}
-
-/* Shape and memory for the parts stacked; NULL: no memory. */
-static struct weight *
-weight_new(struct cuda_device *c, enum weight_use use, const struct stored *parts, int part_count)
-{
-	struct weight *w = (struct weight *)calloc(1, sizeof(*w));
-	int64_t total = 0;
-
-	if (w == NULL)
-		return NULL;
-	w->use = use;
-	w->type = c->base.act_type;
-	w->rank = parts[0].rank;
-	for (int i = 0; i < TENSOR_MAX_RANK; i++)
-		w->dim[i] = i < w->rank ? parts[0].dim[i] : 1;
-	w->dim[0] = 0;
-	for (int i = 0; i < part_count; i++) {
-		total += stored_count(&parts[i]);
-		w->dim[0] += parts[i].dim[0];
-	}
-	w->data = cuda_allocate(c, (size_t)total * dtype_size(w->type));
-	if (w->data == NULL) {
-		free(w);
-		return NULL;
-	}
-	w->next = c->weights;
-	c->weights = w;
-	return w;
-}
-
-struct weight *
-cuda_weight_load(struct device *d, enum weight_use use, const struct stored *parts, int part_count)
-{
-	struct cuda_device *c = cuda(d);
-	struct weight *w;
-	size_t at = 0;
-
-	if (cuda_failed(c))
-		return NULL;
-	w = weight_new(c, use, parts, part_count);
-	if (w == NULL) {
-		device_fail(d, DEVICE_OUT_OF_MEMORY, "cuda:%d: no memory for weights", c->index);
-		return NULL;
-	}
-	for (int i = 0; i < part_count; i++) {
-		take_part(c, w, (unsigned char *)w->data + at, &parts[i]);
-		at += (size_t)stored_count(&parts[i]) * dtype_size(w->type);
-	}
-	return cuda_failed(c) ? NULL : w;
-}
-
-void
-cuda_free_weights(struct cuda_device *c)
-{
-	while (c->weights != NULL) {
-		struct weight *w = c->weights;
-		c->weights = w->next;
-		cuda_release(&c->base, w->data);
-		cuda_release(&c->base, w->folded);
-		free(w);
-	}
 }
