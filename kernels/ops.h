@@ -131,6 +131,11 @@ struct ops {
 	 * not needed afterwards. */
 	struct weight *(*weight_load)(
 	    struct device *d, enum weight_use use, const struct stored *parts, int part_count);
+	/* Fills a WEIGHT_LINEAR again, from parts of the shapes that it was loaded from; takes no memory.
+	 * Like an operation it comes after what was asked for before and before what is asked for later, but
+	 * it may be under way beside operations on other weights. The parts' bytes are not needed afterwards.
+	 */
+	void (*weight_refill)(struct device *d, struct weight *w, const struct stored *parts, int part_count);
 
 	/* Waits for all work; 0, or the first failure as a positive enum device_fault (device_error has the
 	 * text). */

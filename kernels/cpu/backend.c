@@ -22,6 +22,7 @@ static const struct ops cpu_ops = {
     .repeat_row = ref_repeat_row,
     .pick_row = ref_pick_row,
     .weight_load = cpu_weight_load,
+    .weight_refill = cpu_weight_refill,
     .sync = ref_sync,
     .replay = ref_replay,
     .recorded = ref_recorded,

@@ -90,6 +90,7 @@ void cpu_free_convolutions(struct cpu_device *c);
  * memory here. */
 struct weight *cpu_weight_load(
     struct device *d, enum weight_use use, const struct stored *parts, int part_count);
+void cpu_weight_refill(struct device *d, struct weight *w, const struct stored *parts, int part_count);
 void cpu_embed(struct device *d, struct tensor *y, const struct weight *table, const int32_t *ids);
 void cpu_linear(struct device *d, struct tensor *y, const struct tensor *x, const struct weight *w,
     const struct tensor *bias);

@@ -34,13 +34,24 @@ take_part(void *to, enum dtype type, const struct stored *part)
 	}
 }
 
+/* Parts one after another. */
+static void
+take_parts(struct weight *w, const struct stored *parts, int part_count)
+{
+	size_t at = 0;
+
+	for (int i = 0; i < part_count; i++) {
+		take_part((char *)w->data + at, w->type, &parts[i]);
+		at += (size_t)stored_count(&parts[i]) * dtype_size(w->type);
+	}
+}
+
 struct weight *
 cpu_weight_load(struct device *d, enum weight_use use, const struct stored *parts, int part_count)
 {
 	struct cpu_device *c = (struct cpu_device *)d;
 	struct weight *w = calloc(1, sizeof(*w));
 	int64_t total = 0;
-	size_t at = 0;
 
 	for (int i = 0; i < part_count; i++)
 		total += stored_count(&parts[i]);
@@ -59,14 +70,19 @@ cpu_weight_load(struct device *d, enum weight_use use, const struct stored *part
 	for (int i = 0; i < TENSOR_MAX_RANK; i++)
 		w->dim[i] = i < w->rank ? parts[0].dim[i] : 1;
 	w->dim[0] = 0;
-	for (int i = 0; i < part_count; i++) {
-		take_part((char *)w->data + at, w->type, &parts[i]);
-		at += (size_t)stored_count(&parts[i]) * dtype_size(w->type);
+	for (int i = 0; i < part_count; i++)
 		w->dim[0] += parts[i].dim[0];
-	}
+	take_parts(w, parts, part_count);
 	w->next = c->weights;
 	c->weights = w;
 	return w;
+}
+
+void
+cpu_weight_refill(struct device *d, struct weight *w, const struct stored *parts, int part_count)
+{
+	(void)d;
+	take_parts(w, parts, part_count); /* products take it as it lies: nothing is packed from it */
 }
 
 void

@@ -19,6 +19,7 @@ static const struct ops cuda_ops = {
     .repeat_row = cuda_repeat_row,
     .pick_row = cuda_pick_row,
     .weight_load = cuda_weight_load,
+    .weight_refill = cuda_weight_refill,
     .sync = cuda_sync,
     .replay = cuda_replay,
     .recorded = cuda_recorded,
@@ -137,8 +138,11 @@ cuda_close(struct device *d)
 		cudaFreeHost(c->staging[i].host);
 		cudaEventDestroy(c->staging[i].done);
 	}
-	if (!cuda_failed(c))
+	if (!cuda_failed(c)) {
+		cudaEventDestroy(c->filled);
+		cudaStreamDestroy(c->filling);
 		cudaStreamDestroy(c->stream);
+	}
 	free(c);
 }
 
@@ -187,6 +191,8 @@ set_up(struct cuda_device *c, const char *cache_dir)
 	return cuda_check(c, cudaSetDevice(c->index), "opening") &&
 	       cuda_check(c, cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync), "opening") &&
 	       cuda_check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream") &&
+	       cuda_check(c, cudaStreamCreateWithFlags(&c->filling, cudaStreamNonBlocking), "a stream") &&
+	       cuda_check(c, cudaEventCreateWithFlags(&c->filled, cudaEventDisableTiming), "an event") &&
 	       make_stagings(c) && make_scratch(c) && cuda_recordings_open(c) && cuda_boxes_open(c) &&
 	       cuda_gemm_open(c, cache_dir) == 0;
 }

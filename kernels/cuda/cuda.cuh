@@ -1,7 +1,8 @@
 /*
  * The CUDA backend's device, and what its files share on the host.
  *
- * One stream carries everything in order: copies, products, kernels. Activations are bf16 (float in the f32
+ * One stream carries everything in order: copies, products, kernels; beside it weights are filled in another,
+ * events holding each to the other's order where they meet. Activations are bf16 (float in the f32
  * mode, which is for tests), sums and statistics float; the same build, device and shapes give the same bits:
  * no atomics, and every sum has a fixed order.
  *
@@ -30,6 +31,8 @@ struct weight {
 	void *data;		      /* (N, K), (V, D), or (Cout, k, k, Cin): channels innermost */
 	void
 	    *folded; /* (4, Cout, 2, 2, Cin) of a 3x3 kernel behind an upsample, made at first use, or NULL */
+	/* Of one that is refilled, else NULL: its numbers are there; what used the last ones is done. */
+	cudaEvent_t filled, used;
 };
 
 /* Pinned host memory on its way to or from the device; the two take turns. */
@@ -55,11 +58,12 @@ struct cuda_device {
 	int index;
 	bool portable; /* as in device_options */
 	int processors;
-	int64_t cache_bytes; /* of the second level */
-	cudaStream_t stream;
+	int64_t cache_bytes;	      /* of the second level */
+	cudaStream_t stream, filling; /* what is computed, in order; the way of weights to the device */
+	cudaEvent_t filled;	      /* of a weight that is loaded */
 	struct staging staging[STAGINGS];
 	int turn;	      /* of the stagings */
-	void *arrival;	      /* STAGING_BYTES on the device: weights in their stored type */
+	void *arrival;	      /* STAGING_BYTES on the device, of `filling`: weights in their stored type */
 	void *scratch, *bias; /* SCRATCH_BYTES, BIAS_BYTES on the device */
 	struct weight *weights;
 	struct gemm_engine *gemm;
@@ -81,8 +85,8 @@ bool cuda_failed(const struct cuda_device *c);
 void *cuda_allocate(struct cuda_device *c, size_t bytes);
 /* The staging whose turn it is, once the device has done with it; NULL after a failure. */
 struct staging *cuda_staging(struct cuda_device *c);
-/* The device may have it until what is in the stream now is done. */
-void cuda_staging_used(struct cuda_device *c, struct staging *s);
+/* The device may have it until what is in that stream now is done. */
+void cuda_staging_used(struct cuda_device *c, struct staging *s, cudaStream_t stream);
 /* bias (n) F32 in the activations' type, in c->bias until the next call; NULL for NULL. */
 const void *cuda_bias(struct cuda_device *c, const struct tensor *bias);
 /* count numbers from one type to another; to == from only for equal types. */
@@ -90,11 +94,15 @@ void cuda_convert(struct cuda_device *c, void *to, enum dtype to_type, const voi
     int64_t count);
 /* to[i] := from[i]; with taps > 1, `from` is (outputs, channels, taps) and `to` (outputs, taps, channels),
  * and only the numbers first .. first + count - 1 of `from` are there. */
-void cuda_convert_permuted(struct cuda_device *c, void *to, enum dtype to_type, const void *from,
-    enum dtype from_type, int64_t first, int64_t count, int64_t channels, int64_t taps);
+void cuda_convert_permuted(struct cuda_device *c, cudaStream_t stream, void *to, enum dtype to_type,
+    const void *from, enum dtype from_type, int64_t first, int64_t count, int64_t channels, int64_t taps);
 
 /* ---- weights.cu */
 
+/* Around a use of a weight that may be refilled: what comes in the stream waits for its numbers, and they are
+ * replaced when what is there now is done. */
+void cuda_weight_use(struct cuda_device *c, const struct weight *w);
+void cuda_weight_used(struct cuda_device *c, const struct weight *w);
 void cuda_free_weights(struct cuda_device *c);
 
 /* ---- group_norm.cu */
@@ -135,8 +143,8 @@ is_wide(const void *data, int64_t width, size_t size)
 
 template <typename... P, typename... A>
 static inline void
-launch_shared(struct cuda_device *c, const char *what, dim3 grid, unsigned threads, size_t shared,
-    void (*kernel)(P...), A... arguments)
+launch_in(struct cuda_device *c, cudaStream_t stream, const char *what, dim3 grid, unsigned threads,
+    size_t shared, void (*kernel)(P...), A... arguments)
 {
 	cudaLaunchConfig_t config = {};
 
@@ -145,8 +153,16 @@ launch_shared(struct cuda_device *c, const char *what, dim3 grid, unsigned threa
 	config.gridDim = grid;
 	config.blockDim = dim3(threads);
 	config.dynamicSmemBytes = shared;
-	config.stream = c->stream;
+	config.stream = stream;
 	cuda_check(c, cudaLaunchKernelEx(&config, kernel, (P)arguments...), what);
+}
+
+template <typename... P, typename... A>
+static inline void
+launch_shared(struct cuda_device *c, const char *what, dim3 grid, unsigned threads, size_t shared,
+    void (*kernel)(P...), A... arguments)
+{
+	launch_in(c, c->stream, what, grid, threads, shared, kernel, arguments...);
 }
 
 template <typename... P, typename... A>
@@ -181,6 +197,7 @@ void cuda_pick_row(
     struct device *d, struct tensor *to, const struct tensor *table, const struct tensor *index);
 struct weight *cuda_weight_load(
     struct device *d, enum weight_use use, const struct stored *parts, int part_count);
+void cuda_weight_refill(struct device *d, struct weight *w, const struct stored *parts, int part_count);
 int cuda_sync(struct device *d);
 bool cuda_replay(struct device *d, const struct recording_key *key);
 bool cuda_recorded(struct device *d);

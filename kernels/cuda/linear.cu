@@ -52,5 +52,7 @@ cuda_linear(struct device *d, struct tensor *y, const struct tensor *x, const st
 	g.y_type = y->type;
 	g.alpha = 1.0f;
 	g.batch = 1;
+	cuda_weight_use(c, w);
 	cuda_gemm(c, &g);
+	cuda_weight_used(c, w);
 }

@@ -58,6 +58,8 @@ cuda_sync(struct device *d)
 {
 	if (d->fault == DEVICE_OK)
 		cuda_check(cuda(d), cudaStreamSynchronize(cuda(d)->stream), "waiting for the device");
+	if (d->fault == DEVICE_OK)
+		cuda_check(cuda(d), cudaStreamSynchronize(cuda(d)->filling), "waiting for weights");
 	return d->fault;
 }
 
@@ -75,10 +77,10 @@ cuda_staging(struct cuda_device *c)
 }
 
 void
-cuda_staging_used(struct cuda_device *c, struct staging *s)
+cuda_staging_used(struct cuda_device *c, struct staging *s, cudaStream_t stream)
 {
 	if (!cuda_failed(c))
-		cuda_check(c, cudaEventRecord(s->done, c->stream), "recording an event");
+		cuda_check(c, cudaEventRecord(s->done, stream), "recording an event");
 }
 
 /* On the host; the types differ or not. */
@@ -116,7 +118,7 @@ cuda_copy_in(struct device *d, struct tensor *to, const void *host, enum dtype h
 		    cudaMemcpyAsync((char *)to->data + (size_t)at * to_size, s->host, (size_t)n * to_size,
 			cudaMemcpyHostToDevice, c->stream),
 		    "copying to the device");
-		cuda_staging_used(c, s);
+		cuda_staging_used(c, s, c->stream);
 	}
 }
 
@@ -171,19 +173,19 @@ convert_kernel(To *to, const From *from, int64_t first, int64_t count, int64_t c
 }
 
 void
-cuda_convert_permuted(struct cuda_device *c, void *to, enum dtype to_type, const void *from,
-    enum dtype from_type, int64_t first, int64_t count, int64_t channels, int64_t taps)
+cuda_convert_permuted(struct cuda_device *c, cudaStream_t stream, void *to, enum dtype to_type,
+    const void *from, enum dtype from_type, int64_t first, int64_t count, int64_t channels, int64_t taps)
 {
 	dim3 grid = blocks_for(count, THREADS);
 
 	WITH_TYPE(to_type, To, {
 		if (from_type == DT_F16)
-			launch(c, "convert", grid, THREADS, convert_kernel<To, f16>, (To *)to,
+			launch_in(c, stream, "convert", grid, THREADS, 0, convert_kernel<To, f16>, (To *)to,
 			    (const f16 *)from, first, count, channels, taps);
 		else
 			WITH_TYPE(from_type, From, {
-				launch(c, "convert", grid, THREADS, convert_kernel<To, From>, (To *)to,
-				    (const From *)from, first, count, channels, taps);
+				launch_in(c, stream, "convert", grid, THREADS, 0, convert_kernel<To, From>,
+				    (To *)to, (const From *)from, first, count, channels, taps);
 			});
 	});
 }
@@ -193,7 +195,7 @@ cuda_convert(struct cuda_device *c, void *to, enum dtype to_type, const void *fr
     int64_t count)
 {
 	if (to_type != from_type)
-		cuda_convert_permuted(c, to, to_type, from, from_type, 0, count, 1, 1);
+		cuda_convert_permuted(c, c->stream, to, to_type, from, from_type, 0, count, 1, 1);
 	else if (!cuda_failed(c))
 		cuda_check(c,
 		    cudaMemcpyAsync(

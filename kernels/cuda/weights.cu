@@ -2,7 +2,8 @@
  * Weights of the CUDA backend: from stored tensors to the device.
  *
  * They travel in their stored type, threads copying from the mapped file to the stagings, and are converted
- * on the device: a float32 shard costs the bus twice the bytes, the host nothing.
+ * on the device: a float32 shard costs the bus twice the bytes, the host nothing. Their way is a stream of
+ * its own, so that one can be filled while another is computed with.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -48,13 +49,28 @@ take_part(struct cuda_device *c, struct weight *w, unsigned char *to, const stru
 		    s->host, (const unsigned char *)part->data + (size_t)at * size, (size_t)n * size);
 		cuda_check(c,
 		    cudaMemcpyAsync(as_it_is ? to + (size_t)at * to_size : (unsigned char *)c->arrival,
-			s->host, (size_t)n * size, cudaMemcpyHostToDevice, c->stream),
+			s->host, (size_t)n * size, cudaMemcpyHostToDevice, c->filling),
 		    "loading weights");
-		cuda_staging_used(c, s);
+		cuda_staging_used(c, s, c->filling);
 		if (!as_it_is)
-			cuda_convert_permuted(c, to, w->type, c->arrival, part->type, at, n,
+			cuda_convert_permuted(c, c->filling, to, w->type, c->arrival, part->type, at, n,
 			    w->rank == 4 ? w->dim[1] : 1, taps);
 	}
+}
+
+/* All parts, one after another; then `filled` happens. */
+static void
+take_parts(
+    struct cuda_device *c, struct weight *w, cudaEvent_t filled, const struct stored *parts, int part_count)
+{
+	size_t at = 0;
+
+	for (int i = 0; i < part_count; i++) {
+		take_part(c, w, (unsigned char *)w->data + at, &parts[i]);
+		at += (size_t)stored_count(&parts[i]) * dtype_size(w->type);
+	}
+	if (!cuda_failed(c))
+		cuda_check(c, cudaEventRecord(filled, c->filling), "recording an event");
 }
 
 /* Shape and memory for the parts stacked; NULL: no memory. */
@@ -91,7 +107,6 @@ cuda_weight_load(struct device *d, enum weight_use use, const struct stored *par
 {
 	struct cuda_device *c = (struct cuda_device *)d;
 	struct weight *w;
-	size_t at = 0;
 
 	if (cuda_failed(c))
 		return NULL;
@@ -100,11 +115,54 @@ cuda_weight_load(struct device *d, enum weight_use use, const struct stored *par
 		device_fail(d, DEVICE_OUT_OF_MEMORY, "cuda:%d: no memory for weights", c->index);
 		return NULL;
 	}
-	for (int i = 0; i < part_count; i++) {
-		take_part(c, w, (unsigned char *)w->data + at, &parts[i]);
-		at += (size_t)stored_count(&parts[i]) * dtype_size(w->type);
-	}
+	take_parts(c, w, c->filled, parts, part_count);
+	if (!cuda_failed(c))
+		cuda_check(c, cudaStreamWaitEvent(c->stream, c->filled, 0), "waiting for weights");
 	return cuda_failed(c) ? NULL : w;
+}
+
+/* ---- filling again */
+
+static bool
+make_events(struct cuda_device *c, struct weight *w)
+{
+	return cuda_check(c, cudaEventCreateWithFlags(&w->filled, cudaEventDisableTiming), "an event") &&
+	       cuda_check(c, cudaEventCreateWithFlags(&w->used, cudaEventDisableTiming), "an event") &&
+	       cuda_check(c, cudaEventRecord(w->used, c->stream), "recording an event"); /* or was before */
+}
+
+void
+cuda_weight_refill(struct device *d, struct weight *w, const struct stored *parts, int part_count)
+{
+	struct cuda_device *c = (struct cuda_device *)d;
+
+	if (cuda_failed(c) || (w->filled == NULL && !make_events(c, w)))
+		return;
+	if (cuda_check(c, cudaStreamWaitEvent(c->filling, w->used, 0), "waiting for a product"))
+		take_parts(c, w, w->filled, parts, part_count);
+}
+
+void
+cuda_weight_use(struct cuda_device *c, const struct weight *w)
+{
+	if (w->filled != NULL && !cuda_failed(c))
+		cuda_check(c, cudaStreamWaitEvent(c->stream, w->filled, 0), "waiting for weights");
+}
+
+void
+cuda_weight_used(struct cuda_device *c, const struct weight *w)
+{
+	if (w->filled != NULL && !cuda_failed(c))
+		cuda_check(c, cudaEventRecord(w->used, c->stream), "recording an event");
+}
+
+static void
+free_events(struct cuda_device *c, struct weight *w)
+{
+	if (w->filled != NULL && !cuda_failed(c))
+		cudaEventDestroy(w->filled);
+	if (w->used != NULL && !cuda_failed(c))
+		cudaEventDestroy(w->used);
 }
 
 void
@@ -115,6 +173,7 @@ cuda_free_weights(struct cuda_device *c)
 		c->weights = w->next;
 		cuda_release(&c->base, w->data);
 		cuda_release(&c->base, w->folded);
+		free_events(c, w);
 		free(w);
 	}
 }

@@ -16,6 +16,7 @@ static const struct ops ref_ops = {
     .repeat_row = ref_repeat_row,
     .pick_row = ref_pick_row,
     .weight_load = ref_weight_load,
+    .weight_refill = ref_weight_refill,
     .sync = ref_sync,
     .replay = ref_replay,
     .recorded = ref_recorded,

@@ -88,11 +88,23 @@ stored_count(const struct stored *s)
 	return count;
 }
 
+/* Parts one after another. */
+static void
+take_parts(struct weight *w, const struct stored *parts, int part_count)
+{
+	int64_t at = 0;
+
+	for (int i = 0; i < part_count; i++) {
+		convert_to_float(w->data + at, parts[i].data, parts[i].type, stored_count(&parts[i]));
+		at += stored_count(&parts[i]);
+	}
+}
+
 struct weight *
 ref_weight_load(struct device *d, enum weight_use use, const struct stored *parts, int part_count)
 {
 	struct ref_device *ref = (struct ref_device *)d;
-	int64_t total = 0, at = 0;
+	int64_t total = 0;
 	struct weight *w;
 
 	(void)use;
@@ -108,14 +120,19 @@ ref_weight_load(struct device *d, enum weight_use use, const struct stored *part
 	for (int i = 0; i < TENSOR_MAX_RANK; i++)
 		w->dim[i] = i < w->rank ? parts[0].dim[i] : 1;
 	w->dim[0] = 0;
-	for (int i = 0; i < part_count; i++) {
-		convert_to_float(w->data + at, parts[i].data, parts[i].type, stored_count(&parts[i]));
-		at += stored_count(&parts[i]);
+	for (int i = 0; i < part_count; i++)
 		w->dim[0] += parts[i].dim[0];
-	}
+	take_parts(w, parts, part_count);
 	w->next = ref->weights;
 	ref->weights = w;
 	return w;
+}
+
+void
+ref_weight_refill(struct device *d, struct weight *w, const struct stored *parts, int part_count)
+{
+	(void)d;
+	take_parts(w, parts, part_count);
 }
 
 int

@@ -18,6 +18,7 @@ void ref_pick_row(
     struct device *d, struct tensor *to, const struct tensor *table, const struct tensor *index);
 struct weight *ref_weight_load(
     struct device *d, enum weight_use use, const struct stored *parts, int part_count);
+void ref_weight_refill(struct device *d, struct weight *w, const struct stored *parts, int part_count);
 int ref_sync(struct device *d);
 bool ref_replay(struct device *d, const struct recording_key *key);
 bool ref_recorded(struct device *d);

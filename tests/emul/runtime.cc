@@ -133,6 +133,18 @@ cudaEventSynchronize(cudaEvent_t event)
 	return answer();
 }
 
+/* What comes in `stream` waits for what was in the event's stream when that was recorded last. */
+cudaError_t
+cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+	emul_stream *other = event->stream;
+	uint64_t after = event->after;
+
+	if (other != NULL && other != stream)
+		emul_put(stream, [=] { run_until(other, after); });
+	return answer();
+}
+
 /* ---- graphs */
 
 cudaError_t

@@ -382,23 +382,60 @@ fill_part(struct bench *b, void *data, enum dtype type, int64_t count)
 	free(host);
 }
 
+/* Two parts of a packed matrix, to be freed. */
+static void
+make_parts(struct bench *b, const struct shape *s, struct stored parts[2])
+{
+	int64_t count = s->n[1] * s->n[2];
+
+	for (int i = 0; i < 2; i++) {
+		void *data = malloc((size_t)count * sizeof(float));
+		parts[i] = (struct stored){data, (enum dtype)s->n[3 + i], 2, {s->n[1], s->n[2], 1, 1}};
+		fill_part(b, data, parts[i].type, count);
+	}
+}
+
+static void
+free_parts(struct stored parts[2])
+{
+	free((void *)parts[0].data);
+	free((void *)parts[1].data);
+}
+
 /* Parts of a packed matrix as files have them, each in its own type. */
 static struct tensor
 run_parts(struct bench *b, const struct shape *s) /* rows, n of each part, k, types of the parts */
 {
 	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[2])),
 		      y = empty(b, 2, DIM(s->n[0], 2 * s->n[1]));
-	int64_t count = s->n[1] * s->n[2];
-	void *data[2] = {malloc((size_t)count * sizeof(float)), malloc((size_t)count * sizeof(float))};
 	struct stored parts[2];
 
-	for (int i = 0; i < 2; i++) {
-		parts[i] = (struct stored){data[i], (enum dtype)s->n[3 + i], 2, {s->n[1], s->n[2], 1, 1}};
-		fill_part(b, data[i], parts[i].type, count);
-	}
+	make_parts(b, s, parts);
 	b->ops->linear(b->d, &y, &x, b->ops->weight_load(b->d, WEIGHT_LINEAR, parts, 2), NULL);
-	free(data[0]);
-	free(data[1]);
+	free_parts(parts);
+	return y;
+}
+
+/* One weight with other numbers each time: each product is of those that were there when it was asked for. */
+static struct tensor
+run_refilled(struct bench *b, const struct shape *s) /* as run_parts */
+{
+	enum { TIMES = 4 };
+	struct tensor x = bench_random(b, 2, DIM(s->n[0], s->n[2])),
+		      y = empty(b, 2, DIM(TIMES * s->n[0], 2 * s->n[1]));
+	struct weight *w = NULL;
+	struct stored parts[2];
+
+	for (int t = 0; t < TIMES; t++) {
+		struct tensor rows = tensor_rows(&y, t * s->n[0], s->n[0]);
+		make_parts(b, s, parts);
+		if (t == 0)
+			w = b->ops->weight_load(b->d, WEIGHT_LINEAR, parts, 2);
+		else
+			b->ops->weight_refill(b->d, w, parts, 2);
+		b->ops->linear(b->d, &rows, &x, w, NULL);
+		free_parts(parts);
+	}
 	return y;
 }
 
@@ -516,6 +553,8 @@ const struct operation operations[] = {
 	    {{7, 64, 1024, 1}}, {{128, 16, 2304, 0}}}},
     {"linear of parts", run_parts, 2e-5, 1.2e-2, 4e-3,
 	{{{9, 24, 32, DT_F32, DT_BF16}}, {{9, 5, 33, DT_BF16, DT_F16}}, {{9, 24, 32, DT_F16, DT_F32}}}},
+    {"linear refilled", run_refilled, 2e-5, 1.2e-2, 4e-3,
+	{{{9, 24, 32, DT_F32, DT_BF16}}, {{9, 5, 33, DT_BF16, DT_F16}}, {{9, 24, 32, DT_BF16, DT_BF16}}}},
     {"embed", run_embed, 0, 0, 0, {{{1, 320, 16}}, {{45, 320, 256}}}},
     {"rms_norm", run_rms_norm, 2e-6, 2e-6, 4e-3,
 	{{{1, 16, 0}}, {{33, 85, 1}}, {{45, 384, 0}}, {{288, 384, 1}}, {{3, 3840, 1}}}},
