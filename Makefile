@@ -43,7 +43,7 @@ KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory weights fault linear no
 	elementwise patch conv conv_wgmma conv_tiled conv_plain conv_fold boxes graph gemm_plain)
 
 RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/caption_cache.o runner/sampler.o runner/noise.o runner/dit.o \
-	runner/dit_time.o runner/text_encoder.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
+	runner/dit_time.o runner/text_encoder.o runner/text_layers.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
 	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
@@ -152,15 +152,16 @@ $(BUILD)/zit-runner-cuda: $(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(RUNNER)
 
 # ---- tests: every tests/*/test_X.c is one cmocka program; each kind names the objects that it links
 
-# The tiny checkpoints and their golden arrays, from formulas: bf16 and float32 of configuration B, bf16 of A and C. Always in
+# The tiny checkpoints and their golden arrays, from formulas: bf16 and float32 of configuration B, bf16 of A, C and D. Always in
 # build/, the sanitized build reads the same ones.
 GOLDEN := build/golden
-GOLDEN_ALL := $(GOLDEN)/.done $(GOLDEN)-f32/.done $(GOLDEN)-a/.done $(GOLDEN)-c/.done
+GOLDEN_ALL := $(GOLDEN)/.done $(GOLDEN)-f32/.done $(GOLDEN)-a/.done $(GOLDEN)-c/.done $(GOLDEN)-d/.done
 
 $(GOLDEN)/.done: GOLDEN_FLAGS :=
 $(GOLDEN)-f32/.done: GOLDEN_FLAGS := --f32
 $(GOLDEN)-a/.done: GOLDEN_FLAGS := --config A
 $(GOLDEN)-c/.done: GOLDEN_FLAGS := --config C
+$(GOLDEN)-d/.done: GOLDEN_FLAGS := --config D
 
 $(GOLDEN_ALL): tests/golden/golden-tiny.py
 	@mkdir -p $(@D)
@@ -171,7 +172,7 @@ $(GOLDEN_ALL): tests/golden/golden-tiny.py
 golden: $(GOLDEN_ALL)
 
 # The model against the numpy model and the public implementation. Run from the root, where the vectors are.
-MODEL_TESTS := stages golden model reference
+MODEL_TESTS := stages golden model streamed reference
 
 $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%): $(BUILD)/tests/model/test_%: $(BUILD)/tests/model/test_%.o \
 		$(addprefix $(BUILD)/,tests/model/golden.o tests/model/settings.o $(IPC) $(KERNELS) $(RUNNER_MODEL))
@@ -189,7 +190,7 @@ $(MODEL_TESTS:%=$(BUILD)/cuda/test_%): $(BUILD)/cuda/test_%: $(BUILD)/tests/mode
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner-cuda) -lcmocka
 
-CHECKED_MODEL_TESTS := $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) $(if $(SAN),,$(BUILD)/emul/test_stages $(BUILD)/emul/test_golden)
+CHECKED_MODEL_TESTS := $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) $(if $(SAN),,$(BUILD)/emul/test_stages $(BUILD)/emul/test_golden $(BUILD)/emul/test_streamed)
 
 # Passive: threads that spin while they wait slow the tests down fifty times on a busy machine.
 check-model: $(CHECKED_MODEL_TESTS) $(GOLDEN_ALL)

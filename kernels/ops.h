@@ -280,8 +280,9 @@ uint64_t device_allocations(const struct device *d);
  * better before READY. */
 bool device_searches(const struct device *d);
 /* From now on `worked` is called, on the caller's thread, whenever work is done that may take long: after
- * each operation of that kind or a part of it, where operations are over when they return, and between two
- * trials of a search. It must be quick and must not call operations. NULL: nobody wants to know. */
+ * each operation of that kind or a part of it, where operations are over when they return, between two trials
+ * of a search, and while weights are brought. It must be quick and must not call operations. NULL: nobody
+ * wants to know. */
 void device_watch(struct device *d, void (*worked)(void *arg), void *arg);
 const char *device_error(const struct device *d); /* one sentence about the first failure, or "" */
 

@@ -20,8 +20,12 @@ struct generation {
 	struct slot *slot;
 	int width, height, steps, step;
 	float sigmas[MAX_STEPS + 1];
-	int tokens;
+	int32_t *ids; /* the prompt with its frame */
+	int tokens;   /* how many */
 	bool truncated;
+	bool keeps; /* its caption may be one that was kept, and is kept */
+	int layer;  /* of the text encoder, that is next */
+	bool encoded;
 	struct slot_tensors tensors;
 	struct generation_times times;
 };
@@ -98,21 +102,6 @@ put_noise(struct generation *g, uint64_t seed, struct err *e)
 	return 0;
 }
 
-/* Token ids to refined caption rows. */
-static int
-make_caption(struct generation *g, const int32_t *ids, struct err *e)
-{
-	struct model *m = g->model;
-	int64_t rows = g->tensors.caption.dim[0], image = g->tensors.cos.dim[0] - rows;
-	struct tensor cos = tensor_rows(&g->tensors.cos, image, rows),
-		      sin = tensor_rows(&g->tensors.sin, image, rows), hidden;
-
-	arena_reset(&m->work);
-	hidden = text_encoder_run(m->text_encoder, &m->work, ids, g->tokens, m->trace);
-	dit_caption(m->dit, &m->work, &g->tensors.caption, &hidden, &cos, &sin, m->trace);
-	return fault_check(m->device, e);
-}
-
 /* What its steps need, before the first of them. */
 static int
 put_steps(struct generation *g, struct err *e)
@@ -123,25 +112,21 @@ put_steps(struct generation *g, struct err *e)
 	return fault_check(g->model->device, e);
 }
 
-/* From what is kept, or made now and kept. A trace wants to see every stage. */
+/* From what is kept, or yet to be encoded. */
 static int
-put_caption(struct generation *g, const struct generation_request *r, const int32_t *ids, struct err *e)
+begin_caption(struct generation *g, struct err *e)
 {
 	struct model *m = g->model;
-	bool keeps = !r->fresh && m->trace == NULL;
-	int status;
 
-	if (keeps && caption_cache_find(m, ids, g->tokens, &g->tensors.caption))
-		return fault_check(m->device, e);
-	status = make_caption(g, ids, e);
-	if (status == 0 && keeps)
-		caption_cache_keep(m, ids, g->tokens, &g->tensors.caption);
-	return status;
+	g->encoded = g->keeps && caption_cache_find(m, g->ids, g->tokens, &g->tensors.caption);
+	if (!g->encoded)
+		text_encoder_embed(m->text_encoder, &g->tensors.hidden, g->ids);
+	return fault_check(m->device, e);
 }
 
-/* Everything of a new picture, its slot being taken and its tokens counted. */
+/* Everything of a new picture but its caption, its slot being taken and its tokens counted. */
 static int
-prepare(struct generation *g, const struct generation_request *r, const int32_t *ids, struct err *e)
+prepare(struct generation *g, const struct generation_request *r, struct err *e)
 {
 	struct model *m = g->model;
 	struct arena slot;
@@ -153,7 +138,7 @@ prepare(struct generation *g, const struct generation_request *r, const int32_t 
 	if (status == 0)
 		status = put_noise(g, r->seed, e);
 	if (status == 0)
-		status = put_caption(g, r, ids, e);
+		status = begin_caption(g, e);
 	if (status == 0)
 		status = put_steps(g, e);
 	return status;
@@ -163,11 +148,10 @@ static int
 start_in_slot(struct generation *g, const struct generation_request *r, struct err *e)
 {
 	struct model *m = g->model;
-	int32_t *ids;
 	size_t count;
 	double begin = now_s();
 	int status = tokenizer_prompt(m->tokenizer, r->prompt, (size_t)m->limits.max_tokens, r->truncate,
-	    &ids, &count, &g->truncated, e);
+	    &g->ids, &count, &g->truncated, e);
 
 	if (status != 0)
 		return status;
@@ -177,13 +161,12 @@ start_in_slot(struct generation *g, const struct generation_request *r, struct e
 	if (g->slot == NULL)
 		status = err_set(e, ERR_INTERNAL, "%d pictures are held already", MAX_GENERATIONS);
 	else
-		status = prepare(g, r, ids, e);
-	free(ids);
+		status = prepare(g, r, e);
 	return status;
 }
 
 int
-generation_start(struct generation **out, struct model *m, const struct generation_request *r, struct err *e)
+generation_begin(struct generation **out, struct model *m, const struct generation_request *r, struct err *e)
 {
 	struct generation *g;
 	struct err local;
@@ -201,8 +184,65 @@ generation_start(struct generation **out, struct model *m, const struct generati
 	g->width = r->width;
 	g->height = r->height;
 	g->steps = r->steps;
+	g->keeps = !r->fresh && m->trace == NULL; /* a trace wants to see every stage */
 	status = start_in_slot(g, r, e);
 	g->times.text_s = now_s() - begin - g->times.tokenize_s;
+	if (status != 0)
+		generation_free(&g);
+	else
+		*out = g;
+	return status;
+}
+
+/* The text encoder's rows to refined caption rows. */
+static int
+make_caption(struct generation *g, struct err *e)
+{
+	struct model *m = g->model;
+	struct slot_tensors *t = &g->tensors;
+	int64_t rows = t->caption.dim[0], image = t->cos.dim[0] - rows;
+	struct tensor cos = tensor_rows(&t->cos, image, rows), sin = tensor_rows(&t->sin, image, rows);
+
+	arena_reset(&m->work);
+	dit_caption(m->dit, &m->work, &t->caption, &t->hidden, &cos, &sin, m->trace);
+	return fault_check(m->device, e);
+}
+
+int
+generation_encode(struct generation *g, struct err *e)
+{
+	struct model *m = g->model;
+	double begin = now_s();
+	int status = 0;
+
+	assert(!g->encoded);
+	arena_reset(&m->work);
+	g->layer = text_encoder_go_on(m->text_encoder, &m->work, &g->tensors.hidden, g->layer, m->trace);
+	g->encoded = text_encoder_is_done(m->text_encoder, g->layer);
+	if (g->encoded)
+		status = make_caption(g, e);
+	if (g->encoded && status == 0 && g->keeps)
+		caption_cache_keep(m, g->ids, g->tokens, &g->tensors.caption);
+	g->times.text_s += now_s() - begin;
+	return status;
+}
+
+bool
+generation_is_encoded(const struct generation *g)
+{
+	return g->encoded;
+}
+
+int
+generation_start(struct generation **out, struct model *m, const struct generation_request *r, struct err *e)
+{
+	struct generation *g;
+	int status = generation_begin(&g, m, r, e);
+
+	if (status != 0)
+		return status;
+	while (status == 0 && !g->encoded)
+		status = generation_encode(g, e);
 	if (status != 0)
 		generation_free(&g);
 	else
@@ -217,6 +257,7 @@ generation_free(struct generation **g)
 		return;
 	if ((*g)->slot != NULL)
 		(*g)->slot->taken = false;
+	free((*g)->ids);
 	free(*g);
 	*g = NULL;
 }
@@ -250,7 +291,7 @@ generation_step(struct generation *g, struct err *e)
 	int32_t row;
 	int status;
 
-	assert(g->step < g->steps);
+	assert(g->encoded && g->step < g->steps);
 	row = step_table_row(m, g->sigmas + g->step);
 	m->ops->copy_in(m->device, &g->tensors.step, &row, DT_I32);
 	run_recorded_step(g);

@@ -35,16 +35,27 @@ struct model_limits {
 	float shift;	    /* of the schedule, for the metadata */
 	uint64_t memory_bytes; /* reserved on the device for stages and held pictures, without the weights */
 	size_t latent_count;   /* floats of the largest picture's latent */
+	bool text_streamed;    /* the text encoder's matrices are brought for each prompt */
 };
 
 typedef void model_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 
-/* Loads the diffusers folder `dir`. max_pixels plans the arena (0: default_side squared). `progress` may be
- * NULL. 0; -ERR_BAD_CHECKPOINT naming file and tensor; -ERR_OUT_OF_MEMORY of the device; -ERR_SYSTEM when the
- * host is short of it; -ERR_UNSUPPORTED for a config we cannot run. The device stays the caller's and must
- * outlive the model. */
-int model_open(struct model **m, const char *dir, struct device *device, int64_t max_pixels,
-    model_progress *progress, void *arg, struct err *e);
+/* Where the text encoder's matrices are: on the device, or in the checkpoint's files, from where they are
+ * brought for each prompt. */
+enum text_weights { TEXT_AUTO, TEXT_RESIDENT, TEXT_STREAMED };
+
+struct model_options {
+	int64_t max_pixels; /* plans the arena; 0: default_side squared */
+	enum text_weights text_weights;
+	model_progress *progress; /* may be NULL */
+	void *progress_arg;
+};
+
+/* Loads the diffusers folder `dir`. 0; -ERR_BAD_CHECKPOINT naming file and tensor; -ERR_OUT_OF_MEMORY of the
+ * device; -ERR_SYSTEM when the host is short of it; -ERR_UNSUPPORTED for a config we cannot run. The device
+ * stays the caller's and must outlive the model. */
+int model_open(struct model **m, const char *dir, struct device *device, const struct model_options *options,
+    struct err *e);
 void model_close(struct model **m);
 const struct model_limits *model_limits(const struct model *m);
 /* Tests: every stage shows its result from here on; NULL ends it. */
@@ -63,10 +74,17 @@ struct generation_times {
 	double tokenize_s, text_s, denoise_s, decode_s; /* wall seconds so far */
 };
 
-/* Tokenises, encodes the text, refines the caption, draws the noise. 0; -ERR_PROMPT_TOO_LONG,
+/* Tokenises and draws the noise; the text is to be encoded next. 0; -ERR_PROMPT_TOO_LONG,
  * -ERR_INVALID_PARAM (sides, steps), -ERR_TOO_BIG, -ERR_INTERNAL when MAX_GENERATIONS are held already (the
  * caller's bug), -ERR_SYSTEM (no host memory), or a device failure as -ERR_OUT_OF_MEMORY / -ERR_INTERNAL /
  * -ERR_POISONED. */
+int generation_begin(
+    struct generation **g, struct model *m, const struct generation_request *r, struct err *e);
+/* Encodes the text and refines the caption: all of it, or one layer where its weights are streamed. Until it
+ * is done there is no step. 0 or a device failure. */
+int generation_encode(struct generation *g, struct err *e);
+bool generation_is_encoded(const struct generation *g);
+/* Both, to the end. */
 int generation_start(
     struct generation **g, struct model *m, const struct generation_request *r, struct err *e);
 /* One DiT forward and one Euler update. 0 or a device failure. Not to be called when generation_left is 0. */

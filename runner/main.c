@@ -148,6 +148,17 @@ on_worked(void *arg)
 }
 
 static int
+open_model(struct runner *r, struct err *e)
+{
+	const struct model_options options = {.max_pixels = r->options.max_pixels,
+	    .text_weights = r->options.text_encoder,
+	    .progress = on_progress,
+	    .progress_arg = r};
+
+	return model_open(&r->model, r->options.model, r->device, &options, e);
+}
+
+static int
 warm_up(struct runner *r, struct err *e)
 {
 	struct proto_msg m = {.head.type = PROTO_WARMING};
@@ -206,8 +217,7 @@ run(struct runner *r)
 	status = open_device(r, &e);
 	if (status != 0)
 		return last_words(r, status, &e);
-	status =
-	    model_open(&r->model, r->options.model, r->device, r->options.max_pixels, on_progress, r, &e);
+	status = open_model(r, &e);
 	if (status == 0) {
 		heed(r);
 		status = warm_up(r, &e);

@@ -29,7 +29,7 @@ load_part(struct model *m, int part)
 	struct loader *l = &m->loader;
 
 	if (part == 0)
-		m->text_encoder = text_encoder_load(l, &m->config.text);
+		m->text_encoder = text_encoder_load(l, &m->config.text, m->limits.text_streamed);
 	else if (part == 1)
 		m->dit = dit_load(l, &m->config.transformer);
 	else
@@ -54,7 +54,7 @@ put_hash(struct model_limits *l, struct sha256 *identity)
 		snprintf(l->hash + 2 * i, 3, "%02x", digest[i]);
 }
 
-/* Loads all three networks; the files are unmapped afterwards. */
+/* Loads all three networks. */
 static int
 load_networks(struct model *m, struct checkpoint *files[PARTS], struct err *e)
 {
@@ -92,6 +92,10 @@ open_networks(struct model *m, const char *dir, struct err *e)
 	}
 	if (status == 0)
 		status = load_networks(m, files, e);
+	if (m->limits.text_streamed) { /* it is read for each prompt */
+		m->text_files = files[0];
+		files[0] = NULL;
+	}
 	for (int i = 0; i < PARTS; i++)
 		checkpoint_close(&files[i]);
 	return status;
@@ -138,6 +142,8 @@ model_slot_tensors(
 	t->cos = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
 	t->sin = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
 	t->step = arena_matrix(slot, DT_I32, 1, 1);
+	/* last: where what a recorded step needs lies must not depend on the number of tokens */
+	t->hidden = arena_matrix(slot, device_act_type(m->device), tokens, m->config.text.hidden);
 }
 
 void
@@ -168,15 +174,15 @@ plan_memory(struct model *m)
 	int64_t cells = m->limits.max_pixels / (m->limits.granule * m->limits.granule) + SEQUENCE_MULTIPLE;
 	int64_t h = 2, w = 2 * cells, tokens = MAX_PROMPT_TOKENS;
 	struct slot_tensors t;
-	struct tensor hidden;
 	struct arena slot, *work = &m->work;
 
 	arena_plan(&slot);
 	model_slot_tensors(m, &slot, h, w, tokens, &t);
 	m->slot_bytes = slot.peak;
 	arena_plan(work);
-	hidden = text_encoder_run(m->text_encoder, work, NULL, tokens, NULL);
-	dit_caption(m->dit, work, &t.caption, &hidden, &t.cos, &t.sin, NULL);
+	text_encoder_go_on(m->text_encoder, work, &t.hidden, 0, NULL);
+	arena_reset(work);
+	dit_caption(m->dit, work, &t.caption, &t.hidden, &t.cos, &t.sin, NULL);
 	arena_reset(work);
 	dit_modulation(m->dit, work, 0, NULL, NULL);
 	model_step(m, &t);
@@ -266,8 +272,8 @@ open_tokenizer(struct model *m, const char *dir, struct err *e)
 }
 
 int
-model_open(struct model **out, const char *dir, struct device *device, int64_t max_pixels,
-    model_progress *progress, void *arg, struct err *e)
+model_open(struct model **out, const char *dir, struct device *device, const struct model_options *options,
+    struct err *e)
 {
 	struct model *m = calloc(1, sizeof(*m));
 	struct err local;
@@ -278,11 +284,15 @@ model_open(struct model **out, const char *dir, struct device *device, int64_t m
 		return err_set(e, ERR_OUT_OF_MEMORY, "out of memory");
 	m->device = device;
 	m->ops = device_ops(device);
-	m->loader = (struct loader){
-	    .device = device, .ops = m->ops, .e = e, .progress = progress, .progress_arg = arg};
+	m->loader = (struct loader){.device = device,
+	    .ops = m->ops,
+	    .e = e,
+	    .progress = options->progress,
+	    .progress_arg = options->progress_arg};
 	status = model_config_read(&m->config, dir, e);
 	if (status == 0) {
-		set_limits(m, dir, max_pixels);
+		set_limits(m, dir, options->max_pixels);
+		m->limits.text_streamed = options->text_weights == TEXT_STREAMED;
 		status = open_tokenizer(m, dir, e);
 	}
 	if (status == 0)
@@ -305,6 +315,7 @@ model_close(struct model **out)
 		return;
 	release_memory(m);
 	text_encoder_free(&m->text_encoder);
+	checkpoint_close(&m->text_files);
 	dit_free(&m->dit);
 	vae_free(&m->vae);
 	for (int i = 0; i < m->loader.chunk_count; i++)

@@ -28,6 +28,7 @@ struct slot_tensors {
 	struct tensor caption;	/* (Lc, D), refined */
 	struct tensor cos, sin; /* (Ni + Lc, hd / 2) F32 */
 	struct tensor step;	/* (1) I32: the row in the step tables of the step that is next or running */
+	struct tensor hidden;	/* (T, H): on its way through the text encoder */
 };
 
 struct model {
@@ -36,6 +37,7 @@ struct model {
 	struct device *device;
 	const struct ops *ops;
 	struct tokenizer *tokenizer;
+	struct checkpoint *text_files; /* of a text encoder that is streamed, else NULL */
 	struct text_encoder *text_encoder;
 	struct dit *dit;
 	struct vae *vae;

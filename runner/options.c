@@ -66,6 +66,16 @@ set_precision(void *member, const char *text)
 }
 
 static bool
+set_text_weights(void *member, const char *text)
+{
+	static const char *const words[] = {"auto", "resident", "streamed", NULL}; /* enum text_weights */
+	int which = find_word(words, text);
+
+	*(enum text_weights *)member = (enum text_weights)which;
+	return which >= 0;
+}
+
+static bool
 set_kernels(void *member, const char *text)
 {
 	static const char *const words[] = {"auto", "portable", NULL};

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/ops.h"
+#include "runner/generation.h"
 
 struct runner_options {
 	int channel_fd, status_fd;
@@ -15,6 +16,7 @@ struct runner_options {
 	uint32_t generation;
 	enum precision precision;
 	bool portable; /* as in device_options */
+	enum text_weights text_encoder;
 	int threads;
 	int64_t max_pixels;
 	const char *cache; /* directory of choices of algorithms, or NULL */

@@ -1,11 +1,11 @@
 /*
  * The runner's conversation with zitd: jobs in, steps made, pictures out.
  *
- * Work is done in units (start, one step, one decode), of all held jobs in turn; between two units the socket
- * is looked at, so a cancel waits for one unit at most, and so does a newcomer. A suspended job has no turn;
- * all that it has stays where it is. After each step the latent goes into the job's checkpoint. A finished
- * picture goes to the encoder's thread and the next unit begins; a job ends when its last PNG has come back.
- * How many jobs are held is zitd's choice.
+ * Work is done in units (start, the text or a layer of it, one step, one decode), of all held jobs in turn;
+ * between two units the socket is looked at, so a cancel waits for one unit at most, and so does a newcomer.
+ * A suspended job has no turn; all that it has stays where it is. After each step the latent goes into the
+ * job's checkpoint. A finished picture goes to the encoder's thread and the next unit begins; a job ends when
+ * its last PNG has come back. How many jobs are held is zitd's choice.
  */
 #include <errno.h>
 #include <poll.h>

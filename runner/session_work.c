@@ -72,6 +72,19 @@ go_on(struct session *s, struct job *job, struct err *e)
 	return generation_restore(job->generation, step, s->latent, e);
 }
 
+/* The text is encoded. */
+static void
+begin_steps(struct session *s, struct job *job)
+{
+	struct err e;
+
+	begin_resume(s, job);
+	if (go_on(s, job, &e) != 0)
+		session_job_error(s, job, &e);
+	else
+		session_note(s, job, STAGE_DENOISE, session_steps_done(job));
+}
+
 static void
 start_picture(struct session *s, struct job *job)
 {
@@ -85,17 +98,26 @@ start_picture(struct session *s, struct job *job)
 	struct err e;
 
 	session_note(s, job, STAGE_TEXT, 0);
-	if (generation_start(&job->generation, s->parts.model, &r, &e) != 0) {
+	if (generation_begin(&job->generation, s->parts.model, &r, &e) != 0) {
 		session_job_error(s, job, &e);
 		return;
 	}
 	job->sums.tokens = (uint32_t)generation_tokens(job->generation, &truncated);
 	job->sums.truncated = truncated;
-	begin_resume(s, job);
-	if (go_on(s, job, &e) != 0)
+	if (generation_is_encoded(job->generation)) /* its caption was kept */
+		begin_steps(s, job);
+}
+
+/* All of it, or a layer. */
+static void
+encode_text(struct session *s, struct job *job)
+{
+	struct err e;
+
+	if (generation_encode(job->generation, &e) != 0)
 		session_job_error(s, job, &e);
-	else
-		session_note(s, job, STAGE_DENOISE, session_steps_done(job));
+	else if (generation_is_encoded(job->generation))
+		begin_steps(s, job);
 }
 
 static void
@@ -190,6 +212,8 @@ session_work(struct session *s)
 		return false;
 	if (job->generation == NULL)
 		start_picture(s, job);
+	else if (!generation_is_encoded(job->generation))
+		encode_text(s, job);
 	else if (generation_left(job->generation) > 0)
 		make_step(s, job);
 	else

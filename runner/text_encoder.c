@@ -7,35 +7,25 @@
 #include "runner/text_encoder.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-struct layer {
-#define MATRIX(member, ...) struct weight *member;
-#define VECTOR(member, ...) struct tensor member;
-#include "runner/text_layer.def"
-};
+#include "runner/text_layers.h"
 
 struct text_encoder {
 	struct text_encoder_config config;
 	struct device *device;
 	const struct ops *ops;
-	struct weight *embedding; /* (V, H) */
-	struct tensor cos, sin;	  /* (MAX_PROMPT_TOKENS, hd / 2) */
+	struct weight *embedding; /* (V, H), or NULL: its rows are fetched from `table` */
+	struct stored table;
+	char *rows;		/* room for those of a prompt, as they are stored */
+	struct tensor cos, sin; /* (MAX_PROMPT_TOKENS, hd / 2) */
 	void *rope_memory;
-	int layer_count; /* config.layers - 1 */
-	struct layer layers[];
+	bool streamed;
+	struct text_layers *layers;
 };
 
 /* ---- loading */
-
-static void
-load_layer(struct loader *l, struct layer *layer, const struct text_encoder_config *c)
-{
-#define MATRIX(member, columns, ...) LOAD_PARTS(l, &layer->member, columns, __VA_ARGS__);
-#define VECTOR(member, name, n) load_vector(l, &layer->member, name, n);
-#include "runner/text_layer.def"
-}
 
 /* Angles pos * theta^(-2j/hd), j = 0 .. hd/2 - 1, for every position there can be. */
 static void
@@ -67,11 +57,27 @@ make_rope(struct loader *l, struct text_encoder *t)
 	free(host);
 }
 
-struct text_encoder *
-text_encoder_load(struct loader *l, const struct text_encoder_config *config)
+/* On the device, or left where it is. */
+static void
+load_embedding(struct loader *l, struct text_encoder *t)
 {
-	int layers = config->layers - 1;
-	struct text_encoder *t = calloc(1, sizeof(*t) + (size_t)layers * sizeof(t->layers[0]));
+	const struct text_encoder_config *c = &t->config;
+
+	loader_prefix(l, "model.");
+	if (!t->streamed) {
+		load_table(l, &t->embedding, "embed_tokens.weight", c->vocab, c->hidden);
+		return;
+	}
+	find_table(l, &t->table, "embed_tokens.weight", c->vocab, c->hidden);
+	t->rows = malloc((size_t)MAX_PROMPT_TOKENS * (size_t)c->hidden * sizeof(float));
+	if (t->rows == NULL && l->status == 0)
+		l->status = err_set(l->e, ERR_SYSTEM, "no memory for a prompt's embeddings");
+}
+
+struct text_encoder *
+text_encoder_load(struct loader *l, const struct text_encoder_config *config, bool streamed)
+{
+	struct text_encoder *t = calloc(1, sizeof(*t));
 
 	if (t == NULL) {
 		l->status = err_set(l->e, ERR_OUT_OF_MEMORY, "out of memory");
@@ -80,13 +86,9 @@ text_encoder_load(struct loader *l, const struct text_encoder_config *config)
 	t->config = *config;
 	t->device = l->device;
 	t->ops = l->ops;
-	t->layer_count = layers;
-	loader_prefix(l, "model.");
-	load_table(l, &t->embedding, "embed_tokens.weight", config->vocab, config->hidden);
-	for (int i = 0; i < layers; i++) {
-		loader_prefix(l, "model.layers.%d.", i);
-		load_layer(l, &t->layers[i], config);
-	}
+	t->streamed = streamed;
+	load_embedding(l, t);
+	t->layers = text_layers_load(l, config, streamed);
 	if (l->status == 0)
 		make_rope(l, t);
 	if (l->status != 0)
@@ -101,6 +103,8 @@ text_encoder_free(struct text_encoder **t)
 		return;
 	if ((*t)->rope_memory != NULL)
 		(*t)->ops->release((*t)->device, (*t)->rope_memory);
+	text_layers_free(&(*t)->layers);
+	free((*t)->rows);
 	free(*t);
 	*t = NULL;
 }
@@ -136,7 +140,7 @@ make_buffers(const struct text_encoder *t, struct arena *a, int64_t rows, struct
 
 /* x (T, H) := x + attention + MLP, steps 1 to 7 of section 5. */
 static void
-run_layer(struct text_encoder *t, const struct layer *layer, struct tensor *x, struct buffers *b)
+run_layer(struct text_encoder *t, const struct text_layer *layer, struct tensor *x, struct buffers *b)
 {
 	const struct text_encoder_config *c = &t->config;
 	const struct ops *ops = t->ops;
@@ -159,19 +163,44 @@ run_layer(struct text_encoder *t, const struct layer *layer, struct tensor *x, s
 	ops->add(t->device, x, &b->h);
 }
 
-struct tensor
-text_encoder_run(
-    struct text_encoder *t, struct arena *arena, const int32_t *ids, int64_t count, const struct trace *trace)
+void
+text_encoder_embed(struct text_encoder *t, struct tensor *x, const int32_t *ids)
 {
-	struct tensor x = arena_matrix(arena, device_act_type(t->device), count, t->config.hidden);
+	size_t bytes = (size_t)t->config.hidden * dtype_size(t->table.type);
+
+	if (!t->streamed) {
+		t->ops->embed(t->device, x, t->embedding, ids);
+		return;
+	}
+	for (int64_t i = 0; i < x->dim[0]; i++)
+		memcpy(
+		    t->rows + (size_t)i * bytes, (const char *)t->table.data + (size_t)ids[i] * bytes, bytes);
+	t->ops->copy_in(t->device, x, t->rows, t->table.type);
+}
+
+int
+text_encoder_go_on(
+    struct text_encoder *t, struct arena *arena, struct tensor *x, int layer, const struct trace *trace)
+{
+	int count = text_layers_count(t->layers), end = t->streamed && layer < count ? layer + 1 : count;
+	size_t before = arena->used;
 	struct buffers b;
 
-	make_buffers(t, arena, count, &b);
+	make_buffers(t, arena, x->dim[0], &b);
+	arena->used = before;
 	if (arena->memory == NULL)
-		return x;
-	t->ops->embed(t->device, &x, t->embedding, ids);
-	for (int i = 0; i < t->layer_count; i++)
-		run_layer(t, &t->layers[i], &x, &b);
-	trace_see(trace, "text_hidden", &x);
-	return x;
+		return count;
+	for (; layer < end; layer++) {
+		run_layer(t, text_layers_take(t->layers, layer), x, &b);
+		text_layers_bring(t->layers, layer + 1);
+	}
+	if (layer == count)
+		trace_see(trace, "text_hidden", x);
+	return layer;
+}
+
+bool
+text_encoder_is_done(const struct text_encoder *t, int layer)
+{
+	return layer == text_layers_count(t->layers);
 }

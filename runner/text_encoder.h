@@ -11,14 +11,21 @@
 
 struct text_encoder;
 
-/* Loads what is needed of the text encoder's checkpoint: the embedding and all layers but the last. NULL when
- * l failed. */
-struct text_encoder *text_encoder_load(struct loader *l, const struct text_encoder_config *config);
+/* Loads what is needed of the text encoder's checkpoint: the embedding and all layers but the last. Streamed,
+ * embedding and matrices stay in l->checkpoint, which must outlive the text encoder (text_layers.h). NULL
+ * when l failed. */
+struct text_encoder *text_encoder_load(
+    struct loader *l, const struct text_encoder_config *config, bool streamed);
 void text_encoder_free(struct text_encoder **t); /* the weights themselves are the device's */
 
-/* Caption rows (T, hidden) of T token ids: the residual stream before the last layer, not normed. The result
- * lies in `arena`; called without memory it only plans. */
-struct tensor text_encoder_run(struct text_encoder *t, struct arena *arena, const int32_t *ids, int64_t count,
-    const struct trace *trace);
+/* x (T, hidden) := the embeddings of T token ids, at most MAX_PROMPT_TOKENS: what goes into layer 0. */
+void text_encoder_embed(struct text_encoder *t, struct tensor *x, const int32_t *ids);
+/* Runs x through layer `layer` and, where they are all on the device, those behind it. Returns which is next;
+ * after the last one (true of text_encoder_is_done) x has the caption rows: the residual stream before the
+ * checkpoint's last layer, not normed. What it needs besides lies in `arena` for the call only; with an arena
+ * without memory it only plans. */
+int text_encoder_go_on(
+    struct text_encoder *t, struct arena *arena, struct tensor *x, int layer, const struct trace *trace);
+bool text_encoder_is_done(const struct text_encoder *t, int layer);
 
 #endif

@@ -10,7 +10,7 @@
 
 #include "runner/fault.h"
 
-enum { CHUNK = 4 * 1024 * 1024, MAX_PARTS = 4, ALIGNMENT = 256, IDENTITY_BYTES = 256 };
+enum { CHUNK = 4 * 1024 * 1024, ALIGNMENT = 256, IDENTITY_BYTES = 256 };
 
 void
 loader_prefix(struct loader *l, const char *format, ...)
@@ -119,23 +119,45 @@ put_weight(struct loader *l, struct weight **out, enum weight_use use, const cha
 }
 
 void
+find_parts(
+    struct loader *l, struct stored_parts *out, int64_t columns, const struct load_part *parts, size_t count)
+{
+	assert(count <= WEIGHT_MAX_PARTS);
+	for (size_t i = 0; i < count; i++) {
+		if (!fetch(l, parts[i].name, 2, (int64_t[]){parts[i].rows, columns}, &out->part[i]))
+			return;
+	}
+	out->name = parts[0].name;
+	out->count = (int)count;
+}
+
+void
+load_found(struct loader *l, struct weight **out, const struct stored_parts *found)
+{
+	if (l->status == 0)
+		put_weight(l, out, WEIGHT_LINEAR, found->name, found->part, found->count);
+}
+
+void
 load_parts(
     struct loader *l, struct weight **out, int64_t columns, const struct load_part *parts, size_t count)
 {
-	struct stored stored[MAX_PARTS];
+	struct stored_parts found;
 
-	assert(count <= MAX_PARTS);
-	for (size_t i = 0; i < count; i++) {
-		if (!fetch(l, parts[i].name, 2, (int64_t[]){parts[i].rows, columns}, &stored[i]))
-			return;
-	}
-	put_weight(l, out, WEIGHT_LINEAR, parts[0].name, stored, (int)count);
+	find_parts(l, &found, columns, parts, count);
+	load_found(l, out, &found);
 }
 
 void
 load_matrix(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns)
 {
 	load_parts(l, out, columns, &(struct load_part){name, rows}, 1);
+}
+
+void
+find_table(struct loader *l, struct stored *out, const char *name, int64_t rows, int64_t columns)
+{
+	fetch(l, name, 2, (int64_t[]){rows, columns}, out);
 }
 
 void

@@ -14,7 +14,7 @@
 #include "runner/checkpoint.h"
 #include "ipc/sha256.h"
 
-enum { WEIGHT_NAME = 160, WEIGHT_MAX_CHUNKS = 64 };
+enum { WEIGHT_NAME = 160, WEIGHT_MAX_CHUNKS = 64, WEIGHT_MAX_PARTS = 4 };
 
 /* One loading. After a failure every call does nothing; `status` and *e keep the first one. */
 struct loader {
@@ -50,7 +50,20 @@ void load_parts(
 #define LOAD_PARTS(l, out, columns, ...) /* of {"name", rows}, ... */ \
 	load_parts(l, out, columns, (const struct load_part[]){__VA_ARGS__}, \
 	    sizeof((struct load_part[]){__VA_ARGS__}) / sizeof(struct load_part))
+/* The same in two: where the parts are in the checkpoint, counted as read; and what is found there. */
+struct stored_parts {
+	const char *name; /* of the first, without the loader's prefix */
+	struct stored part[WEIGHT_MAX_PARTS];
+	int count;
+};
+void find_parts(
+    struct loader *l, struct stored_parts *out, int64_t columns, const struct load_part *parts, size_t count);
+#define FIND_PARTS(l, out, columns, ...) \
+	find_parts(l, out, columns, (const struct load_part[]){__VA_ARGS__}, \
+	    sizeof((struct load_part[]){__VA_ARGS__}) / sizeof(struct load_part))
+void load_found(struct loader *l, struct weight **out, const struct stored_parts *found);
 void load_matrix(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns);
+void find_table(struct loader *l, struct stored *out, const char *name, int64_t rows, int64_t columns);
 void load_table(struct loader *l, struct weight **out, const char *name, int64_t rows, int64_t columns);
 /* `name`.weight (outputs, inputs, k, k) and `name`.bias (outputs). */
 void load_conv(struct loader *l, struct weight **out, struct tensor *bias, const char *name, int64_t outputs,

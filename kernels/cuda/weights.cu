@@ -45,6 +45,7 @@ take_part(struct cuda_device *c, struct weight *w, unsigned char *to, const stru
 		struct staging *s = cuda_staging(c);
 		if (s == NULL)
 			return;
+		device_worked(&c->base); /* what the staging had is there */
 		copy_parallel(
 		    s->host, (const unsigned char *)part->data + (size_t)at * size, (size_t)n * size);
 		cuda_check(c,

@@ -90,7 +90,7 @@ show_step(const char *dir)
 
 	if (device_open(&device, "cpu", &options, why, sizeof(why)) != 0)
 		fail(why);
-	if (model_open(&m, dir, device, SIDE * SIDE, NULL, NULL, &e) != 0 ||
+	if (model_open(&m, dir, device, &(struct model_options){.max_pixels = SIDE * SIDE}, &e) != 0 ||
 	    generation_start(&g, m, &request, &e) != 0)
 		fail(e.text);
 	r = new_resume(generation_latent_count(g));

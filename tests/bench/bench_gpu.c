@@ -548,13 +548,25 @@ struct picture {
 	uint8_t *rgb;
 };
 
+/* Caption rows, in the arena. */
+static struct tensor
+encode_text(struct picture *p)
+{
+	struct tensor x;
+	int layer = 0;
+
+	arena_reset(&p->arena);
+	x = arena_matrix(&p->arena, device_act_type(bench.device), p->tokens, bench.config->text.hidden);
+	text_encoder_embed(bench.text, &x, p->ids);
+	while (!text_encoder_is_done(bench.text, layer))
+		layer = text_encoder_go_on(bench.text, &p->arena, &x, layer, NULL);
+	return x;
+}
+
 static void
 run_text(void *arg)
 {
-	struct picture *p = arg;
-
-	arena_reset(&p->arena);
-	text_encoder_run(bench.text, &p->arena, p->ids, p->tokens, NULL);
+	encode_text(arg);
 }
 
 static void
@@ -599,8 +611,7 @@ run_all(void *arg)
 
 	noise_fill(p->noise, (size_t)tensor_count(&p->latent), 1);
 	bench.ops->copy_in(bench.device, &p->latent, p->noise, DT_F32);
-	arena_reset(&p->arena);
-	hidden = text_encoder_run(bench.text, &p->arena, p->ids, p->tokens, NULL);
+	hidden = encode_text(p);
 	cos = tensor_rows(&p->cos, image, caption);
 	sin = tensor_rows(&p->sin, image, caption);
 	dit_caption(bench.dit, &p->arena, &p->caption, &hidden, &cos, &sin, NULL);
@@ -622,9 +633,9 @@ plan(struct picture *p)
 	struct tensor hidden;
 
 	arena_plan(&a);
-	text_encoder_run(bench.text, &a, NULL, MAX_PROMPT_TOKENS, NULL);
-	arena_reset(&a);
-	hidden = text_encoder_run(bench.text, &a, NULL, p->tokens, NULL);
+	hidden =
+	    arena_matrix(&a, device_act_type(bench.device), MAX_PROMPT_TOKENS, bench.config->text.hidden);
+	text_encoder_go_on(bench.text, &a, &hidden, 0, NULL);
 	dit_caption(bench.dit, &a, &p->caption, &hidden, &p->cos, &p->sin, NULL);
 	arena_reset(&a);
 	dit_step(
@@ -730,7 +741,7 @@ load_networks(void)
 
 	*l = (struct loader){
 	    .device = bench.device, .ops = bench.ops, .checkpoint = bench.checkpoint, .e = &e};
-	bench.text = text_encoder_load(l, &bench.config->text);
+	bench.text = text_encoder_load(l, &bench.config->text, false);
 	bench.dit = dit_load(l, &bench.config->transformer);
 	bench.vae = vae_load(l, &bench.config->vae);
 	if (l->status != 0)

@@ -102,8 +102,8 @@ contender_open(struct contender *c)
 
 	if (device_open(&c->device, c->backend, &wanted, why, sizeof(why)) != 0)
 		fail(c->name, why);
-	if (model_open(&c->model, options.model, c->device, (int64_t)options.side * options.side, NULL, NULL,
-		&e) != 0)
+	if (model_open(&c->model, options.model, c->device,
+		&(struct model_options){.max_pixels = (int64_t)options.side * options.side}, &e) != 0)
 		fail(options.model, e.text);
 	fprintf(stderr, "%s: %s\n", c->name, device_name(c->device));
 }

@@ -7,6 +7,7 @@
                                  and the golden arrays to DIR/golden/*.f32 (raw float32, row-major) + golden.json
   golden-tiny.py --config A      the shape of the diffusers unit test (head_dim 16); default is B
   golden-tiny.py --config C      A with a post-quant convolution and no attention in the VAE
+  golden-tiny.py --config D      A with six layers of text encoder
 
 Weights come from a hash of the tensor name and the element index (see fill), so a C test can make
 them without any file. All weights are rounded to bf16, so bf16 and f32 checkpoints hold the same values.
@@ -37,6 +38,8 @@ A = dict(
     scheduler=B["scheduler"])
 # A with what a VAE's configuration may add or leave out
 C = dict(A, vae=dict(A["vae"], use_post_quant_conv=True, mid_block_add_attention=False))
+# A with more layers of text encoder than two: they take turns on the device where they are streamed
+D = dict(A, text_encoder=dict(A["text_encoder"], num_hidden_layers=6))
 
 # ---------------------------------------------------------------- deterministic values
 def bf16(x):
@@ -392,9 +395,9 @@ def write_model(d, cfg, PT, PE, PV, f32, shards):
 
 # ---------------------------------------------------------------- main
 def main():
-    ap = argparse.ArgumentParser(); ap.add_argument("--config", choices="ABC", default="B"); ap.add_argument("--write")
+    ap = argparse.ArgumentParser(); ap.add_argument("--config", choices="ABCD", default="B"); ap.add_argument("--write")
     ap.add_argument("--f32", action="store_true"); ap.add_argument("--shards", type=int, default=2); a = ap.parse_args()
-    cfg = {"A": A, "B": B, "C": C}[a.config]; ct, ce, cv = cfg["transformer"], cfg["text_encoder"], cfg["vae"]; G = {}
+    cfg = {"A": A, "B": B, "C": C, "D": D}[a.config]; ct, ce, cv = cfg["transformer"], cfg["text_encoder"], cfg["vae"]; G = {}
     PT, PE, PV = (weights(f(c), p) for f, c, p in ((transformer_shapes, ct, "transformer."), (text_shapes, ce, "text_encoder."),
                                                    (vae_shapes, cv, "vae.")))
     print(f"config {a.config}: tensors {len(PT)} / {len(PE)} / {len(PV)}, parameters",

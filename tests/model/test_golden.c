@@ -133,7 +133,8 @@ test_whole_way(void **state)
 	struct model *model;
 	struct err e;
 
-	if (model_open(&model, watch.dir, watch.device, (int64_t)160 * 96, NULL, NULL, &e) != 0)
+	if (model_open(&model, watch.dir, watch.device,
+		&(struct model_options){.max_pixels = (int64_t)160 * 96}, &e) != 0)
 		fail_msg("%s", e.text);
 	model_trace(model, &trace);
 	draw(&watch, model);

@@ -101,7 +101,8 @@ stand_open(struct stand *s, const struct golden_setting *setting, const char *ch
 	struct err e;
 
 	s->device = open_metered(setting);
-	if (model_open(&s->model, golden_dir(checkpoint), s->device, SIDE * SIDE, NULL, NULL, &e) != 0)
+	if (model_open(&s->model, golden_dir(checkpoint), s->device,
+		&(struct model_options){.max_pixels = SIDE * SIDE}, &e) != 0)
 		fail_msg("%s", e.text);
 	s->reserved = meter.reserved;
 }
@@ -406,7 +407,8 @@ test_no_memory_when_opening(void **state)
 	do {
 		meter.reserved = 0;
 		meter.fail_at = failures;
-		status = model_open(&m, golden_dir("golden-a"), d, SIDE * SIDE, NULL, NULL, &e);
+		status = model_open(
+		    &m, golden_dir("golden-a"), d, &(struct model_options){.max_pixels = SIDE * SIDE}, &e);
 		if (status == 0)
 			break;
 		assert_int_equal(status, -ERR_OUT_OF_MEMORY);
@@ -429,11 +431,14 @@ check_what_would_fit(struct device *d, size_t largest)
 
 	meter.largest = largest;
 	assert_int_equal(
-	    model_open(&m, golden_dir("golden-a"), d, 128 * 128, NULL, NULL, &e), -ERR_OUT_OF_MEMORY);
+	    model_open(&m, golden_dir("golden-a"), d, &(struct model_options){.max_pixels = 128 * 128}, &e),
+	    -ERR_OUT_OF_MEMORY);
 	fitting = strstr(e.text, "pixels; ");
 	if (fitting == NULL)
 		fail_msg("%s", e.text);
-	assert_int_equal(model_open(&m, golden_dir("golden-a"), d, atoll(fitting + 8), NULL, NULL, &e), 0);
+	assert_int_equal(model_open(&m, golden_dir("golden-a"), d,
+			     &(struct model_options){.max_pixels = atoll(fitting + 8)}, &e),
+	    0);
 	model_close(&m);
 }
 
@@ -450,7 +455,8 @@ test_memory_for_the_largest_picture(void **state)
 	struct err e;
 
 	meter.largest = 2 * deepest;
-	if (model_open(&m, golden_dir("golden-a"), d, 128 * 128, NULL, NULL, &e) != 0)
+	if (model_open(&m, golden_dir("golden-a"), d, &(struct model_options){.max_pixels = 128 * 128}, &e) !=
+	    0)
 		fail_msg("%s", e.text);
 	if (setting->max_area >= 128 * 128) {
 		struct generation *g = start(m, &r);
@@ -590,7 +596,9 @@ test_progress_reaches_its_end(void **state)
 	struct model *m;
 	struct err e;
 
-	assert_int_equal(model_open(&m, golden_dir("golden-a"), d, 0, see_progress, &p, &e), 0);
+	assert_int_equal(model_open(&m, golden_dir("golden-a"), d,
+			     &(struct model_options){.progress = see_progress, .progress_arg = &p}, &e),
+	    0);
 	assert_true(p.calls > 100);
 	assert_int_equal(p.done, p.total);
 	model_close(&m);
@@ -647,12 +655,12 @@ test_identity_of_a_fine_tune(void **state)
 	assert_non_null(mkdtemp(dir));
 	snprintf(text, sizeof(text), "cp -r %s/* %s", golden_dir("golden-a"), dir);
 	assert_int_equal(system(text), 0);
-	assert_int_equal(model_open(&m, dir, d, SIDE * SIDE, NULL, NULL, &e), 0);
+	assert_int_equal(model_open(&m, dir, d, &(struct model_options){.max_pixels = SIDE * SIDE}, &e), 0);
 	memcpy(hash, model_limits(m)->hash, sizeof(hash));
 	model_close(&m);
 	snprintf(text, sizeof(text), "%s/vae/diffusion_pytorch_model.safetensors", dir);
 	change_a_weight(text);
-	assert_int_equal(model_open(&m, dir, d, SIDE * SIDE, NULL, NULL, &e), 0);
+	assert_int_equal(model_open(&m, dir, d, &(struct model_options){.max_pixels = SIDE * SIDE}, &e), 0);
 	assert_string_not_equal(hash, model_limits(m)->hash);
 	model_close(&m);
 	device_close(&d);

@@ -239,7 +239,8 @@ model_for(const struct run *run)
 		skip();
 	if (device_open(&opened.device, s->backend, &options, why, sizeof(why)) != 0)
 		fail_msg("%s", why);
-	if (model_open(&opened.model, dir, opened.device, MAX_PIXELS, NULL, NULL, &e) != 0)
+	if (model_open(&opened.model, dir, opened.device, &(struct model_options){.max_pixels = MAX_PIXELS},
+		&e) != 0)
 		fail_msg("%s: %s", dir, e.text);
 	memcpy(opened.key, key, sizeof(key));
 	return opened.model;
