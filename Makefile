@@ -40,7 +40,7 @@ NVCC := $(firstword $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc))
 HAS_CUDA := $(if $(filter 0,$(CUDA))$(SAN),,$(NVCC))
 
 KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory weights fault linear norm group_norm qkv attention attention_tiled attention_wgmma \
-	elementwise patch conv conv_wgmma conv_tiled conv_plain conv_fold boxes graph gemm_plain)
+	elementwise patch conv conv_wgmma conv_tiled conv_plain conv_fold boxes graph gemm gemm_choice gemm_search gemm_plain)
 
 RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/caption_cache.o runner/sampler.o runner/noise.o runner/dit.o \
 	runner/dit_time.o runner/text_encoder.o runner/text_layers.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
@@ -48,7 +48,7 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/ca
 	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
 RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o runner/session_work.o runner/session_messages.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
-	runner/resume.o runner/canary.o runner/probe.o
+	runner/resume.o runner/canary.o runner/warm_up.o runner/probe.o
 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
 STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
@@ -130,7 +130,7 @@ $(BUILD)/emul/%.o: %.cu
 	@echo "  CXX   $< emulated"
 	$(Q)$(CXX) $(EMULFLAGS) -x c++ -MMD -MP -c -o $@ $<
 
-$(BUILD)/emul/tests/emul/gemm.o $(BUILD)/emul/tests/emul/products.o $(BUILD)/emul/kernels/cuda/conv_plain.o: EMULFLAGS += -O3 -march=x86-64-v3
+$(BUILD)/emul/tests/emul/cublaslt.o $(BUILD)/emul/tests/emul/products.o $(BUILD)/emul/kernels/cuda/conv_plain.o: EMULFLAGS += -O3 -march=x86-64-v3
 $(BUILD)/emul/%.o: %.cc
 	@mkdir -p $(@D)
 	@echo "  CXX   $<"
@@ -141,12 +141,12 @@ $(BUILD)/build_id.h: $(sort $(wildcard ipc/*.def ipc/*.h))
 	@mkdir -p $(@D)
 	@echo "#define ZIT_BUILD \"$(VERSION)+$$(cat $^ | sha256sum | cut -c1-8)\"" > $@
 
-# The kernels with the cuda backend: for a card, and for the emulated device, where products are plain loops.
+# The kernels with the cuda backend: for a card, and for the emulated device, where cuBLASLt is plain loops.
 FOR_CARDS := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
-	$(addprefix $(BUILD)/cuda/,kernels/device.o $(KERNELS_CUDA:%=%.o) kernels/cuda/gemm.o)
+	$(addprefix $(BUILD)/cuda/,kernels/device.o $(KERNELS_CUDA:%=%.o))
 EMULATED := $(addprefix $(BUILD)/,$(filter-out kernels/device.o,$(KERNELS))) \
 	$(BUILD)/cuda/kernels/device.o \
-	$(addprefix $(BUILD)/emul/,$(KERNELS_CUDA:%=%.o) $(addprefix tests/emul/,scheduler.o hopper.o products.o runtime.o gemm.o))
+	$(addprefix $(BUILD)/emul/,$(KERNELS_CUDA:%=%.o) $(addprefix tests/emul/,scheduler.o hopper.o products.o runtime.o cublaslt.o))
 
 $(BUILD)/zit-runner-cuda: $(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(RUNNER)) $(FOR_CARDS)
 
@@ -311,7 +311,7 @@ check-unit: $(UNIT_TESTS) $(GOLDEN_ALL)
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST  $$t"; $$t; done
 
 # Every operation of ops.h on its list of shapes, cpu against ref, and cuda on the emulated device against ref.
-EMUL_TESTS := $(addprefix $(BUILD)/emul/test_,emul hopper undefined)
+EMUL_TESTS := $(addprefix $(BUILD)/emul/test_,emul hopper undefined gemm)
 KERNEL_TESTS := $(BUILD)/tests/kernels/test_ops $(EMUL_TESTS) $(BUILD)/emul/test_cuda $(if $(SAN),,$(BUILD)/emul/bench_gpu)
 
 $(BUILD)/tests/kernels/test_ops: $(addprefix $(BUILD)/,tests/kernels/test_ops.o tests/kernels/operations.o $(KERNELS))

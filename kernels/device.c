@@ -95,10 +95,30 @@ device_allocations(const struct device *d)
 	return d->allocations;
 }
 
+uint64_t
+device_free_bytes(struct device *d)
+{
+	return d->free_bytes != NULL ? d->free_bytes(d) : 0;
+}
+
+bool
+device_warms_up(const struct device *d)
+{
+	return d->warms_up;
+}
+
 bool
 device_searches(const struct device *d)
 {
 	return d->searches;
+}
+
+void
+device_settle(struct device *d)
+{
+	d->searches = false;
+	if (d->settle != NULL)
+		d->settle(d);
 }
 
 void

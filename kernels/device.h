@@ -17,10 +17,12 @@ struct device {
 	uint64_t allocations;	   /* of device memory, so far */
 	void (*worked)(void *arg); /* see device_watch; NULL: nobody wants to know */
 	void *worked_arg;
-	bool searches;		 /* see device_searches */
+	bool warms_up, searches; /* see device_warms_up, device_searches */
 	enum device_fault fault; /* the first failure, or DEVICE_OK; later operations do nothing */
 	char error[DEVICE_TEXT];
-	void (*close)(struct device *d); /* frees everything, d itself too */
+	uint64_t (*free_bytes)(struct device *d); /* NULL: it is the host's memory */
+	void (*settle)(struct device *d);	  /* ends its searches; NULL: it has none */
+	void (*close)(struct device *d);	  /* frees everything, d itself too */
 };
 
 /* Remembers a failure unless there was one before. */

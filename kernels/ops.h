@@ -276,9 +276,16 @@ const char *device_name(
 /* Calls so far for memory on the device, of `reserve` and the backend's own; 0 where it is the host's memory.
  */
 uint64_t device_allocations(const struct device *d);
-/* Whether it tries several ways at its first work of a size, and keeps the fastest: then that first time is
- * better before READY. */
+/* Bytes of the device that nobody has: what a driver takes for itself shows here only, and so does what other
+ * processes take. 0 where it is the host's memory, and after a failure. */
+uint64_t device_free_bytes(struct device *d);
+/* Whether its first work of a size takes longer than the next one's, and is better done before READY. */
+bool device_warms_up(const struct device *d);
+/* Whether it tries several ways of doing what it has not done before, and keeps the fastest: as one with a
+ * cache_dir may until device_settle. That takes its time, and leaves garbage in inputs and results. */
 bool device_searches(const struct device *d);
+/* From now on results count and nothing is tried. */
+void device_settle(struct device *d);
 /* From now on `worked` is called, on the caller's thread, whenever work is done that may take long: after
  * each operation of that kind or a part of it, where operations are over when they return, between two trials
  * of a search, and while weights are brought. It must be quick and must not call operations. NULL: nobody

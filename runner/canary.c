@@ -8,10 +8,10 @@
 
 enum { SIDE = 2 /* granules */ };
 
-/* One step of a picture of that side; its pixels' checksum. */
-static int
-draw(struct model *m, int side, uint32_t *checksum, struct err *e)
+int
+canary_draw(struct model *m, uint32_t *checksum, struct err *e)
 {
+	int side = SIDE * model_limits(m)->granule;
 	size_t bytes = (size_t)side * (size_t)side * 3;
 	struct generation_request request = {
 	    .prompt = "", .width = side, .height = side, .steps = 1, .fresh = true};
@@ -30,22 +30,4 @@ draw(struct model *m, int side, uint32_t *checksum, struct err *e)
 	generation_free(&g);
 	free(rgb);
 	return status;
-}
-
-int
-canary_draw(struct model *m, uint32_t *checksum, struct err *e)
-{
-	return draw(m, SIDE * model_limits(m)->granule, checksum, e);
-}
-
-int
-canary_warm(struct model *m, struct err *e)
-{
-	const struct model_limits *l = model_limits(m);
-	int side = l->default_side;
-	uint32_t checksum;
-
-	while ((int64_t)side * side > l->max_pixels)
-		side -= l->granule;
-	return draw(m, side, &checksum, e);
 }

@@ -12,8 +12,4 @@
 /* 0 with the checksum of its pixels, or the error of generation.h that it ended with. */
 int canary_draw(struct model *m, uint32_t *checksum, struct err *e);
 
-/* One step of a picture of the usual size, and its pixels: for a device that searches (kernels/ops.h). 0, or the
- * error. */
-int canary_warm(struct model *m, struct err *e);
-
 #endif

@@ -397,3 +397,39 @@ dit_step(struct dit *d, struct arena *arena, struct tensor *velocity, const stru
 	    d->device, velocity, &b.patches, -1.0f); /* the network predicts minus the velocity */
 	trace_see(trace, "velocity", velocity);
 }
+
+/* ---- before the first picture */
+
+/* The products of run_block. */
+static void
+block_products(struct dit *d, struct arena *arena, int64_t rows)
+{
+	const struct block *w = &d->layers[0];
+	struct buffers b;
+
+	arena_reset(arena);
+	make_buffers(d, arena, rows, &b);
+	d->ops->linear(d->device, &b.qkv, &b.u, w->qkv, NULL);
+	d->ops->linear(d->device, &b.u, &b.o, w->out, NULL);
+	d->ops->linear(d->device, &b.gate_up, &b.u, w->w13, NULL);
+	d->ops->linear(d->device, &b.u, &b.f, w->w2, NULL);
+}
+
+void
+dit_products(struct dit *d, struct arena *arena, int64_t rows)
+{
+	const struct transformer_config *c = &d->config;
+	enum dtype act = device_act_type(d->device);
+	struct tensor x, patches, caption;
+
+	block_products(d, arena, rows);
+	arena_reset(arena);
+	x = arena_matrix(arena, act, rows, c->dim);
+	patches = arena_matrix(arena, act, rows, 4 * (int64_t)c->in_channels);
+	d->ops->linear(d->device, &x, &patches, d->x_embedder, &d->x_bias);
+	d->ops->linear(d->device, &patches, &x, d->final_linear, &d->final_bias);
+	if (rows > dit_padded(MAX_PROMPT_TOKENS))
+		return;
+	caption = arena_matrix(arena, act, rows, c->caption_dim);
+	d->ops->linear(d->device, &x, &caption, d->cap_embedder, &d->cap_bias);
+}

@@ -18,6 +18,11 @@ void dit_free(struct dit **d); /* the weights themselves are the device's */
 /* Rows after padding to the multiple of 32 that the model was trained with. */
 int64_t dit_padded(int64_t rows);
 
+/* ---- before the first picture */
+
+/* Every product over L rows that there can be, once, of whatever lies in the arena. */
+void dit_products(struct dit *d, struct arena *arena, int64_t rows);
+
 /* ---- once per picture size and caption length */
 
 /* Rotation angles of image rows (h/2 * w/2, padded), then caption rows (padded): cos, sin (rows, hd/2) on the

@@ -20,6 +20,7 @@
 #include "runner/probe.h"
 #include "runner/resume.h"
 #include "runner/session.h"
+#include "runner/warm_up.h"
 
 enum { REPORT_EVERY_US = 100 * 1000, BACKEND_NAME = 16, MAX_INDEX = 255 };
 
@@ -140,6 +141,12 @@ on_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
 }
 
 static void
+on_part(void *arg)
+{
+	heed(arg);
+}
+
+static void
 on_worked(void *arg)
 {
 	struct runner *r = arg;
@@ -159,13 +166,13 @@ open_model(struct runner *r, struct err *e)
 }
 
 static int
-warm_up(struct runner *r, struct err *e)
+get_warm(struct runner *r, struct err *e)
 {
 	struct proto_msg m = {.head.type = PROTO_WARMING};
 
 	tell(r, &m);
 	device_watch(r->device, on_worked, r);
-	if (device_searches(r->device) && canary_warm(r->model, e) != 0)
+	if (warm_up(r->model, on_part, r, e) != 0)
 		return -(int)e->code;
 	return canary_draw(r->model, &r->canary, e);
 }
@@ -220,7 +227,7 @@ run(struct runner *r)
 	status = open_model(r, &e);
 	if (status == 0) {
 		heed(r);
-		status = warm_up(r, &e);
+		status = get_warm(r, &e);
 	}
 	if (status != 0)
 		return last_words(r, session_exit_status(e.code), &e);

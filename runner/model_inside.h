@@ -1,5 +1,6 @@
 /*
- * What a loaded model is made of: for model.c, generation.c, step_table.c and caption_cache.c only.
+ * What a loaded model is made of: for model.c, generation.c, step_table.c, caption_cache.c and
+ * warm_up.c only.
  */
 #ifndef RUNNER_MODEL_INSIDE_H
 #define RUNNER_MODEL_INSIDE_H

@@ -204,3 +204,17 @@ text_encoder_is_done(const struct text_encoder *t, int layer)
 {
 	return layer == text_layers_count(t->layers);
 }
+
+void
+text_encoder_products(struct text_encoder *t, struct arena *arena, int64_t rows)
+{
+	const struct text_layer *w = text_layers_take(t->layers, 0);
+	struct buffers b;
+
+	arena_reset(arena);
+	make_buffers(t, arena, rows, &b);
+	t->ops->linear(t->device, &b.qkv, &b.h, w->qkv, NULL);
+	t->ops->linear(t->device, &b.h, &b.o, w->out, NULL);
+	t->ops->linear(t->device, &b.gate_up, &b.h, w->gate_up, NULL);
+	t->ops->linear(t->device, &b.h, &b.f, w->down, NULL);
+}

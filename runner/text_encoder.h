@@ -28,4 +28,7 @@ int text_encoder_go_on(
     struct text_encoder *t, struct arena *arena, struct tensor *x, int layer, const struct trace *trace);
 bool text_encoder_is_done(const struct text_encoder *t, int layer);
 
+/* Before the first prompt: every product over that many rows once, of whatever lies in the arena. */
+void text_encoder_products(struct text_encoder *t, struct arena *arena, int64_t rows);
+
 #endif

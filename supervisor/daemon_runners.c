@@ -8,7 +8,8 @@
 
 #define FIRST_SWEEP_US (20 * INT64_C(1000))
 #define LAST_SWEEP_US (10 * INT64_C(1000000))
-#define LOADING_US (60 * INT64_C(1000000)) /* that systemd allows until more of a model is loaded */
+#define LOADING_US \
+	(90 * INT64_C(1000000)) /* that systemd allows until more is done; runners must say so in 60 s */
 
 const char *
 daemon_runner_name(const struct daemon *d, int index)

@@ -146,6 +146,12 @@ cuda_close(struct device *d)
 	free(c);
 }
 
+static void
+cuda_settle(struct device *d)
+{
+	cuda_gemm_settle((struct cuda_device *)d);
+}
+
 static bool
 make_stagings(struct cuda_device *c)
 {
@@ -234,6 +240,9 @@ cuda_open(struct device **d, const struct device_options *options, char *why, si
 	c->base.ops = &cuda_ops;
 	c->base.act_type = bf16 ? DT_BF16 : DT_F32;
 	c->base.precision = bf16 ? PRECISION_BF16 : PRECISION_F32;
+	c->base.warms_up = true;
+	c->base.free_bytes = cuda_free_bytes;
+	c->base.settle = cuda_settle;
 	c->base.close = cuda_close;
 	c->index = options->index;
 	c->portable = options->portable;

@@ -50,7 +50,7 @@ enum {
 	CACHE_PATH = 512,
 };
 
-struct gemm_engine; /* gemm.cu */
+struct gemm_engine; /* gemm_inside.cuh */
 struct recordings;  /* graph.cu */
 
 struct cuda_device {
@@ -83,6 +83,8 @@ bool cuda_failed(const struct cuda_device *c);
 
 /* Device memory that is counted; NULL without failing the device. */
 void *cuda_allocate(struct cuda_device *c, size_t bytes);
+/* As device_free_bytes. */
+uint64_t cuda_free_bytes(struct device *d);
 /* The staging whose turn it is, once the device has done with it; NULL after a failure. */
 struct staging *cuda_staging(struct cuda_device *c);
 /* The device may have it until what is in that stream now is done. */

@@ -1,5 +1,5 @@
 /*
- * Matrix products. gemm.cu makes them with cuBLASLt; tests/emul with plain loops.
+ * Matrix products, with cuBLASLt.
  */
 #ifndef KERNELS_CUDA_GEMM_CUH
 #define KERNELS_CUDA_GEMM_CUH
@@ -24,7 +24,10 @@ struct gemm {
 /* 0, or -1 with the device failed. */
 int cuda_gemm_open(struct cuda_device *c, const char *cache_dir);
 void cuda_gemm_close(struct cuda_device *c);
+/* Until cuda_gemm_settle a may be overwritten and y be garbage, where the shape is new and cache_dir was
+ * given: the ways of making the product are tried on random numbers. */
 void cuda_gemm(struct cuda_device *c, const struct gemm *g);
+void cuda_gemm_settle(struct cuda_device *c);
 /* The same without a library, for shapes that it refuses (gemm_plain.cu). */
 void cuda_gemm_plain(struct cuda_device *c, const struct gemm *g);
 

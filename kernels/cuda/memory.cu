@@ -53,6 +53,17 @@ cuda_release(struct device *d, void *memory)
 		cuda_check(cuda(d), cudaFree(memory), "cudaFree");
 }
 
+uint64_t
+cuda_free_bytes(struct device *d)
+{
+	size_t available = 0, total;
+
+	if (cuda_failed(cuda(d)) ||
+	    !cuda_check(cuda(d), cudaMemGetInfo(&available, &total), "cudaMemGetInfo"))
+		return 0;
+	return available;
+}
+
 int
 cuda_sync(struct device *d)
 {

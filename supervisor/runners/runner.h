@@ -90,7 +90,7 @@ struct runner_world {
 	struct job *(*find_job)(void *arg, uint64_t number);
 
 	void (*changed)(void *arg); /* something may be dispatched, or STATUS= is another */
-	void (*loading)(void *arg); /* it makes progress in that */
+	void (*loading)(void *arg); /* it makes progress in that, or in warming up */
 	void (*moved)(void *arg, enum runner_event event); /* to another state, or it stays there */
 	void (*died)(void *arg);			   /* it may have left processes behind */
 	void (*result)(void *arg, struct job *job);	   /* all pictures are here, to be stored */

@@ -142,6 +142,8 @@ runner_on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
 	(void)events;
 	if ((FSM_BIT(r->fsm.state) & measured) != 0)
 		left_us = runner_worked_us(r) + runner_states[r->fsm.state].clock_us(r) - clock_now_us();
+	if (left_us > 0 && r->fsm.state == RUNNER_WARMING)
+		r->world->loading(r->world->arg);
 	if (left_us > 0)
 		runner_arm(r, left_us);
 	else

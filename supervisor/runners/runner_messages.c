@@ -70,6 +70,7 @@ on_warming(struct runner *r, const struct proto_msg *m, int *fds)
 	(void)m;
 	(void)fds;
 	peer_event(r, RUNNER_EVENT_WARMING, "WARMING");
+	r->world->loading(r->world->arg);
 }
 
 static void

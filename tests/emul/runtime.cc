@@ -12,7 +12,13 @@
 
 #include "tests/emul/cuda.h"
 
-enum { DEVICE_MEMORY = 1 << 30, DEFAULT_SHARED = 48 << 10, MAX_SHARED = 227 << 10, POISONED_BYTES = 1 << 20 };
+enum {
+	DEVICE_MEMORY = 1 << 30,
+	DEFAULT_SHARED = 48 << 10,
+	MAX_SHARED = 227 << 10,
+	POISONED_BYTES = 1 << 20,
+	GRAPH_BYTES = 3 << 20
+};
 
 enum { NO_GRAPHS, ONLY_CAPTURE, ALL_GRAPHS }; /* what EMUL_GRAPHS allows */
 
@@ -31,8 +37,13 @@ struct emul_graph {
 struct emul_event {
 	emul_stream *stream;
 	uint64_t after; /* pieces of its work */
+	double ms;	/* on the device's clock, when it came to pass */
 };
 
+double emul_device_ms;
+
+static std::map<void *, size_t> pieces;		  /* of the device's memory, and their bytes */
+static size_t taken;				  /* of it, by them and by graphs */
 static std::map<const void *, int> shared_limits; /* of kernels that asked for more than the default */
 
 static int
@@ -102,6 +113,12 @@ cudaStreamDestroy(cudaStream_t stream)
 }
 
 cudaError_t
+cudaEventCreate(cudaEvent_t *event)
+{
+	return cudaEventCreateWithFlags(event, 0);
+}
+
+cudaError_t
 cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
 {
 	*event = new emul_event();
@@ -119,6 +136,8 @@ cudaError_t
 cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
 	event->stream = stream;
+	if (stream->graph == NULL)
+		emul_put(stream, [event] { event->ms = emul_device_ms; });
 	event->after = stream->done + stream->waiting.size();
 	return answer();
 }
@@ -142,6 +161,13 @@ cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 
 	if (other != NULL && other != stream)
 		emul_put(stream, [=] { run_until(other, after); });
+	return answer();
+}
+
+cudaError_t
+cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+	*ms = (float)(end->ms - begin->ms);
 	return answer();
 }
 
@@ -170,6 +196,7 @@ cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long lon
 	if (setting("EMUL_GRAPHS", ALL_GRAPHS) != ALL_GRAPHS)
 		return cudaErrorStreamCaptureUnsupported;
 	*exec = new emul_graph(*graph);
+	taken += GRAPH_BYTES;
 	return answer();
 }
 
@@ -191,6 +218,7 @@ cudaGraphDestroy(cudaGraph_t graph)
 cudaError_t
 cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
+	taken -= GRAPH_BYTES;
 	delete exec;
 	return answer();
 }
@@ -206,13 +234,25 @@ cudaMalloc(void **memory, size_t bytes)
 		return error;
 	*memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
 	memset(*memory, 0xff, bytes < POISONED_BYTES ? bytes : POISONED_BYTES);
+	pieces[*memory] = bytes;
+	taken += bytes;
 	return cudaSuccess;
 }
 
 cudaError_t
 cudaFree(void *memory)
 {
+	taken -= pieces[memory];
+	pieces.erase(memory);
 	free(memory);
+	return answer();
+}
+
+cudaError_t
+cudaMemGetInfo(size_t *available, size_t *total)
+{
+	*total = DEVICE_MEMORY;
+	*available = DEVICE_MEMORY - taken;
 	return answer();
 }
 

@@ -12,13 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "ipc/err.h"
 #include "tests/unit/peer.h"
 
-enum { SIDE = 32, ILLEGAL_ADDRESS = 700, OUT_OF_MEMORY = 2 };
+enum { SIDE = 16, ILLEGAL_ADDRESS = 700, OUT_OF_MEMORY = 2 };
 
 static const char model[] = "build/golden-a"; /* the smallest */
 static const char *emulated;
@@ -134,6 +135,13 @@ test_probe_without_a_driver(void **state)
 
 /* ---- a life */
 
+/* Whose usual size is SIDE, too, so that it is soon warm. */
+static struct peer
+start(void)
+{
+	return peer_start_with(emulated, "cuda:0", model, "--max-pixels", "256");
+}
+
 /* Skips PROGRESS, LOADING, ACK and PICTURE. */
 static unsigned
 next(struct peer *p, struct proto_msg *m)
@@ -181,7 +189,7 @@ test_life_without_new_memory(void **state)
 {
 	FILE *log = tmpfile();
 	int before = catch_log(log);
-	struct peer p = peer_start(emulated, "cuda:0", model);
+	struct peer p = start();
 	struct proto_msg m;
 	char text[4096];
 	size_t length;
@@ -261,7 +269,7 @@ test_pictures_do_not_depend_on_graphs(void **state)
 		struct proto_msg m;
 		struct peer p;
 		setenv("EMUL_GRAPHS", allowed[i], 1);
-		p = peer_start(emulated, "cuda:0", model);
+		p = start();
 		unsetenv("EMUL_GRAPHS");
 		while (next(&p, &m) != PROTO_READY)
 			assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
@@ -337,7 +345,7 @@ static void
 test_cancel_and_preemption_between_recorded_steps(void **state)
 {
 	static uint8_t rows[1 << 16];
-	struct peer p = peer_start(emulated, "cuda:0", model);
+	struct peer p = start();
 	struct proto_msg m;
 	size_t length;
 
@@ -352,6 +360,64 @@ test_cancel_and_preemption_between_recorded_steps(void **state)
 	assert_int_equal(exit_status(&p), 0);
 }
 
+/* ---- choices of ways to multiply, which the first process makes */
+
+static long
+file_bytes(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? (long)st.st_size : -1;
+}
+
+/* A whole life with a picture, on a device whose fastest way is that one; the rows of the picture. */
+static size_t
+live(const char *fastest, uint8_t *rows, size_t size)
+{
+	struct proto_msg m;
+	struct peer p;
+	size_t length;
+
+	setenv("EMUL_FASTEST", fastest, 1);
+	p = start();
+	unsetenv("EMUL_FASTEST");
+	while (next(&p, &m) != PROTO_READY)
+		assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
+	length = draw(&p, rows, size);
+	peer_stop(&p, true);
+	assert_int_equal(next(&p, &m), 0);
+	assert_int_equal(exit_status(&p), 0);
+	return length;
+}
+
+/* All that a job of the usual size needs is tried before READY, and the next process has nothing to try: its
+ * picture has the same bits, though another way is the fastest by now. */
+static void
+test_choices_outlive_the_process(void **state)
+{
+	static uint8_t first[1 << 16], other[1 << 16];
+	char directory[] = "/tmp/zit-choices-XXXXXX", path[100];
+	size_t length;
+	long bytes;
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/gemm-130000-emulated-device", directory);
+	setenv("CACHE_DIRECTORY", directory, 1);
+	length = live("1", first, sizeof(first));
+	bytes = file_bytes(path);
+	assert_true(bytes > 0);
+	assert_int_equal(live("0", other, sizeof(other)), length);
+	assert_memory_equal(first, other, length);
+	assert_int_equal(file_bytes(path), bytes);
+	unlink(path);
+	live("0", other, sizeof(other)); /* without the file they are made anew, and differ */
+	assert_memory_not_equal(first, other, length);
+	unsetenv("CACHE_DIRECTORY");
+	unlink(path);
+	assert_int_equal(rmdir(directory), 0);
+}
+
 static void
 test_no_device_is_permanent(void **state)
 {
@@ -360,7 +426,7 @@ test_no_device_is_permanent(void **state)
 
 	(void)state;
 	setenv("EMUL_MAJOR", "7", 1);
-	p = peer_start(emulated, "cuda:0", model);
+	p = start();
 	unsetenv("EMUL_MAJOR");
 	assert_int_equal(next(&p, &m), PROTO_HELLO);
 	assert_int_equal(next(&p, &m), PROTO_FATAL);
@@ -382,7 +448,7 @@ check_failing_device(int call, int error, int status)
 	snprintf(code, sizeof(code), "%d", error);
 	setenv("EMUL_FAIL_CALL", number, 1);
 	setenv("EMUL_FAIL_ERROR", code, 1);
-	p = peer_start(emulated, "cuda:0", model);
+	p = start();
 	unsetenv("EMUL_FAIL_CALL");
 	unsetenv("EMUL_FAIL_ERROR");
 	while ((type = next(&p, &m)) != PROTO_FATAL) {
@@ -426,11 +492,13 @@ main(void)
 	    cmocka_unit_test(test_portable_kernels_are_told),
 	    cmocka_unit_test(test_pictures_do_not_depend_on_graphs),
 	    cmocka_unit_test(test_cancel_and_preemption_between_recorded_steps),
+	    cmocka_unit_test(test_choices_outlive_the_process),
 	    cmocka_unit_test(test_no_device_is_permanent),
 	    cmocka_unit_test(test_sticky_errors),
 	    cmocka_unit_test(test_out_of_memory),
 	};
 
+	setenv("OMP_WAIT_POLICY", "passive", 0);	    /* threads that spin are slow on a busy machine */
 	emulated = strdup(peer_program("emul/zit-runner")); /* its memory is that of the next one */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

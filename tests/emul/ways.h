@@ -1,0 +1,18 @@
+/*
+ * What tests see of the emulated cuBLASLt.
+ *
+ * It has four ways of making a product, best guess first. GUESS, LIGHT and ALIGNED are right and differ in
+ * the last bits; ALIGNED wants operands and rows at multiples of 16 bytes, and is wrong about none other but
+ * says so only when it runs, as the real check does. BROKEN is on the list as one that does not work.
+ * Products of up to SMALL multiplications are refused. Each takes time on the device's own clock, the fastest
+ * way half of what the others take: EMUL_FASTEST says which it is (1: LIGHT).
+ */
+#ifndef TESTS_EMUL_WAYS_H
+#define TESTS_EMUL_WAYS_H
+
+enum emul_way { EMUL_GUESS, EMUL_LIGHT, EMUL_ALIGNED, EMUL_BROKEN, EMUL_WAYS };
+
+/* So far: products by each way, and askings for candidates. */
+extern unsigned long emul_products[EMUL_WAYS], emul_askings;
+
+#endif
