@@ -195,7 +195,7 @@ serve(struct runner *r, struct err *e)
 	const struct session_parts parts = {
 	    r->options.name, r->options.generation, r->channel, r->page, r->model, r->device, r->canary};
 	struct session *session = session_new(&parts);
-	uint64_t allocations = device_allocations(r->device);
+	uint64_t allocations = device_allocations(r->device), free_bytes = device_free_bytes(r->device);
 	int status;
 
 	if (session == NULL) {
@@ -205,9 +205,11 @@ serve(struct runner *r, struct err *e)
 	say_ready(r);
 	status = session_run(session, e);
 	session_free(&session);
-	log_info("runner %s: %llu pieces of device memory before READY, %llu after", r->options.name,
-	    (unsigned long long)allocations,
-	    (unsigned long long)(device_allocations(r->device) - allocations));
+	log_info("runner %s: %llu pieces of device memory before READY, %llu after; of the device %llu MiB "
+		 "were free, %llu are",
+	    r->options.name, (unsigned long long)allocations,
+	    (unsigned long long)(device_allocations(r->device) - allocations),
+	    (unsigned long long)free_bytes >> 20, (unsigned long long)device_free_bytes(r->device) >> 20);
 	return status;
 }
 

@@ -67,9 +67,10 @@ def main():
             report("device-work", [1e3 * device_s(record) for record, _ in jobs], "of a job")
             report("png", [1e3 * record["png_s"] for record, _ in jobs], "beside the next job")
             daemon.stop()
-            found = re.findall(r"(\d+) pieces of device memory before READY, (\d+) after", daemon.log())
-            for before, after in found:
+            found = re.findall(r"(\d+) pieces of device memory before READY, (\d+) after; of the device (\d+) MiB were free, (\d+) are", daemon.log())
+            for before, after, free_before, free_after in found:
                 print(f"device-allocations       {before} before READY, {after} after {options.jobs} jobs  (target 0, R6)")
+                print(f"device-free              {free_before} MiB at READY, {free_after} MiB after them  (the difference: the driver's own, and other processes')")
         finally:
             daemon.clean_up()
 
