@@ -17,10 +17,7 @@
 #include "supervisor/daemon_inside.h"
 #include "supervisor/runners/cgroup.h"
 #include "supervisor/daemon_handover.h"
-#include "supervisor/methods/events.h"
-#include "supervisor/methods/job_record.h"
 #include "supervisor/journal.h"
-#include "supervisor/methods/lookup.h"
 #include "supervisor/notify.h"
 #include "supervisor/sched.h"
 #include "supervisor/runners/strays.h"
@@ -127,7 +124,8 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 			daemon_watch_load(d);
 		daemon_commit(d);
 		if (d->unsaved_count + d->loose_count == 0 || d->store_error != 0)
-			lookups_send(d); /* what they ask for was handed over before them */
+			d->options.public->lookups_send(
+			    d); /* what they ask for was handed over before them */
 		daemon_tell_status(d);
 	}
 	upgrade_turn(d);
@@ -262,7 +260,7 @@ daemon_start(
 	metrics_init(&d->metrics);
 	TAILQ_INIT(&d->jobs);
 	TAILQ_INIT(&d->unsaved);
-	journal_set_objects(job_facts, runner_facts);
+	journal_set_objects(options->public->job_facts, runner_facts);
 	daemon_set_log(d);
 	/* Not libev's default loop: that one reaps all children, and ours are waited for by pidfd. */
 	d->loop = ev_loop_new(EVFLAG_NOENV);
@@ -330,8 +328,7 @@ daemon_free(struct daemon **out)
 		runner_free(&d->runners[i]);
 	disk_free(&d->disk);
 	store_start_clear(&d->following.start);
-	lookups_clear();
-	events_clear();
+	d->options.public->clear();
 	daemon_drop_unsaved(d);
 	while ((job = TAILQ_FIRST(&d->jobs)) != NULL) {
 		TAILQ_REMOVE(&d->jobs, job, all_link);

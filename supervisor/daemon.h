@@ -15,12 +15,44 @@
 
 struct daemon;
 struct client;
+struct clients;
 struct handover;
+struct journal_facts;
 struct metrics;
-struct outlook;
 struct runner;
 
+/* Who asks zitd for something and is told what becomes of it: methods/. */
+struct daemon_public {
+	/* clients: a line that came, one that is gone */
+	void (*line)(struct daemon *d, struct client *c, const char *line, size_t bytes);
+	void (*client_gone)(struct daemon *d, struct client *c);
+
+	/* who waits for a job: waiters.h */
+	void (*job_advanced)(struct job *job);
+	void (*job_saved)(struct job *job);
+	void (*job_ended)(struct job *job);
+	void (*job_put_off)(struct job *job);
+	bool (*job_needs_files)(const struct job *job);
+
+	/* who hears of all of them: events.h */
+	bool (*event_make)(
+	    struct store_event *event, int64_t seq, const struct job *job, enum job_state state);
+	void (*events_tell)(const struct store_event *events, int count);
+
+	/* who waits for what is on disk: lookup.h */
+	void (*lookups_send)(struct daemon *d);
+	bool (*lookups_are_done)(void);
+
+	void (*job_facts)(const struct job *job, struct journal_facts *facts); /* for the log */
+	void (*clear)(void);						       /* the disk thread is gone */
+	/* From one zitd to the next: into the document, false without memory; and back, when clients and jobs
+	 * are there. */
+	bool (*hand_over)(json_t *document);
+	void (*take_over)(struct daemon *d, struct clients *clients, const json_t *document);
+};
+
 struct daemon_options {
+	const struct daemon_public *public;
 	const char *config;
 	const char *runtime_dir, *state_dir; /* NULL: the configuration's */
 	const char *log_level, *log_format;  /* NULL: the configuration's */
@@ -44,7 +76,7 @@ int daemon_store_error(const struct daemon *d);
 /* The job has ended, and that is on its way to the disk: nobody is told yet. */
 bool daemon_end_is_pending(const struct daemon *d, const struct job *job);
 
-/* ---- for methods.c */
+/* ---- for methods/ */
 
 /* Admits a job: refuses what cannot be (NULL, *e, and data for the error's details), else queues it. `force`:
  * even one that is quarantined, as a probe. */
@@ -62,6 +94,14 @@ int64_t daemon_last_event(const struct daemon *d); /* number of the newest one *
 struct job *daemon_next_job(const struct daemon *d, const struct job *job);
 /* In running order; NULL starts and ends. */
 struct job *daemon_next_queued(struct daemon *d, const struct job *job);
+/* What is known of a waiting job's future. */
+struct outlook {
+	int position;		 /* 1.. in the queue; 0: it does not wait */
+	double eta_s, eta_p95_s; /* until it is done, likely and almost surely; below 0: nobody knows */
+	double start_s;		 /* until it starts, likely */
+	char held_back[64];	 /* by what it may not start now, or "" */
+};
+
 struct outlook daemon_outlook(struct daemon *d, const struct job *job);
 /* Whether it may not be started though it were its turn. */
 bool daemon_is_held_back(const struct daemon *d, const struct job *job);

@@ -8,13 +8,11 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/methods/events.h"
 #include "supervisor/fields.h"
 #include "supervisor/jobs/job_handover.h"
 #include "supervisor/journal.h"
 #include "supervisor/notify.h"
 #include "supervisor/timer.h"
-#include "supervisor/methods/waiters.h"
 
 static const struct field fields[] = {
     FIELD(struct daemon, last_number),
@@ -95,8 +93,7 @@ daemon_hand_over(struct daemon *d, struct handover *h)
 	    json_object_set_new(h->root, "runners", hand_over_runners(d, h)) != 0 ||
 	    json_object_set_new(h->root, "jobs", hand_over_jobs(d, h)) != 0 ||
 	    json_object_set_new(h->root, "clients", clients_hand_over(d->clients, h)) != 0 ||
-	    json_object_set_new(h->root, "waiters", waiters_hand_over()) != 0 ||
-	    json_object_set_new(h->root, "subscribers", events_hand_over()) != 0)
+	    !d->options.public->hand_over(h->root))
 		h->short_of_memory = true;
 }
 
@@ -304,8 +301,7 @@ daemon_take_over(struct daemon *d, const struct handover *h, struct err *e)
 	if (status != 0)
 		return status;
 	clients_take_over(d->clients, json_object_get(h->root, "clients"), d->paths.socket);
-	waiters_take_over(d, d->clients, json_object_get(h->root, "waiters"));
-	events_take_over(d, d->clients, json_object_get(h->root, "subscribers"));
+	d->options.public->take_over(d, d->clients, h->root);
 	timer_resume(d->loop, &d->sweep, json_integer_value(json_object_get(self, "sweep_clock_us")));
 	if (!handover_same_protocol(h))
 		replace_strangers(d);

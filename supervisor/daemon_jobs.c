@@ -12,7 +12,6 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/methods/waiters.h"
 
 /* ---- jobs in memory */
 
@@ -97,7 +96,7 @@ on_advanced(struct job *job)
 		if (job->runner == d->runners[i])
 			job->device = i;
 	}
-	waiters_job_advanced(job);
+	d->options.public->job_advanced(job);
 }
 
 static void
@@ -126,7 +125,7 @@ on_ended(struct job *job)
 	if (!job->refused)
 		daemon_save(d, job);
 	if (!job->durable)
-		waiters_job_ended(job); /* others hear of it when it is on disk */
+		d->options.public->job_ended(job); /* others hear of it when it is on disk */
 	d->changed = true;
 }
 
@@ -165,9 +164,8 @@ daemon_put_off(struct daemon *d, struct job *job)
 {
 	struct err e;
 
-	(void)d;
 	if (job->durable) {
-		waiters_job_put_off(job);
+		d->options.public->job_put_off(job);
 		return;
 	}
 	err_set(&e, ERR_DRAINING, "%s", err_row(ERR_DRAINING)->text);
@@ -184,19 +182,23 @@ on_overdue(struct job *job)
 static void
 on_held(struct job *job)
 {
-	queue_hold(&job->daemon->queue, job);
-	job->daemon->changed = true; /* others may have waited for it, if it wanted a runner to itself */
-	daemon_save(job->daemon, job);
-	waiters_job_advanced(job);
+	struct daemon *d = job->daemon;
+
+	queue_hold(&d->queue, job);
+	d->changed = true; /* others may have waited for it, if it wanted a runner to itself */
+	daemon_save(d, job);
+	d->options.public->job_advanced(job);
 }
 
 static void
 on_released(struct job *job)
 {
-	queue_release(&job->daemon->queue, job);
-	job->daemon->changed = true;
-	daemon_save(job->daemon, job);
-	waiters_job_advanced(job);
+	struct daemon *d = job->daemon;
+
+	queue_release(&d->queue, job);
+	d->changed = true;
+	daemon_save(d, job);
+	d->options.public->job_advanced(job);
 }
 
 /* A clock that ran out, by its event. */
@@ -313,7 +315,7 @@ daemon_store(struct daemon *d, struct job *job)
 {
 	struct err e;
 
-	if (!waiters_need_files(job)) {
+	if (!d->options.public->job_needs_files(job)) {
 		job_event(job, JOB_EVENT_WRITTEN); /* they go from the runner's memory to the client's */
 		return;
 	}

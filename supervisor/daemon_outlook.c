@@ -10,7 +10,6 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/methods/job_record.h"
 #include "supervisor/journal.h"
 #include "supervisor/timer.h"
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "supervisor/daemon_inside.h"
-#include "supervisor/methods/waiters.h"
 
 void
 daemon_forget(struct daemon *d, struct job *job)
@@ -35,13 +34,13 @@ daemon_job_saved(struct daemon *d, struct job *job, int64_t revision)
 	bool known = job->saved_revision == revision; /* by daemon_job_end_saved: its end has been told */
 
 	job->saved_revision = revision;
-	waiters_job_saved(job);
+	d->options.public->job_saved(job);
 	if (job->unsaved)
 		return;
 	if (job_state(job) == JOB_CLAIMED)
 		begin(d, job);
 	else if (job_is_final(job) && !known)
-		waiters_job_ended(job);
+		d->options.public->job_ended(job);
 	if (is_finished_with(job))
 		daemon_forget(d, job);
 }
@@ -52,9 +51,9 @@ daemon_job_end_saved(struct daemon *d, struct job *job, int64_t revision)
 	bool known = job->saved_revision == revision;
 
 	job->saved_revision = revision;
-	waiters_job_saved(job);
+	d->options.public->job_saved(job);
 	if (!known)
-		waiters_job_ended(job);
+		d->options.public->job_ended(job);
 	daemon_save_again(d, job);
 }
 
@@ -70,7 +69,7 @@ refuse(struct daemon *d, struct job *job, int error)
 	if (!job_is_final(job))
 		job_event_error(job, JOB_EVENT_FAULT, &e);
 	job->error = e;
-	waiters_job_ended(job);
+	d->options.public->job_ended(job);
 	if (is_finished_with(job))
 		daemon_forget(d, job);
 }
@@ -85,7 +84,7 @@ daemon_job_unsaved(struct daemon *d, struct job *job, int error)
 	if (job_state(job) == JOB_CLAIMED)
 		job_event(job, JOB_EVENT_RETRY);
 	if (job_is_final(job)) /* who waits is told; it is written when that is possible */
-		waiters_job_ended(job);
+		d->options.public->job_ended(job);
 	if (job_is_final(job) && !job->durable)
 		daemon_forget(d, job);
 	else

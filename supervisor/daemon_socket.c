@@ -6,19 +6,22 @@
 
 #include "supervisor/daemon_handover.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/methods/methods.h"
 #include "supervisor/socket/listener.h"
 
 static void
 take_line(void *arg, struct client *c, const char *line, size_t bytes)
 {
-	methods_line(arg, c, line, bytes);
+	struct daemon *d = arg;
+
+	d->options.public->line(d, c, line, bytes);
 }
 
 static void
 forget_client(void *arg, struct client *c)
 {
-	methods_client_gone(arg, c);
+	struct daemon *d = arg;
+
+	d->options.public->client_gone(d, c);
 }
 
 static void

@@ -13,10 +13,8 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/methods/events.h"
 #include "supervisor/jobs/job_row.h"
 #include "supervisor/journal.h"
-#include "supervisor/methods/lookup.h"
 #include "supervisor/store/seal.h"
 #include "supervisor/timer.h"
 
@@ -143,7 +141,8 @@ add_event(const struct daemon *d, struct commit *c, const struct job *job, enum 
 {
 	struct store_event *event = &c->batch.events[c->batch.event_count];
 
-	c->batch.event_count += events_make(event, d->last_event + c->batch.event_count + 1, job, state);
+	c->batch.event_count +=
+	    d->options.public->event_make(event, d->last_event + c->batch.event_count + 1, job, state);
 }
 
 /* Every job is told of as queued first, though it may have got further in the same turn. */
@@ -312,7 +311,7 @@ on_committed(struct disk_task *task)
 		settle(d, c, i, task->error);
 	if (task->error == 0) {
 		d->last_event += c->batch.event_count;
-		events_tell(c->batch.events, c->batch.event_count);
+		d->options.public->events_tell(c->batch.events, c->batch.event_count);
 	}
 	free_commit(c);
 	d->changed = true;
@@ -322,7 +321,7 @@ static bool
 is_hurried(const struct daemon *d)
 {
 	return d->hurried || d->note_is_due || d->store_error != 0 || d->phase != SERVING ||
-	       upgrade_is_quiet(d) || !lookups_are_done();
+	       upgrade_is_quiet(d) || !d->options.public->lookups_are_done();
 }
 
 /* There is no store: the ends of jobs that were not to survive are not kept. There are no others. */

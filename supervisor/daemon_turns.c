@@ -7,9 +7,7 @@
 
 #include "ipc/clock.h"
 #include "supervisor/daemon_inside.h"
-#include "supervisor/methods/job_record.h"
 #include "supervisor/journal.h"
-#include "supervisor/methods/waiters.h"
 
 enum { MAX_SHOWN = 20 /* jobs before it, by name */ };
 
@@ -55,7 +53,7 @@ put_back(struct daemon *d, struct job *job, bool good)
 	if (job_state(job) == JOB_HELD)
 		queue_hold(&d->queue, job);
 	daemon_save(d, job);
-	waiters_job_advanced(job);
+	d->options.public->job_advanced(job);
 }
 
 void

@@ -13,6 +13,7 @@
 #include "supervisor/daemon.h"
 #include "supervisor/handover.h"
 #include "supervisor/journal.h"
+#include "supervisor/methods/methods.h"
 #include "supervisor/notify.h"
 #include "supervisor/upgrade.h"
 
@@ -169,6 +170,7 @@ serve(struct command_line *line, const struct conf *conf)
 		status = handover_read(&before, descriptor(line->handover), &e);
 		line->options.handover = &before;
 	}
+	line->options.public = &methods_public;
 	if (status == 0)
 		status = daemon_start(&d, &line->options, conf, &e);
 	handover_clear(&before);

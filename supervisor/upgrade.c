@@ -15,14 +15,13 @@
 #include <unistd.h>
 
 #include "build_id.h"
+#include "ipc/api.h"
 #include "ipc/clock.h"
 #include "ipc/log.h"
-#include "supervisor/methods/call.h"
 #include "supervisor/daemon_handover.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/handover.h"
 #include "supervisor/journal.h"
-#include "supervisor/methods/lookup.h"
 #include "supervisor/notify.h"
 #include "supervisor/runners/spawn.h"
 #include "supervisor/timer.h"
@@ -146,7 +145,7 @@ obstacle(const struct daemon *d)
 {
 	if (d->store_error != 0)
 		return "the state directory takes no writes";
-	if (!daemon_is_saved(d) || disk_pending(d->disk) > 0 || !lookups_are_done())
+	if (!daemon_is_saved(d) || disk_pending(d->disk) > 0 || !d->options.public->lookups_are_done())
 		return "the disk did not finish what it was given";
 	for (int i = 0; i < d->runner_count; i++) {
 		if (runner_has_unsent(d->runners[i]))
@@ -201,27 +200,25 @@ reason_not_to_begin(const struct daemon *d)
 	return NULL;
 }
 
-void
-upgrade_begin(struct daemon *d, struct call *call)
+int
+upgrade_begin(struct daemon *d, struct client *c, json_t *id, struct err *e)
 {
 	const char *why = reason_not_to_begin(d);
 	int error;
 
-	if (why != NULL) {
-		err_set(&call->e, ERR_UPGRADE_REFUSED, "not upgraded: %s", why);
-		return;
-	}
+	if (why != NULL)
+		return err_set(e, ERR_UPGRADE_REFUSED, "not upgraded: %s", why);
 	error = try(d);
 	if (error != 0) {
-		err_set(&call->e, ERR_UPGRADE_REFUSED, "not upgraded: %s cannot be run: %s", d->paths.program,
-		    strerror(error));
 		journal(EVENT_UPGRADE_FAILED, .detail = strerror(error));
-		return;
+		return err_set(e, ERR_UPGRADE_REFUSED, "not upgraded: %s cannot be run: %s", d->paths.program,
+		    strerror(error));
 	}
 	d->upgrade.step = UPGRADE_TRIAL;
-	d->upgrade.client = call->client;
-	d->upgrade.id = json_incref(call->request->id);
-	client_hold(call->client, 0);
+	d->upgrade.client = c;
+	d->upgrade.id = json_incref(id);
+	client_hold(c, 0);
+	return 0;
 }
 
 /* ---- the end of this program */

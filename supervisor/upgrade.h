@@ -22,7 +22,6 @@
 #include "supervisor/conf.h"
 #include "supervisor/upgrade_trial.h"
 
-struct call;
 struct client;
 struct daemon;
 struct handover;
@@ -41,8 +40,9 @@ struct upgrade {
 };
 
 void upgrade_init(struct daemon *d);
-/* Begins one; the call is answered later. If it cannot begin, its error is filled. */
-void upgrade_begin(struct daemon *d, struct call *call);
+/* Begins one; the client is answered later, to its request `id` (NULL: it wants no answer). 0, or a negative
+ * code with *e when it cannot begin. */
+int upgrade_begin(struct daemon *d, struct client *c, json_t *id, struct err *e);
 /* Goes on with it, if it may: once a turn, before the loop sleeps. */
 void upgrade_turn(struct daemon *d);
 /* Ends it, if there is one: `why` is a whole sentence without its stop. */

@@ -10,14 +10,7 @@ struct attachment;
 struct job;
 struct journal_facts;
 struct json_text;
-
-/* What is known of a waiting job's future. */
-struct outlook {
-	int position;		 /* 1.. in the queue; 0: it does not wait */
-	double eta_s, eta_p95_s; /* until it is done, likely and almost surely; below 0: nobody knows */
-	double start_s;		 /* until it starts, likely */
-	char held_back[64];	 /* by what it may not start now, or "" */
-};
+struct outlook;
 
 /* Its record as the next value of the text. `outlook` and `a`, the pictures that go with it, may be NULL. */
 void job_record(

@@ -17,8 +17,8 @@
 #include "supervisor/upgrade.h"
 #include "supervisor/methods/waiters.h"
 
-void
-methods_client_gone(struct daemon *d, struct client *c)
+static void
+client_gone(struct daemon *d, struct client *c)
 {
 	upgrade_client_gone(d, c);
 	lookups_client_gone(c);
@@ -278,8 +278,8 @@ handle(struct daemon *d, struct client *c, struct api_request *r)
 		client_send(c, line, &call.attachment);
 }
 
-void
-methods_line(struct daemon *d, struct client *c, const char *line, size_t bytes)
+static void
+take_line(struct daemon *d, struct client *c, const char *line, size_t bytes)
 {
 	struct api_request request;
 	char param[64];
@@ -296,3 +296,44 @@ methods_line(struct daemon *d, struct client *c, const char *line, size_t bytes)
 	}
 	json_decref(id);
 }
+
+/* ---- what zitd tells */
+
+static void
+clear(void)
+{
+	lookups_clear();
+	events_clear();
+}
+
+static bool
+hand_over(json_t *document)
+{
+	return json_object_set_new(document, "waiters", waiters_hand_over()) == 0 &&
+	       json_object_set_new(document, "subscribers", events_hand_over()) == 0;
+}
+
+static void
+take_over(struct daemon *d, struct clients *clients, const json_t *document)
+{
+	waiters_take_over(d, clients, json_object_get(document, "waiters"));
+	events_take_over(d, clients, json_object_get(document, "subscribers"));
+}
+
+const struct daemon_public methods_public = {
+    .line = take_line,
+    .client_gone = client_gone,
+    .job_advanced = waiters_job_advanced,
+    .job_saved = waiters_job_saved,
+    .job_ended = waiters_job_ended,
+    .job_put_off = waiters_job_put_off,
+    .job_needs_files = waiters_need_files,
+    .event_make = events_make,
+    .events_tell = events_tell,
+    .lookups_send = lookups_send,
+    .lookups_are_done = lookups_are_done,
+    .job_facts = job_facts,
+    .clear = clear,
+    .hand_over = hand_over,
+    .take_over = take_over,
+};

@@ -5,16 +5,13 @@
 #define SUPERVISOR_METHODS_METHODS_H
 
 #include <jansson.h>
-#include <stddef.h>
 
 struct call;
-struct client;
-struct daemon;
+struct daemon_public;
 
-/* One whole line from a client: parsed, done, answered now or later. */
-void methods_line(struct daemon *d, struct client *c, const char *line, size_t bytes);
-/* The client is gone: its waits end, and jobs that were to end with it do. */
-void methods_client_gone(struct daemon *d, struct client *c);
+/* For daemon_start: lines are parsed, done, answered now or later; when a client is gone its waits end, and
+ * jobs that were to end with it do. */
+extern const struct daemon_public methods_public;
 /* The answer to a call that was held: the result, or the call's error. */
 void methods_answer_later(struct call *call, json_t *result);
 

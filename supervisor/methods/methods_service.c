@@ -93,6 +93,6 @@ method_config(struct call *call)
 json_t *
 method_upgrade(struct call *call)
 {
-	upgrade_begin(call->daemon, call);
+	upgrade_begin(call->daemon, call->client, call->request->id, &call->e);
 	return NULL;
 }

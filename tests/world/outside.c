@@ -4,7 +4,6 @@
 #include "supervisor/daemon_handover.h"
 #include "supervisor/methods/job_record.h"
 #include "supervisor/journal.h"
-#include "supervisor/methods/methods.h"
 #include "supervisor/socket/listener.h"
 #include "supervisor/upgrade.h"
 #include "tests/world/world.h"
@@ -173,7 +172,6 @@ NOTHING(notify_reloaded, (void))
 NOTHING(notify_stopping, (int64_t))
 NOTHING(notify_end, (void))
 NOTHING(lookups_send, (struct daemon *))
-NOTHING(lookups_clear, (void))
 ANSWER(bool, lookups_are_done, (void), true)
 NOTHING(upgrade_init, (struct daemon *))
 NOTHING(upgrade_turn, (struct daemon *))
@@ -181,13 +179,8 @@ ANSWER(bool, upgrade_is_trial, (const struct daemon *, pid_t), false)
 NOTHING(upgrade_finish, (struct daemon *, const struct handover *))
 NOTHING(notify_upgraded, (bool))
 NOTHING(clients_take_over, (struct clients *, const json_t *, const char *))
-NOTHING(waiters_take_over, (struct daemon *, struct clients *, const json_t *))
-NOTHING(events_take_over, (struct daemon *, struct clients *, const json_t *))
 ANSWER(json_t *, clients_hand_over, (const struct clients *, struct handover *), json_object())
-ANSWER(json_t *, waiters_hand_over, (void), json_array())
-ANSWER(json_t *, events_hand_over, (void), json_array())
 ANSWER(int, clients_listener, (const json_t *), -1)
-NOTHING(events_clear, (void))
 NOTHING(log_open, (const char *, enum log_level))
 NOTHING(log_set_level, (enum log_level))
 NOTHING(journal_set_form, (const char *))
@@ -203,8 +196,6 @@ ANSWER(bool, clients_are_flushed, (const struct clients *), odds(800)) /* somebo
 ANSWER(int, listener_open, (struct listener *, const char *), 0)
 ANSWER(struct clients *, clients_new, (struct ev_loop *, int, const char *, const struct clients_limits *, const struct clients_world *), (struct clients *)&run)
 NOTHING(clients_set_limits, (struct clients *, const struct clients_limits *))
-NOTHING(methods_line, (struct daemon *, struct client *, const char *, size_t))
-NOTHING(methods_client_gone, (struct daemon *, struct client *))
 ANSWER(const char *, disk_dir, (const struct disk *), "results")
 ANSWER(bool, disk_is_alive, (struct disk *), true)
 /* clang-format on */
@@ -278,3 +269,41 @@ log_line(enum log_level level, const char *format, ...)
 	va_end(arguments);
 	printf("\n");
 }
+
+/* ---- the other side of zitd */
+
+static void
+clear(void)
+{
+}
+
+static bool
+hand_over(json_t *document)
+{
+	(void)document;
+	return true;
+}
+
+static void
+take_over(struct daemon *d, struct clients *clients, const json_t *document)
+{
+	(void)d;
+	(void)clients;
+	(void)document;
+}
+
+const struct daemon_public world_public = {
+    .job_advanced = waiters_job_advanced,
+    .job_saved = waiters_job_saved,
+    .job_ended = waiters_job_ended,
+    .job_put_off = waiters_job_put_off,
+    .job_needs_files = waiters_need_files,
+    .event_make = events_make,
+    .events_tell = events_tell,
+    .lookups_send = lookups_send,
+    .lookups_are_done = lookups_are_done,
+    .job_facts = job_facts,
+    .clear = clear,
+    .hand_over = hand_over,
+    .take_over = take_over,
+};

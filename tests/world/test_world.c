@@ -244,7 +244,7 @@ static void
 lead_life(const struct conf *conf)
 {
 	static char path[64];
-	const struct daemon_options options = {.config = path};
+	const struct daemon_options options = {.config = path, .public = &world_public};
 	struct err e;
 	int status;
 

@@ -108,6 +108,9 @@ struct run {
 
 extern struct run run;
 
+/* ---- outside.c */
+extern const struct daemon_public world_public;
+
 struct totals {
 	long long runs, lives, upgrades, events, jobs, processes, lies, refusals, turns, refused, replayed;
 	long long ends[JOB_STATE_COUNT];
