@@ -40,14 +40,14 @@ NVCC := $(firstword $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc))
 HAS_CUDA := $(if $(filter 0,$(CUDA))$(SAN),,$(NVCC))
 
 KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory weights fault linear norm group_norm qkv attention attention_tiled attention_wgmma \
-	elementwise patch conv conv_wgmma conv_tiled conv_plain conv_fold boxes graph gemm gemm_choice gemm_search gemm_plain)
+	elementwise patch conv conv_wgmma conv_tiled conv_plain conv_fold boxes graph gemm gemm_choice gemm_search gemm_plain sensors)
 
 RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/caption_cache.o runner/sampler.o runner/noise.o runner/dit.o \
 	runner/dit_time.o runner/text_encoder.o runner/text_layers.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
 	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
-RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o runner/session_work.o runner/session_messages.o runner/encoder.o runner/png_writer.o runner/metadata.o runner/result.o \
+RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o runner/session_work.o runner/session_messages.o runner/encoder.o runner/thread.o runner/sensors.o runner/png_writer.o runner/metadata.o runner/result.o \
 	runner/resume.o runner/canary.o runner/warm_up.o runner/probe.o
 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
@@ -238,7 +238,13 @@ $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUIL
 
 $(BUILD)/tests/unit/test_session: $(BUILD)/tests/unit/peer.o $(BUILD)/zit-runner
 $(BUILD)/tests/unit/test_cuda_runner: $(BUILD)/tests/unit/peer.o $(BUILD)/zit-runner $(BUILD)/emul/zit-runner $(if $(HAS_CUDA),$(BUILD)/zit-runner-cuda)
+$(BUILD)/tests/unit/test_cuda_runner: $(BUILD)/emul/nvml/libnvidia-ml.so.1
 $(BUILD)/tests/unit/test_fake_runner: $(BUILD)/tests/unit/peer.o $(BUILD)/tests/fake_runner
+
+# What reads the sensors of the emulated device.
+$(BUILD)/emul/nvml/libnvidia-ml.so.1: tests/emul/nvml.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -O2 -Wall -Wextra -shared -fPIC -o $@ $<
 
 $(BUILD)/emul/zit-runner: $(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(RUNNER)) $(EMULATED)
 	@echo "  LD    $@"

@@ -154,6 +154,13 @@ shm_worked(struct status_page *page)
 }
 
 void
+shm_sensed(struct status_page *page, const struct shm_readings *readings)
+{
+	page->readings = *readings;
+	page->sensed_us = (uint64_t)clock_now_us();
+}
+
+void
 shm_last_words(struct status_page *page, const char *text)
 {
 	size_t count = strnlen(text, sizeof(page->last_words) - 1);

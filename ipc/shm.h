@@ -38,6 +38,14 @@ enum stage {
 /* "denoise"; "?" for a number out of range. */
 const char *stage_name(uint32_t stage);
 
+/* What the sensors of a runner's device say; a negative number: it has no such sensor. */
+struct shm_readings {
+	double memory_used_bytes;   /* of the whole device, by all processes */
+	double utilization;	    /* 0 to 1 */
+	double temperature_celsius; /* its own */
+	double energy_joules;	    /* since its driver was loaded */
+};
+
 struct status_page {
 	uint32_t magic, version;
 	uint32_t stage;			 /* enum stage */
@@ -46,6 +54,8 @@ struct status_page {
 	uint64_t worked_us;		 /* CLOCK_MONOTONIC when a part of its work was last done */
 	uint64_t peak_memory_bytes;	 /* of the device; host memory on a CPU */
 	char last_words[SHM_LAST_WORDS]; /* the last error line; may lack its NUL if the writer died in it */
+	uint64_t sensed_us;		 /* CLOCK_MONOTONIC of the readings; 0: there are none */
+	struct shm_readings readings;
 };
 
 /* zitd: a new sealed memfd of SHM_BYTES (CLOEXEC), mapped read-only at *page. Returns the fd or -ERR_SYSTEM.
@@ -70,6 +80,7 @@ void shm_read(const struct status_page *page, struct status_page *copy);
 void shm_note(struct status_page *page, uint64_t job, enum stage stage, uint32_t step);
 /* runner: a part of its work is done. zitd takes no runner for hung that does this. */
 void shm_worked(struct status_page *page);
+void shm_sensed(struct status_page *page, const struct shm_readings *readings);
 /* runner: its last error line. */
 void shm_last_words(struct status_page *page, const char *text);
 

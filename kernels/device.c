@@ -113,6 +113,12 @@ device_searches(const struct device *d)
 	return d->searches;
 }
 
+bool
+device_read(struct device *d, struct device_readings *r)
+{
+	return d->read != NULL && d->read(d, r);
+}
+
 void
 device_settle(struct device *d)
 {

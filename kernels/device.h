@@ -20,9 +20,10 @@ struct device {
 	bool warms_up, searches; /* see device_warms_up, device_searches */
 	enum device_fault fault; /* the first failure, or DEVICE_OK; later operations do nothing */
 	char error[DEVICE_TEXT];
-	uint64_t (*free_bytes)(struct device *d); /* NULL: it is the host's memory */
-	void (*settle)(struct device *d);	  /* ends its searches; NULL: it has none */
-	void (*close)(struct device *d);	  /* frees everything, d itself too */
+	uint64_t (*free_bytes)(struct device *d);		   /* NULL: it is the host's memory */
+	void (*settle)(struct device *d);			   /* ends its searches; NULL: it has none */
+	bool (*read)(struct device *d, struct device_readings *r); /* see device_read; NULL: no sensors */
+	void (*close)(struct device *d);			   /* frees everything, d itself too */
 };
 
 /* Remembers a failure unless there was one before. */

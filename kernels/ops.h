@@ -286,6 +286,16 @@ bool device_warms_up(const struct device *d);
 bool device_searches(const struct device *d);
 /* From now on results count and nothing is tried. */
 void device_settle(struct device *d);
+/* What a device's sensors say; a negative number: it has no such sensor. */
+struct device_readings {
+	double memory_used_bytes;   /* of the whole device, by all processes */
+	double utilization;	    /* 0 to 1: for how much of the last moments something ran on it */
+	double temperature_celsius; /* its own, not its memory's */
+	double energy_joules;	    /* since its driver was loaded */
+};
+
+/* false: it has no sensors. By one thread at a time, beside operations; it may wait for the driver. */
+bool device_read(struct device *d, struct device_readings *r);
 /* From now on `worked` is called, on the caller's thread, whenever work is done that may take long: after
  * each operation of that kind or a part of it, where operations are over when they return, between two trials
  * of a search, and while weights are brought. It must be quick and must not call operations. NULL: nobody

@@ -5,13 +5,13 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "ipc/clock.h"
 #include "runner/png_writer.h"
+#include "runner/thread.h"
 
 STAILQ_HEAD(task_list, encode_task);
 
@@ -68,20 +68,6 @@ run(void *arg)
 	return NULL;
 }
 
-/* 0 or an errno. */
-static int
-start_thread(struct encoder *e)
-{
-	sigset_t all, before;
-	int status;
-
-	sigfillset(&all); /* signals are the main thread's */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	status = pthread_create(&e->thread, NULL, run, e);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return status;
-}
-
 struct encoder *
 encoder_new(void)
 {
@@ -94,7 +80,7 @@ encoder_new(void)
 	STAILQ_INIT(&e->waiting);
 	STAILQ_INIT(&e->finished);
 	e->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (e->event_fd >= 0 && (errno = start_thread(e)) == 0)
+	if (e->event_fd >= 0 && (errno = thread_start(&e->thread, run, e)) == 0)
 		return e;
 	if (e->event_fd >= 0)
 		close(e->event_fd);

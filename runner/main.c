@@ -19,6 +19,7 @@
 #include "runner/options.h"
 #include "runner/probe.h"
 #include "runner/resume.h"
+#include "runner/sensors.h"
 #include "runner/session.h"
 #include "runner/warm_up.h"
 
@@ -30,6 +31,7 @@ struct runner {
 	struct status_page *page;
 	struct device *device;
 	struct model *model;
+	struct sensors_thread *sensors;
 	uint32_t canary;     /* checksum of the first small picture */
 	int64_t reported_us; /* when progress was last told */
 };
@@ -226,6 +228,7 @@ run(struct runner *r)
 	status = open_device(r, &e);
 	if (status != 0)
 		return last_words(r, status, &e);
+	r->sensors = sensors_start(r->device, r->page);
 	status = open_model(r, &e);
 	if (status == 0) {
 		heed(r);
@@ -298,6 +301,7 @@ main(int argc, char **argv)
 	channel_flush(r.channel);
 	if (status != 0)
 		_exit(status); /* the device may be past any further call */
+	sensors_stop(&r.sensors);
 	model_close(&r.model);
 	device_close(&r.device);
 	channel_free(&r.channel);

@@ -2,6 +2,7 @@
  * What monitoring is told: a function for each row of metrics.def, which puts all values of it.
  */
 #include <dirent.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +120,70 @@ put_zit_runner_restarts_total(FILE *out, const char *name, const struct daemon *
 			expose(out, name, runner_restarts(d->runners[r], i), "runner",
 			    runner_conf(d->runners[r])->section_name, "reason", runner_cause_name(i), NULL);
 	}
+}
+
+/* ---- their devices, by what runners read from them */
+
+/* The uuid; or what the configuration calls a device whose uuid nobody has told. */
+static const char *
+gpu_label(const struct runner *r)
+{
+	const char *uuid = runner_gpu_uuid(r);
+
+	return uuid != NULL ? uuid : runner_conf(r)->device;
+}
+
+/* Of runners that share a device the first one tells of it. */
+static bool
+is_told_of(const struct daemon *d, int at)
+{
+	struct shm_readings readings;
+
+	for (int i = 0; i < at; i++) {
+		if (strcmp(gpu_label(d->runners[i]), gpu_label(d->runners[at])) == 0 &&
+		    runner_readings(d->runners[i], &readings))
+			return true;
+	}
+	return false;
+}
+
+/* The reading at that offset of struct shm_readings. */
+static void
+put_readings(FILE *out, const char *name, const struct daemon *d, size_t offset)
+{
+	for (int i = 0; i < d->runner_count; i++) {
+		struct shm_readings readings;
+		double value;
+		if (!runner_readings(d->runners[i], &readings) || is_told_of(d, i))
+			continue;
+		memcpy(&value, (const char *)&readings + offset, sizeof(value));
+		if (value >= 0)
+			expose(out, name, value, "gpu", gpu_label(d->runners[i]), NULL);
+	}
+}
+
+static void
+put_zit_gpu_memory_used_bytes(FILE *out, const char *name, const struct daemon *d)
+{
+	put_readings(out, name, d, offsetof(struct shm_readings, memory_used_bytes));
+}
+
+static void
+put_zit_gpu_utilization_ratio(FILE *out, const char *name, const struct daemon *d)
+{
+	put_readings(out, name, d, offsetof(struct shm_readings, utilization));
+}
+
+static void
+put_zit_gpu_temperature_celsius(FILE *out, const char *name, const struct daemon *d)
+{
+	put_readings(out, name, d, offsetof(struct shm_readings, temperature_celsius));
+}
+
+static void
+put_zit_gpu_energy_joules_total(FILE *out, const char *name, const struct daemon *d)
+{
+	put_readings(out, name, d, offsetof(struct shm_readings, energy_joules));
 }
 
 /* ---- the configuration */

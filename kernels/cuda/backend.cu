@@ -128,6 +128,7 @@ cuda_close(struct device *d)
 	struct cuda_device *c = (struct cuda_device *)d;
 
 	cuda_sync(d);
+	cuda_sensors_close(&c->sensors);
 	cuda_recordings_close(c);
 	cuda_free_weights(c);
 	cuda_gemm_close(c);
@@ -243,12 +244,14 @@ cuda_open(struct device **d, const struct device_options *options, char *why, si
 	c->base.warms_up = true;
 	c->base.free_bytes = cuda_free_bytes;
 	c->base.settle = cuda_settle;
+	c->base.read = cuda_sensors_read;
 	c->base.close = cuda_close;
 	c->index = options->index;
 	c->portable = options->portable;
 	c->processors = properties.multiProcessorCount;
 	c->cache_bytes = properties.l2CacheSize;
 	name_device(c, &properties);
+	put_uuid(c->uuid, &properties.uuid);
 	if (set_up(c, options->cache_dir)) {
 		*d = &c->base;
 		return 0;

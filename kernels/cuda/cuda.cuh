@@ -52,6 +52,7 @@ enum {
 
 struct gemm_engine; /* gemm_inside.cuh */
 struct recordings;  /* graph.cu */
+struct sensors;	    /* sensors.cu */
 
 struct cuda_device {
 	struct device base;
@@ -68,6 +69,8 @@ struct cuda_device {
 	struct weight *weights;
 	struct gemm_engine *gemm;
 	struct recordings *recordings;
+	char uuid[DEVICE_UUID];
+	struct sensors *sensors; /* opened at the first reading */
 	void *encode_map; /* cuTensorMapEncodeTiled, where the forms for sm_90a may run; else NULL */
 };
 
@@ -127,6 +130,12 @@ void cuda_recordings_close(struct cuda_device *c);
 
 /* Finds out whether there are tensor maps. false after failing the device. */
 bool cuda_boxes_open(struct cuda_device *c);
+
+/* ---- sensors.cu */
+
+/* As device_read. The first reading looks for the driver's library, which takes its time. */
+bool cuda_sensors_read(struct device *d, struct device_readings *r);
+void cuda_sensors_close(struct sensors **s);
 
 /* ---- launching */
 

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "ipc/fsm.h"
+#include "ipc/shm.h"
 #include "supervisor/conf.h"
 #include "supervisor/runners/devices.h"
 
@@ -161,6 +162,9 @@ int64_t runner_ack_clock_us(const struct runner *r);
 
 /* The one that its next process will see, and no other; NULL: it has none, or it is not known which. */
 const char *runner_gpu_uuid(const struct runner *r);
+/* What its live process read from the device's sensors within the last ten seconds, a negative number for
+ * what cannot be; false: nothing. */
+bool runner_readings(const struct runner *r, struct shm_readings *readings);
 /* It is not started before it is known which one it has. */
 void runner_await_device(struct runner *r);
 bool runner_awaits_device(const struct runner *r);

@@ -5,8 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ipc/clock.h"
 #include "supervisor/journal.h"
 #include "supervisor/runners/runner_inside.h"
+
+#define READINGS_AGE_US (10 * RUNNER_SECOND)
 
 /* ---- what its next process is started with */
 
@@ -24,6 +27,32 @@ runner_gpu_uuid(const struct runner *r)
 	if (r->gpu.uuid[0] != '\0')
 		return r->gpu.uuid;
 	return device_is_uuid(r->conf.device) ? r->conf.device : NULL;
+}
+
+/* ---- what its sensors say */
+
+/* A number that a page, whose writer may have gone mad, says of a device. */
+static double
+possible(double value, double most)
+{
+	return value >= 0 && value <= most ? value : -1; /* neither is true of what is no number */
+}
+
+bool
+runner_readings(const struct runner *r, struct shm_readings *readings)
+{
+	struct status_page page;
+	uint64_t now_us = (uint64_t)clock_now_us();
+
+	if (r->page == NULL)
+		return false;
+	shm_read(r->page, &page);
+	if (page.sensed_us > now_us || now_us - page.sensed_us > READINGS_AGE_US)
+		return false;
+	*readings = (struct shm_readings){possible(page.readings.memory_used_bytes, 0x1p50),
+	    possible(page.readings.utilization, 1), possible(page.readings.temperature_celsius, 1000),
+	    possible(page.readings.energy_joules, 0x1p50)};
+	return true;
 }
 
 /* ---- before it is known */

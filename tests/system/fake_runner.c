@@ -511,6 +511,12 @@ act_words(const struct scene *s)
 	shm_last_words(page, s->word);
 }
 
+static void
+act_sensors(const struct scene *s)
+{
+	shm_sensed(page, &(struct shm_readings){s->number, 0.25, 61, -1});
+}
+
 static const struct {
 	const char *name;
 	void (*act)(const struct scene *scene);
@@ -547,6 +553,7 @@ static const struct {
     {"allocate", act_allocate},		    /* N bytes, touched and kept */
     {"fork", act_fork},			    /* a child that lives S seconds */
     {"daemonize", act_daemonize},	    /* a grandchild in a session of its own that lives S seconds */
+    {"sensors", act_sensors},		    /* say that N bytes are in use; one is not there */
     {"words", act_words},		    /* last words, one word of text */
 };
 

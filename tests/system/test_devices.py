@@ -3,6 +3,7 @@ One runner for each CUDA device. Which there are is told by a program put in the
 --probe is the test's, else it is fake_runner. It notes how it was called.
 """
 import json
+import re
 import time
 
 import pytest
@@ -349,3 +350,30 @@ def test_what_the_real_runner_says(zitd, program, environment, uuids, reason):
     status = until(lambda: (s := answers(daemon)) and s["devices"]["state"] == "known" and s, what="an answer")
     assert [r.get("gpu", {}).get("uuid") for r in status["runners"]] == uuids, status
     assert reason in status["devices"].get("reason", "") and bool(reason) == ("reason" in status["devices"]), status["devices"]
+
+
+# ---- what their sensors say
+
+def readings(daemon):
+    """{metric: {gpu: value}} of zit_gpu_*, without the prefix."""
+    found = {}
+    for line in daemon.call("metrics")["text"].splitlines():
+        if match := re.fullmatch(r'zit_gpu_([a-z_]+){gpu="(.*)"} (\S+)', line):
+            found.setdefault(match[1], {})[match[2]] = float(match[3])
+    return found
+
+
+def test_sensors_are_metrics(machine):
+    """What each runner's page says of its device; one sensor is not there; those of a runner that has gone say nothing."""
+    daemon = machine(says(A, B), "ready sensors 700", ready=True, audited=False)  # one stays stopped
+    expected = {"memory_used_bytes": 700, "utilization_ratio": 0.25, "temperature_celsius": 61}
+    assert readings(daemon) == {name: {A: value, B: value} for name, value in expected.items()}
+    daemon.call("stop", runner="0")
+    until(lambda: settled(daemon)["0"]["state"] == "stopped", what="a stop")
+    assert readings(daemon) == {name: {B: value} for name, value in expected.items()}
+
+
+def test_a_mad_page_says_nothing_of_sensors(machine):
+    assert readings(machine(says(A), "ready sensors 700; ready scribble", ready=True)) == {}
+    daemon = machine(says(A), "ready sensors -5", ready=True)
+    assert set(readings(daemon)) == {"utilization_ratio", "temperature_celsius"}

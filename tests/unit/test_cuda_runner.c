@@ -251,6 +251,44 @@ test_portable_kernels_are_told(void **state)
 	assert_int_equal(exit_status(&p), 0);
 }
 
+/* A whole life with the library for sensors in that directory, or without it, and the status page at its end.
+ */
+static struct status_page
+live_with_sensors(const char *directory)
+{
+	struct peer p;
+	struct proto_msg m;
+	struct status_page page;
+
+	if (directory != NULL)
+		setenv("LD_LIBRARY_PATH", directory, 1);
+	p = peer_start(emulated, "cuda:0", model);
+	unsetenv("LD_LIBRARY_PATH");
+	while (next(&p, &m) != PROTO_READY)
+		assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
+	peer_stop(&p, true);
+	assert_int_equal(next(&p, &m), 0);
+	assert_int_equal(WEXITSTATUS(peer_wait(&p)), 0); /* its thread does not keep it */
+	shm_read(p.page, &page);
+	shm_detach(&p.page);
+	return page;
+}
+
+static void
+test_sensors(void **state)
+{
+	struct status_page page = live_with_sensors(NULL);
+
+	(void)state;
+	assert_int_equal(page.sensed_us, 0);
+	page = live_with_sensors(peer_program("emul/nvml"));
+	assert_true(page.sensed_us > 0);
+	assert_true(page.readings.memory_used_bytes == 700);
+	assert_true(page.readings.utilization == 0.25);
+	assert_true(page.readings.temperature_celsius == 61);
+	assert_true(page.readings.energy_joules == -1);
+}
+
 /* The packed rows of the one picture of a job of three steps; its metadata has times. */
 static size_t
 draw(struct peer *p, uint8_t *rows, size_t size)
@@ -507,6 +545,7 @@ main(void)
 	    cmocka_unit_test(test_probe_without_a_driver),
 	    cmocka_unit_test(test_life_without_new_memory),
 	    cmocka_unit_test(test_portable_kernels_are_told),
+	    cmocka_unit_test(test_sensors),
 	    cmocka_unit_test(test_pictures_do_not_depend_on_graphs),
 	    cmocka_unit_test(test_cancel_and_preemption_between_recorded_steps),
 	    cmocka_unit_test(test_choices_outlive_the_process),
