@@ -42,11 +42,13 @@ struct convolution {
 	const struct form *form; /* NULL: the first that takes it */
 };
 
-/* What is made for a strip and is then read should still be in the cache. */
+/* What is made for a strip and is then read should still be in the cache; of none a driver may say 0. */
 static int64_t
 strip_bytes(const struct cuda_device *c)
 {
-	return c->cache_bytes / 2 < STRIP_BYTES ? c->cache_bytes / 2 : STRIP_BYTES;
+	int64_t half = c->cache_bytes / 2;
+
+	return half > 0 && half < STRIP_BYTES ? half : STRIP_BYTES;
 }
 
 /* ---- 1x1 */

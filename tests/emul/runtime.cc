@@ -309,7 +309,7 @@ cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 	p->totalGlobalMem = DEVICE_MEMORY;
 	p->major = setting("EMUL_MAJOR", 9);
 	p->multiProcessorCount = 2; /* few and little, so that small pictures take several turns and strips */
-	p->l2CacheSize = 1 << 20;
+	p->l2CacheSize = setting("EMUL_CACHE", 1 << 20);
 	return cudaSuccess;
 }
 
