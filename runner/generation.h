@@ -36,6 +36,7 @@ struct model_limits {
 	uint64_t memory_bytes; /* reserved on the device for stages and held pictures, without the weights */
 	size_t latent_count;   /* floats of the largest picture's latent */
 	bool text_streamed;    /* the text encoder's matrices are brought for each prompt */
+	uint64_t weight_bytes; /* of the device, by the plan */
 };
 
 typedef void model_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes);

@@ -189,6 +189,10 @@ say_ready(struct runner *r)
 		resume_bytes(l->latent_count)}};
 
 	tell(r, &m);
+	log_info(
+	    "runner %s: %llu MiB of weights and %llu MiB for pictures on the device, the text encoder %s",
+	    r->options.name, (unsigned long long)(l->weight_bytes >> 20),
+	    (unsigned long long)(l->memory_bytes >> 20), l->text_streamed ? "streamed" : "resident");
 }
 
 static int

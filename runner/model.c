@@ -79,28 +79,6 @@ load_networks(struct model *m, struct checkpoint *files[PARTS], struct err *e)
 	return fault_check(m->device, e);
 }
 
-static int
-open_networks(struct model *m, const char *dir, struct err *e)
-{
-	struct checkpoint *files[PARTS] = {NULL};
-	char path[PATH_MAX];
-	int status = 0;
-
-	for (int i = 0; i < PARTS && status == 0; i++) {
-		snprintf(path, sizeof(path), "%s/%s", dir, parts[i].dir);
-		status = checkpoint_open(&files[i], path, parts[i].stem, e);
-	}
-	if (status == 0)
-		status = load_networks(m, files, e);
-	if (m->limits.text_streamed) { /* it is read for each prompt */
-		m->text_files = files[0];
-		files[0] = NULL;
-	}
-	for (int i = 0; i < PARTS; i++)
-		checkpoint_close(&files[i]);
-	return status;
-}
-
 /* ---- limits and memory */
 
 static void
@@ -166,8 +144,8 @@ model_step(struct model *m, struct slot_tensors *t)
 }
 
 /* Runs every stage without memory at the largest size. Returns the bytes that the hungriest stage needs; the
- * slot's are set. A picture of any shape needs at most what a flat one of max_pixels does, plus one padding
- * of rows. */
+ * slot's, and those of all, are set. A picture of any shape needs at most what a flat one of max_pixels does,
+ * plus one padding of rows. */
 static size_t
 plan_memory(struct model *m)
 {
@@ -188,6 +166,8 @@ plan_memory(struct model *m)
 	model_step(m, &t);
 	arena_reset(work);
 	vae_decode(m->vae, work, &t.latent, NULL);
+	m->limits.memory_bytes =
+	    work->peak + step_table_bytes(m) + caption_cache_bytes(m) + MAX_GENERATIONS * m->slot_bytes;
 	return work->peak;
 }
 
@@ -221,7 +201,6 @@ take_memory(struct model *m)
 	step_table_use(m, m->ops->reserve(m->device, steps));
 	caption_cache_use(m, m->ops->reserve(m->device, captions));
 	taken &= m->work_memory != NULL && m->steps.memory != NULL && m->captions.memory != NULL;
-	m->limits.memory_bytes = work + steps + captions + MAX_GENERATIONS * m->slot_bytes;
 	arena_use(&m->work, m->work_memory, work);
 	if (!taken)
 		release_memory(m);
@@ -253,6 +232,109 @@ reserve_memory(struct model *m, struct err *e)
 	    "memory",
 	    needed, (long long)wanted);
 }
+
+/* ---- where the text encoder's matrices are */
+
+/* Of what is needed, what a device's allocator rounds up to and recorded steps take may be besides: pieces
+ * are whole 2 MiB there, by arithmetic 170 MiB in the 6B model. */
+enum { HEADROOM = 32 };
+
+struct need {
+	uint64_t weights, all; /* bytes of device memory */
+};
+
+static unsigned long long
+mib(uint64_t bytes)
+{
+	return (unsigned long long)(bytes >> 20);
+}
+
+static void
+free_networks(struct model *m)
+{
+	text_encoder_free(&m->text_encoder);
+	dit_free(&m->dit);
+	vae_free(&m->vae);
+}
+
+/* Loads and runs without memory. */
+static int
+plan_model(
+    const struct model *m, struct checkpoint *files[PARTS], bool streamed, struct need *need, struct err *e)
+{
+	struct model planned = {.config = m->config, .limits = m->limits, .device = m->device, .ops = m->ops};
+	int status = 0;
+
+	planned.limits.text_streamed = streamed;
+	planned.loader = (struct loader){.device = m->device, .ops = m->ops, .e = e, .plans = true};
+	for (int i = 0; i < PARTS && status == 0; i++) {
+		planned.loader.checkpoint = files[i];
+		status = load_part(&planned, i);
+	}
+	if (status == 0) {
+		need->weights = loader_planned(&planned.loader);
+		plan_memory(&planned);
+		need->all = need->weights + planned.limits.memory_bytes;
+	}
+	free_networks(&planned);
+	return status;
+}
+
+/* By arithmetic, before anything is on the device. What cannot fit there is refused with what would. */
+static int
+place_text(struct model *m, struct checkpoint *files[PARTS], enum text_weights wanted, struct err *e)
+{
+	uint64_t bytes = device_free_bytes(m->device), available = bytes > 0 ? bytes : UINT64_MAX;
+	struct need resident, streamed, *chosen;
+	int status = plan_model(m, files, false, &resident, e);
+
+	if (status == 0)
+		status = plan_model(m, files, true, &streamed, e);
+	if (status != 0)
+		return status;
+	m->limits.text_streamed = wanted == TEXT_STREAMED ||
+				  (wanted == TEXT_AUTO && resident.all + resident.all / HEADROOM > available);
+	chosen = m->limits.text_streamed ? &streamed : &resident;
+	m->limits.weight_bytes = chosen->weights;
+	if (wanted == TEXT_RESIDENT && resident.all > available)
+		return err_set(e, ERR_OUT_OF_MEMORY,
+		    "%llu MiB of device memory are needed and %llu are free; with text_encoder = streamed "
+		    "%llu are needed",
+		    mib(resident.all), mib(available), mib(streamed.all));
+	if (chosen->weights > available)
+		return err_set(e, ERR_OUT_OF_MEMORY,
+		    "%llu MiB of device memory are needed for the weights alone, with text_encoder = "
+		    "streamed, and "
+		    "%llu are free: free some memory, or take a larger device",
+		    mib(chosen->weights), mib(available));
+	return 0;
+}
+
+static int
+open_networks(struct model *m, const char *dir, enum text_weights wanted, struct err *e)
+{
+	struct checkpoint *files[PARTS] = {NULL};
+	char path[PATH_MAX];
+	int status = 0;
+
+	for (int i = 0; i < PARTS && status == 0; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, parts[i].dir);
+		status = checkpoint_open(&files[i], path, parts[i].stem, e);
+	}
+	if (status == 0)
+		status = place_text(m, files, wanted, e);
+	if (status == 0)
+		status = load_networks(m, files, e);
+	if (m->limits.text_streamed) { /* it is read for each prompt */
+		m->text_files = files[0];
+		files[0] = NULL;
+	}
+	for (int i = 0; i < PARTS; i++)
+		checkpoint_close(&files[i]);
+	return status;
+}
+
+/* ---- opening */
 
 static int
 open_tokenizer(struct model *m, const char *dir, struct err *e)
@@ -292,11 +374,10 @@ model_open(struct model **out, const char *dir, struct device *device, const str
 	status = model_config_read(&m->config, dir, e);
 	if (status == 0) {
 		set_limits(m, dir, options->max_pixels);
-		m->limits.text_streamed = options->text_weights == TEXT_STREAMED;
 		status = open_tokenizer(m, dir, e);
 	}
 	if (status == 0)
-		status = open_networks(m, dir, e);
+		status = open_networks(m, dir, options->text_weights, e);
 	if (status == 0)
 		status = reserve_memory(m, e);
 	if (status != 0)
@@ -314,10 +395,8 @@ model_close(struct model **out)
 	if (m == NULL)
 		return;
 	release_memory(m);
-	text_encoder_free(&m->text_encoder);
+	free_networks(m);
 	checkpoint_close(&m->text_files);
-	dit_free(&m->dit);
-	vae_free(&m->vae);
 	for (int i = 0; i < m->loader.chunk_count; i++)
 		m->ops->release(m->device, m->loader.chunks[i]);
 	tokenizer_close(&m->tokenizer);

@@ -33,8 +33,13 @@ make_rope(struct loader *l, struct text_encoder *t)
 {
 	int half = t->config.head_dim / 2;
 	size_t count = (size_t)MAX_PROMPT_TOKENS * (size_t)half;
-	float *host = malloc(2 * count * sizeof(float));
+	float *host;
 
+	if (l->plans) {
+		l->weight_bytes += 2 * count * sizeof(float);
+		return;
+	}
+	host = malloc(2 * count * sizeof(float));
 	t->rope_memory = l->ops->reserve(l->device, 2 * count * sizeof(float));
 	if (host == NULL || t->rope_memory == NULL) {
 		l->status =

@@ -22,6 +22,23 @@ loader_prefix(struct loader *l, const char *format, ...)
 	va_end(arguments);
 }
 
+/* Of all its numbers in that type. */
+static uint64_t
+stored_bytes(const struct stored *s, enum dtype type)
+{
+	uint64_t bytes = dtype_size(type);
+
+	for (int i = 0; i < s->rank; i++)
+		bytes *= (uint64_t)s->dim[i];
+	return bytes;
+}
+
+uint64_t
+loader_planned(const struct loader *l)
+{
+	return l->weight_bytes + (l->vector_bytes + CHUNK - 1) / CHUNK * CHUNK;
+}
+
 /* The stored tensor prefix + name of exactly that shape; counts its bytes as read. false after a failure. */
 static bool
 fetch(struct loader *l, const char *name, int rank, const int64_t *dim, struct stored *out)
@@ -35,9 +52,7 @@ fetch(struct loader *l, const char *name, int rank, const int64_t *dim, struct s
 	l->status = checkpoint_tensor(l->checkpoint, full, rank, dim, out, l->e);
 	if (l->status != 0)
 		return false;
-	bytes = dtype_size(out->type);
-	for (int i = 0; i < rank; i++)
-		bytes *= (uint64_t)dim[i];
+	bytes = stored_bytes(out, out->type);
 	l->done_bytes += bytes;
 	if (l->identity != NULL)
 		sha256_feed(l->identity, out->data, bytes < IDENTITY_BYTES ? bytes : IDENTITY_BYTES);
@@ -82,8 +97,13 @@ pooled(struct loader *l, const char *name, size_t bytes)
 static void
 put_vector(struct loader *l, struct tensor *out, const char *name, int64_t n, const struct stored *stored)
 {
-	void *memory = pooled(l, name, (size_t)n * sizeof(float));
+	void *memory;
 
+	if (l->plans) {
+		l->vector_bytes += ((uint64_t)n * sizeof(float) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+		return;
+	}
+	memory = pooled(l, name, (size_t)n * sizeof(float));
 	if (memory == NULL)
 		return;
 	*out = (struct tensor){.data = memory, .type = DT_F32, .rank = 1, .dim = {n, 1, 1, 1}};
@@ -113,6 +133,11 @@ static void
 put_weight(struct loader *l, struct weight **out, enum weight_use use, const char *name,
     const struct stored *parts, int count)
 {
+	if (l->plans) {
+		for (int i = 0; i < count; i++)
+			l->weight_bytes += stored_bytes(&parts[i], device_act_type(l->device));
+		return;
+	}
 	*out = l->ops->weight_load(l->device, use, parts, count);
 	if (*out == NULL)
 		not_taken(l, name);

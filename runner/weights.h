@@ -6,6 +6,7 @@
 #ifndef RUNNER_WEIGHTS_H
 #define RUNNER_WEIGHTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,12 +31,19 @@ struct loader {
 	uint64_t done_bytes, total_bytes;
 	struct sha256 *identity; /* fed with the first bytes of every tensor; may be NULL */
 
+	/* A plan looks everything up and puts nothing on the device: networks without weights, for planning
+	 * their stages. A weight is counted as what it takes in the activations' type. */
+	bool plans;
+	uint64_t weight_bytes, vector_bytes; /* that a plan has come to */
+
 	void *chunks[WEIGHT_MAX_CHUNKS]; /* pooled memory of vectors; the caller releases them after use */
 	int chunk_count;
 	size_t chunk_used;
 };
 
 void loader_prefix(struct loader *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+uint64_t loader_planned(const struct loader *l); /* bytes of device memory */
 
 /* `name` (n), or (1, n) for load_row, as an F32 vector. */
 void load_vector(struct loader *l, struct tensor *out, const char *name, int64_t n);

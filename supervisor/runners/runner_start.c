@@ -35,8 +35,8 @@ start_process(struct runner *r, const int fds[FDS], int output)
 	const char *command = runner_program(c->command, device, r->world->program);
 	const char *const argv[MAX_ARGUMENTS] = {command, "--channel", "3", "--status", "4", "--name",
 	    c->section_name, "--generation", generation, "--device", gpu != NULL ? "cuda:0" : device,
-	    "--model", c->model, "--precision", c->precision, "--kernels", c->kernels, "--threads", threads,
-	    "--max-pixels", max_pixels, NULL};
+	    "--model", c->model, "--precision", c->precision, "--kernels", c->kernels, "--text-encoder",
+	    c->text_encoder, "--threads", threads, "--max-pixels", max_pixels, NULL};
 	struct spawn s = {
 	    (char *const *)argv, environment.variables, output, {0}, FDS, cgroup_enter_fd(c->section_name)};
 	pid_t pid;

@@ -12,10 +12,10 @@
  * between two of its instructions, timing, and whether the manual was read rightly.
  *
  * The environment says what device it is: EMUL_DEVICES how many there are (1), EMUL_DRIVER the driver's
- * version (13000; 0: none), EMUL_MAJOR the compute capability (9), EMUL_CACHE the bytes of its second-level
- * cache (1048576), EMUL_GRAPHS whether it takes
- * graphs (2; 1: captures them only, 0: not even that); call EMUL_FAIL_CALL of the runtime fails
- * with error EMUL_FAIL_ERROR.
+ * version (13000; 0: none), EMUL_MAJOR the compute capability (9), EMUL_MEMORY its memory in KiB (1 GiB, and
+ * no limit without it), EMUL_CACHE the bytes of its second-level cache (1048576), EMUL_GRAPHS whether it
+ * takes graphs (2; 1: captures them only, 0: not even that); call EMUL_FAIL_CALL of the runtime fails with
+ * error EMUL_FAIL_ERROR.
  */
 #ifndef TESTS_EMUL_EMUL_H
 #define TESTS_EMUL_EMUL_H

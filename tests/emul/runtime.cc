@@ -225,6 +225,12 @@ cudaGraphExecDestroy(cudaGraphExec_t exec)
 
 /* ---- memory: new memory is NaN, at least at its beginning */
 
+static size_t
+all_memory(void)
+{
+	return (size_t)setting("EMUL_MEMORY", DEVICE_MEMORY >> 10) << 10;
+}
+
 cudaError_t
 cudaMalloc(void **memory, size_t bytes)
 {
@@ -232,6 +238,8 @@ cudaMalloc(void **memory, size_t bytes)
 
 	if (error != cudaSuccess)
 		return error;
+	if (getenv("EMUL_MEMORY") != NULL && taken + bytes > all_memory())
+		return cudaErrorMemoryAllocation;
 	*memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
 	memset(*memory, 0xff, bytes < POISONED_BYTES ? bytes : POISONED_BYTES);
 	pieces[*memory] = bytes;
@@ -251,8 +259,8 @@ cudaFree(void *memory)
 cudaError_t
 cudaMemGetInfo(size_t *available, size_t *total)
 {
-	*total = DEVICE_MEMORY;
-	*available = DEVICE_MEMORY - taken;
+	*total = all_memory();
+	*available = *total > taken ? *total - taken : 0;
 	return answer();
 }
 
@@ -306,7 +314,7 @@ cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 	for (int i = 0; i < 16; i++)
 		p->uuid.bytes[i] = (char)(i * 17);
 	p->uuid.bytes[15] = (char)device;
-	p->totalGlobalMem = DEVICE_MEMORY;
+	p->totalGlobalMem = all_memory();
 	p->major = setting("EMUL_MAJOR", 9);
 	p->multiProcessorCount = 2; /* few and little, so that small pictures take several turns and strips */
 	p->l2CacheSize = setting("EMUL_CACHE", 1 << 20);

@@ -314,16 +314,17 @@ def test_costs_survive_a_restart(machine):
     assert {r["name"]: r["cost"]["samples"] for r in daemon.status()["runners"]} == samples
 
 
-def test_kernels(machine):
+@pytest.mark.parametrize("key, option, other", [("kernels", "--kernels", "portable"), ("text_encoder", "--text-encoder", "streamed")])
+def test_words_for_the_runner(machine, key, option, other):
     """The word that the section has is the one that a runner's process is started with; a fresh one takes over another."""
-    daemon = machine(says(A), runner={"kernels": "portable"})
+    daemon = machine(says(A), runner={key: other})
     settled(daemon)
-    assert "--kernels portable" in daemon.notes("started")[-1]
-    daemon.sections["runner"]["kernels"] = "auto"
+    assert f"{option} {other}" in daemon.notes("started")[-1]
+    daemon.sections["runner"][key] = "auto"
     daemon.write_config()
     assert daemon.call("reload")["restart_runners"] == ["0"]
     daemon.call("restart", runner="0")
-    until(lambda: "--kernels auto" in daemon.notes("started")[-1], what="a fresh process")
+    until(lambda: f"{option} auto" in daemon.notes("started")[-1], what="a fresh process")
 
 
 def test_no_such_word(machine):

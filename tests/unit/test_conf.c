@@ -129,6 +129,7 @@ static const struct {
     {"[runner]\nmodel = /m\nstopsignal = KILL\n", {"zitd.conf:3", "stopsignal", "INT"}},
     {"[runner]\nmodel = /m\nprecision = fp8\n", {"zitd.conf:3", "precision", "bf16"}},
     {"[runner]\nmodel = /m\nkernels = fast\n", {"zitd.conf:3", "kernels", "auto|portable"}},
+    {"[runner]\nmodel = /m\ntext_encoder = host\n", {"zitd.conf:3", "text_encoder", "resident|streamed"}},
     {"[zitd]\nlog_level = loud\n", {"zitd.conf:2", "log_level", "warning"}},
     {"[runner]\nexec_timeout = -1\n", {"zitd.conf:2", "exec_timeout", "seconds"}},
     {"[runner]\ndevice = cpu\n", {"zitd.conf", "no model", "model ="}},

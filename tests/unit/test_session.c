@@ -757,6 +757,8 @@ wrong_command_lines_are_refused(void **state)
 		{"--channel", "3", "--status", "4", "--model", "m", "--precision", "f8", NULL}},
 	    {64, SOCKET, PAGE,
 		{"--channel", "3", "--status", "4", "--model", "m", "--kernels", "fast", NULL}},
+	    {64, SOCKET, PAGE,
+		{"--channel", "3", "--status", "4", "--model", "m", "--text-encoder", "host", NULL}},
 	    {64, SOCKET, PAGE, {"--channel", "3", "--status", "4", "--model", "m", "--threads", "-1", NULL}},
 	    {64, NOTHING, PAGE, {"--channel", "3", "--status", "4", "--model", "m", NULL}},
 	    {76, SOCKET, NOTHING, {"--channel", "3", "--status", "4", "--model", "m", NULL}},
