@@ -21,6 +21,7 @@ extern "C" {
 
 extern "C" {
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/conv.h"
 #include "kernels/device.h"
 }
 
@@ -305,6 +306,54 @@ test_card_decides_about_attention(void **)
 	assert_string_equal(form_taken("10", 128), "mma"); /* sm_90a is for 9.0 alone */
 }
 
+static const char *
+conv_form_taken(const char *major, int channels, int stride)
+{
+	struct device *d = open_device(major);
+	int i = 0;
+
+	while (!cuda_conv_takes(d, i, channels, 3, stride))
+		i++;
+	device_close(&d);
+	return cuda_conv_form(i);
+}
+
+static void
+test_card_decides_about_convolutions(void **)
+{
+	assert_string_equal(conv_form_taken("9", 128, 1), "wgmma");
+	assert_string_equal(conv_form_taken("9", 16, 1), "wgmma");
+	assert_string_equal(conv_form_taken("9", 128, 2), "mma");
+	assert_string_equal(conv_form_taken("9", 3, 1), "plain");
+	assert_string_equal(conv_form_taken("8", 128, 1), "mma");
+	assert_string_equal(conv_form_taken("10", 128, 1), "mma");
+}
+
+/* Of many outputs and of few. */
+static void
+test_convolutions_have_no_conflicts(void **)
+{
+	struct conv_shape shape = {1, 1, 1, false, NULL};
+	struct device *d = open_device("8");
+
+	for (int outputs = 8; outputs <= 128; outputs *= 16) {
+		struct tensor x = {NULL, DT_BF16, 3, {9, 15, 72, 1}},
+			      y = {NULL, DT_BF16, 3, {9, 15, outputs, 1}};
+		static const float filters[128 * 72 * 9] = {};
+		struct stored stored = {filters, DT_F32, 4, {outputs, 72, 3, 3}};
+		struct weight *w = device_ops(d)->weight_load(d, WEIGHT_CONV, &stored, 1);
+		x.data = device_ops(d)->reserve(d, tensor_bytes(&x));
+		y.data = device_ops(d)->reserve(d, tensor_bytes(&y));
+		emul_conflict_count = 0;
+		device_ops(d)->conv2d(d, &y, &x, w, NULL, NULL, &shape);
+		assert_int_equal(device_ops(d)->sync(d), 0);
+		assert_int_equal(emul_conflict_count, 0);
+		device_ops(d)->release(d, x.data);
+		device_ops(d)->release(d, y.data);
+	}
+	device_close(&d);
+}
+
 int
 main(void)
 {
@@ -317,6 +366,8 @@ main(void)
 	    cmocka_unit_test(test_conflicts_are_counted),
 	    cmocka_unit_test(test_attention_has_no_conflicts),
 	    cmocka_unit_test(test_card_decides_about_attention),
+	    cmocka_unit_test(test_card_decides_about_convolutions),
+	    cmocka_unit_test(test_convolutions_have_no_conflicts),
 	};
 	int failed;
 
