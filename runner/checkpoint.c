@@ -167,6 +167,16 @@ checkpoint_close(struct checkpoint **c)
 	*c = NULL;
 }
 
+int
+checkpoint_check(const struct checkpoint *c, struct err *e)
+{
+	int status = 0;
+
+	for (size_t i = 0; i < c->file_count && status == 0; i++)
+		status = safetensors_check(c->files[i], e);
+	return status;
+}
+
 /* ---- tensors */
 
 /* "(3840, 64)" */

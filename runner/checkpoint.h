@@ -23,6 +23,9 @@ struct checkpoint;
 int checkpoint_open(struct checkpoint **c, const char *dir, const char *stem, struct err *e);
 void checkpoint_close(struct checkpoint **c); /* unmaps: every `stored` of it dies */
 
+/* safetensors_check of every file. */
+int checkpoint_check(const struct checkpoint *c, struct err *e);
+
 /* The tensor `name` of exactly `rank` dimensions `dim`; F32, BF16 or F16. 0, or -ERR_BAD_CHECKPOINT naming
  * the tensor: missing, of another shape (both are said), or of a type we do not read. */
 int checkpoint_tensor(const struct checkpoint *c, const char *name, int rank, const int64_t *dim,

@@ -112,12 +112,23 @@ put_steps(struct generation *g, struct err *e)
 	return fault_check(g->model->device, e);
 }
 
+/* Files that are read while pictures are drawn must be what they were. Looked at before they are read, for a
+ * shorter one would end the process, and after, for a prompt is encoded with one set of weights or not. */
+static int
+check_files(const struct model *m, struct err *e)
+{
+	return m->text_files != NULL ? checkpoint_check(m->text_files, e) : 0;
+}
+
 /* From what is kept, or yet to be encoded. */
 static int
 begin_caption(struct generation *g, struct err *e)
 {
 	struct model *m = g->model;
+	int status = check_files(m, e);
 
+	if (status != 0)
+		return status;
 	g->encoded = g->keeps && caption_cache_find(m, g->ids, g->tokens, &g->tensors.caption);
 	if (!g->encoded)
 		text_encoder_embed(m->text_encoder, &g->tensors.hidden, g->ids);
@@ -213,14 +224,18 @@ generation_encode(struct generation *g, struct err *e)
 {
 	struct model *m = g->model;
 	double begin = now_s();
-	int status = 0;
+	int status = check_files(m, e);
 
 	assert(!g->encoded);
+	if (status != 0)
+		return status;
 	arena_reset(&m->work);
 	g->layer = text_encoder_go_on(m->text_encoder, &m->work, &g->tensors.hidden, g->layer, m->trace);
 	g->encoded = text_encoder_is_done(m->text_encoder, g->layer);
 	if (g->encoded)
 		status = make_caption(g, e);
+	if (g->encoded && status == 0)
+		status = check_files(m, e);
 	if (g->encoded && status == 0 && g->keeps)
 		caption_cache_keep(m, g->ids, g->tokens, &g->tensors.caption);
 	g->times.text_s += now_s() - begin;

@@ -82,7 +82,7 @@ struct generation_times {
 int generation_begin(
     struct generation **g, struct model *m, const struct generation_request *r, struct err *e);
 /* Encodes the text and refines the caption: all of it, or one layer where its weights are streamed. Until it
- * is done there is no step. 0 or a device failure. */
+ * is done there is no step. 0, a device failure, or -ERR_INTERNAL when the weights' files have changed. */
 int generation_encode(struct generation *g, struct err *e);
 bool generation_is_encoded(const struct generation *g);
 /* Both, to the end. */

@@ -240,17 +240,17 @@ read_header(struct safetensors *f, struct err *e)
 static int
 map_file(struct safetensors *f, struct err *e)
 {
-	int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
 	int status = 0;
 
-	if (fd < 0)
+	f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (f->fd < 0)
 		return err_set(e, ERR_BAD_CHECKPOINT, "%s: %s", f->path, strerror(errno));
-	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
+	if (fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
 		status = err_set(e, ERR_BAD_CHECKPOINT, "%s: %s", f->path,
 		    S_ISREG(st.st_mode) ? "is empty" : "is not a regular file");
 	} else {
-		f->map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		f->map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, f->fd, 0);
 		if (f->map == MAP_FAILED) {
 			f->map = NULL;
 			status = err_set(e, errno == ENOMEM ? ERR_SYSTEM : ERR_BAD_CHECKPOINT,
@@ -258,8 +258,22 @@ map_file(struct safetensors *f, struct err *e)
 		} else
 			f->map_bytes = (size_t)st.st_size;
 	}
-	close(fd);
+	f->changed = st.st_mtim;
 	return status;
+}
+
+int
+safetensors_check(const struct safetensors *f, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(f->fd, &st) == 0 && (size_t)st.st_size == f->map_bytes &&
+	    st.st_mtim.tv_sec == f->changed.tv_sec && st.st_mtim.tv_nsec == f->changed.tv_nsec)
+		return 0;
+	return err_set(e, ERR_INTERNAL,
+	    "%s: was changed while it is in use; put another file in its place instead, and restart the "
+	    "runner",
+	    f->path);
 }
 
 int
@@ -272,6 +286,7 @@ safetensors_open(struct safetensors **file, const char *path, struct err *e)
 		free(f);
 		return err_set(e, ERR_OUT_OF_MEMORY, "%s: out of memory", path);
 	}
+	f->fd = -1;
 	status = map_file(f, e);
 	if (status == 0)
 		status = read_header(f, e);
@@ -294,6 +309,8 @@ safetensors_close(struct safetensors **file)
 	free(f->entries);
 	if (f->map != NULL)
 		munmap(f->map, f->map_bytes);
+	if (f->fd >= 0)
+		close(f->fd);
 	free(f->path);
 	free(f);
 	*file = NULL;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "ipc/err.h"
 #include "kernels/ops.h"
@@ -21,7 +22,9 @@ struct safetensors_entry {
 
 struct safetensors {
 	char *path;
-	void *map; /* the whole file */
+	int fd;
+	struct timespec changed; /* its content, last, when it was opened */
+	void *map;		 /* the whole file */
 	size_t map_bytes;
 	struct safetensors_entry *entries; /* sorted by name */
 	size_t count;
@@ -32,6 +35,9 @@ struct safetensors {
  * tensor. The file's size is that of the moment of opening: a file that is cut while it is mapped ends the
  * process with SIGBUS, which zitd survives. */
 int safetensors_open(struct safetensors **file, const char *path, struct err *e);
+/* 0, or -ERR_INTERNAL when its bytes or their number have changed since: what is mapped is no longer what was
+ * checked, and reading may end the process. */
+int safetensors_check(const struct safetensors *file, struct err *e);
 void safetensors_close(struct safetensors **file);
 
 /* NULL when there is none. */

@@ -226,6 +226,45 @@ test_given_up_at_any_layer(void **state)
 	device_close(&d);
 }
 
+/* ---- files that change */
+
+/* Streamed from a copy, with a layer done; then the copy is treated so. The prompt is given up, and the text
+ * encoder's file is named. */
+static void
+check_changed(struct device *d, const char *treatment)
+{
+	const struct model_options options = {.max_pixels = SIDE * SIDE, .text_weights = TEXT_STREAMED};
+	char dir[] = "/tmp/zit-streamed-XXXXXX", command[600];
+	struct generation *g;
+	struct model *m;
+	struct err e;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(command, sizeof(command), "cp -r %s/. %s", golden_dir("golden-d"), dir);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(model_open(&m, dir, d, &options, &e), 0);
+	g = begin(m, &requests[0]);
+	encode(g);
+	snprintf(command, sizeof(command), "cd %s/text_encoder && %s", dir, treatment);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(generation_encode(g, &e), -ERR_INTERNAL);
+	assert_non_null(strstr(e.text, "model-00002-of-00002.safetensors: was changed"));
+	generation_free(&g);
+	model_close(&m);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+}
+
+static void
+test_files_that_change(void **state)
+{
+	struct device *d = golden_device(*state);
+
+	check_changed(d, "truncate -s 100 model-00002-of-00002.safetensors");
+	check_changed(d, "touch model-00002-of-00002.safetensors");
+	device_close(&d);
+}
+
 /* ---- the model as a whole */
 
 /* What it needs of its device, by the plan: all, or the weights alone. */
@@ -391,6 +430,7 @@ static const struct {
     {"in turn", test_in_turn},
     {"beside each other", test_beside_each_other},
     {"given up at any layer", test_given_up_at_any_layer},
+    {"files that change", test_files_that_change},
     {"the same model", test_the_same_model},
     {"what a device has room for", test_what_a_device_has_room_for},
 };
