@@ -80,21 +80,22 @@ runner_stop(struct runner *r, bool finish)
 
 /* ---- a fresh process between jobs */
 
-/* Resident bytes of its process, by the kernel's account. */
+/* Resident bytes of its process alone, by the kernel's account: pages of mapped files, which it may have
+ * weights in, are the page cache's. */
 static int64_t
 resident_bytes(const struct runner *r)
 {
 	char path[40];
-	long long size, resident = 0;
+	long long size, resident = 0, shared = 0;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/%d/statm", (int)r->pid);
 	file = fopen(path, "re");
-	if (file != NULL && fscanf(file, "%lld %lld", &size, &resident) != 2)
-		resident = 0;
+	if (file != NULL && fscanf(file, "%lld %lld %lld", &size, &resident, &shared) != 3)
+		resident = shared = 0;
 	if (file != NULL)
 		fclose(file);
-	return resident * sysconf(_SC_PAGESIZE);
+	return (resident - shared) * sysconf(_SC_PAGESIZE);
 }
 
 /* Looks whether it has done enough; if so it takes no more jobs, and ends when it holds none. */
