@@ -318,12 +318,13 @@ is_aligned(const void *data, const emul_layout *l)
 	return (uintptr_t)data % ALIGNMENT == 0 && (size_t)l->ld * size % ALIGNMENT == 0;
 }
 
-static int
-fastest_way(void)
+static double
+time_of(int way)
 {
-	const char *way = getenv("EMUL_FASTEST");
+	static const double times[] = {1, 1.1, 2};
+	const char *fastest = getenv("EMUL_FASTEST");
 
-	return way != NULL ? atoi(way) : EMUL_LIGHT;
+	return times[(way + EMUL_BROKEN - (fastest != NULL ? atoi(fastest) : EMUL_LIGHT)) % EMUL_BROKEN];
 }
 
 cublasStatus_t
@@ -335,7 +336,7 @@ cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, c
 	int way = way_of(algo);
 	task t = {*desc, *a_layout, *b_layout, *d_layout, a, b, c, d, *(const float *)alpha,
 	    *(const float *)beta, way};
-	double ms = way == fastest_way() ? 1 : 2;
+	double ms = time_of(way);
 
 	if (way < 0 || way == EMUL_BROKEN ||
 	    !describes_a_product(desc, a_layout, b_layout, c_layout, d_layout))
