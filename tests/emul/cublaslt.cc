@@ -15,7 +15,7 @@ extern "C" {
 #include "kernels/convert.h"
 }
 
-enum { MAGIC = 0x656d756c, SMALL = 100000, ALIGNMENT = 16, ALIGNED_WORKSPACE = 1 << 20 };
+enum { MAGIC = 0x656d756c, REFUSED = 100000, ALIGNMENT = 16, ALIGNED_WORKSPACE = 1 << 20 };
 
 struct emul_lt {
 };
@@ -179,6 +179,14 @@ way_of(const cublasLtMatmulAlgo_t *algo)
 	return algo->data[0] == MAGIC && algo->data[1] < EMUL_WAYS ? (int)algo->data[1] : -1;
 }
 
+static int64_t
+refused_product(void)
+{
+	const char *largest = getenv("EMUL_REFUSED");
+
+	return largest != NULL ? atoll(largest) : REFUSED;
+}
+
 static bool
 describes_a_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
     cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d)
@@ -187,7 +195,7 @@ describes_a_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasL
 
 	return c == d && a->type == b->type && b->rows == k && d->rows == m && d->columns == b->columns &&
 	       a->batch == d->batch && b->batch == d->batch &&
-	       (!desc->has_bias || desc->bias_type == d->type) && m * k * b->columns > SMALL;
+	       (!desc->has_bias || desc->bias_type == d->type) && m * k * b->columns > refused_product();
 }
 
 cublasStatus_t

@@ -262,7 +262,7 @@ live_with_sensors(const char *directory)
 
 	if (directory != NULL)
 		setenv("LD_LIBRARY_PATH", directory, 1);
-	p = peer_start(emulated, "cuda:0", model);
+	p = start();
 	unsetenv("LD_LIBRARY_PATH");
 	while (next(&p, &m) != PROTO_READY)
 		assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
@@ -289,9 +289,9 @@ test_sensors(void **state)
 	assert_true(page.readings.energy_joules == -1);
 }
 
-/* The packed rows of the one picture of a job of three steps; its metadata has times. */
+/* The packed rows of the one picture of a job; its metadata has times. */
 static size_t
-draw(struct peer *p, uint8_t *rows, size_t size)
+draw(struct peer *p, int steps, uint8_t *rows, size_t size)
 {
 	static uint8_t png[1 << 16];
 	struct proto_msg m;
@@ -299,7 +299,7 @@ draw(struct peer *p, uint8_t *rows, size_t size)
 	ssize_t length;
 	size_t bytes;
 
-	give(p, SIDE, 3);
+	give(p, SIDE, steps);
 	assert_int_equal(next(p, &m), PROTO_DONE);
 	length = pread(p->got_fd, png, sizeof(png), 0);
 	assert_true(length > 0 && (size_t)length < sizeof(png));
@@ -329,9 +329,9 @@ test_pictures_do_not_depend_on_graphs(void **state)
 		while (next(&p, &m) != PROTO_READY)
 			assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
 		if (i == 0)
-			length = draw(&p, first, sizeof(first));
+			length = draw(&p, 3, first, sizeof(first));
 		else {
-			assert_int_equal(draw(&p, other, sizeof(other)), length);
+			assert_int_equal(draw(&p, 3, other, sizeof(other)), length);
 			assert_memory_equal(first, other, length);
 		}
 		peer_stop(&p, true);
@@ -407,7 +407,7 @@ test_cancel_and_preemption_between_recorded_steps(void **state)
 	(void)state;
 	while (next(&p, &m) != PROTO_READY)
 		assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
-	length = draw(&p, rows, sizeof(rows));
+	length = draw(&p, 3, rows, sizeof(rows));
 	check_cancel(&p, 2);
 	check_preemption(&p, 3, rows, length);
 	peer_stop(&p, true);
@@ -438,7 +438,7 @@ live(const char *fastest, uint8_t *rows, size_t size)
 	unsetenv("EMUL_FASTEST");
 	while (next(&p, &m) != PROTO_READY)
 		assert_true(m.head.type == PROTO_HELLO || m.head.type == PROTO_WARMING);
-	length = draw(&p, rows, size);
+	length = draw(&p, 8, rows, size); /* as many as the device is warmed up for */
 	peer_stop(&p, true);
 	assert_int_equal(next(&p, &m), 0);
 	assert_int_equal(exit_status(&p), 0);
@@ -459,6 +459,7 @@ test_choices_outlive_the_process(void **state)
 	assert_non_null(mkdtemp(directory));
 	snprintf(path, sizeof(path), "%s/gemm-130000-emulated-device", directory);
 	setenv("CACHE_DIRECTORY", directory, 1);
+	setenv("EMUL_REFUSED", "0", 1); /* all products have choices, those of times, too */
 	length = live("1", first, sizeof(first));
 	bytes = file_bytes(path);
 	assert_true(bytes > 0);
@@ -469,6 +470,7 @@ test_choices_outlive_the_process(void **state)
 	live("0", other, sizeof(other)); /* without the file they are made anew, and differ */
 	assert_memory_not_equal(first, other, length);
 	unsetenv("CACHE_DIRECTORY");
+	unsetenv("EMUL_REFUSED");
 	unlink(path);
 	assert_int_equal(rmdir(directory), 0);
 }
