@@ -49,6 +49,8 @@ struct stored {
 	int64_t dim[TENSOR_MAX_RANK];
 };
 
+int64_t stored_count(const struct stored *s); /* elements */
+
 /* A weight in the layout and precision its backend likes best. Opaque, owned by the device, freed by
  * device_close. */
 struct weight;

@@ -40,3 +40,13 @@ tensor_rows(const struct tensor *t, int64_t first, int64_t count)
 	view.dim[0] = count;
 	return view;
 }
+
+int64_t
+stored_count(const struct stored *s)
+{
+	int64_t count = 1;
+
+	for (int i = 0; i < s->rank; i++)
+		count *= s->dim[i];
+	return count;
+}

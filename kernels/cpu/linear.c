@@ -7,16 +7,6 @@
 #include "kernels/convert.h"
 #include "kernels/cpu/cpu.h"
 
-static int64_t
-stored_count(const struct stored *s)
-{
-	int64_t count = 1;
-
-	for (int i = 0; i < s->rank; i++)
-		count *= s->dim[i];
-	return count;
-}
-
 /* One part into the weight's own type, a chunk at a time through float. */
 static void
 take_part(void *to, enum dtype type, const struct stored *part)

@@ -12,16 +12,6 @@
 
 enum { SLICE = 1 << 20 };
 
-static int64_t
-stored_count(const struct stored *s)
-{
-	int64_t count = 1;
-
-	for (int i = 0; i < s->rank; i++)
-		count *= s->dim[i];
-	return count;
-}
-
 /* A file's mapped pages are read by several threads: one alone does not keep the bus busy. */
 static void
 copy_parallel(unsigned char *to, const unsigned char *from, size_t bytes)

@@ -78,16 +78,6 @@ ref_pick_row(struct device *d, struct tensor *to, const struct tensor *table, co
 	ref_copy(d, to, &row);
 }
 
-static int64_t
-stored_count(const struct stored *s)
-{
-	int64_t count = 1;
-
-	for (int i = 0; i < s->rank; i++)
-		count *= s->dim[i];
-	return count;
-}
-
 /* Parts one after another. */
 static void
 take_parts(struct weight *w, const struct stored *parts, int part_count)
