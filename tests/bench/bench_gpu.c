@@ -635,7 +635,8 @@ plan(struct picture *p)
 	arena_plan(&a);
 	hidden =
 	    arena_matrix(&a, device_act_type(bench.device), MAX_PROMPT_TOKENS, bench.config->text.hidden);
-	text_encoder_go_on(bench.text, &a, &hidden, 0, NULL);
+	text_encoder_go_on(bench.text, &a, &hidden, 0, NULL); /* at every length there is */
+	hidden = tensor_rows(&hidden, 0, p->tokens);
 	dit_caption(bench.dit, &a, &p->caption, &hidden, &p->cos, &p->sin, NULL);
 	arena_reset(&a);
 	dit_step(
