@@ -31,7 +31,7 @@ IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/hash.o ipc/sha256.o ipc/clock.o ip
 KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/ref/backend.o kernels/ref/memory.o kernels/ref/linear.o kernels/ref/norm.o kernels/ref/attention.o \
 	kernels/ref/elementwise.o kernels/ref/patch.o kernels/ref/conv.o \
-	kernels/cpu/backend.o kernels/cpu/linear.o kernels/cpu/gemm.o kernels/cpu/norm.o kernels/cpu/attention.o \
+	kernels/cpu/backend.o kernels/cpu/scratch.o kernels/cpu/linear.o kernels/cpu/gemm.o kernels/cpu/norm.o kernels/cpu/attention.o \
 	kernels/cpu/elementwise.o kernels/cpu/conv.o kernels/cpu/convolution.o
 
 # The CUDA backend: these files by nvcc for a card, and by the host's compiler for the emulated device of tests/emul.

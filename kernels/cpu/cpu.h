@@ -51,6 +51,8 @@ struct cpu_device {
 	size_t scratch_bytes[SCRATCH_COUNT];
 };
 
+/* ---- scratch.c */
+
 /* What products take: BF16 or F32. */
 enum dtype cpu_product_type(const struct cpu_device *c);
 /* At least `bytes`, 64-byte aligned; NULL after failing the device. */
