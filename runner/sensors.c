@@ -26,10 +26,10 @@ wait_turn(struct sensors_thread *t)
 	struct timespec due;
 	bool stop;
 
-	clock_gettime(CLOCK_REALTIME, &due);
+	clock_gettime(CLOCK_MONOTONIC, &due); /* the time of day may be set back by hours */
 	due.tv_sec += EVERY_S;
 	pthread_mutex_lock(&t->lock);
-	while (!t->stop && pthread_cond_timedwait(&t->wake, &t->lock, &due) == 0)
+	while (!t->stop && pthread_cond_clockwait(&t->wake, &t->lock, CLOCK_MONOTONIC, &due) == 0)
 		;
 	stop = t->stop;
 	pthread_mutex_unlock(&t->lock);
