@@ -53,7 +53,8 @@ digest_text(uint64_t sum, const char *text)
 static uint64_t
 digest_json(uint64_t sum, const json_t *value)
 {
-	char *text = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS);
+	char *text =
+	    json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY); /* a string is a line too */
 
 	sum = digest_text(sum, text != NULL ? text : "");
 	free(text);
