@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "ctl/output.h"
+#include "ctl/picture.h"
 
 #define BOOK "batch.jsonl"
 #define FRESH "batch.jsonl.new"
@@ -98,14 +99,14 @@ pictures_are_there(const struct batch *b, const struct batch_item *item)
 	char path[PATH_MAX];
 
 	for (int i = 0; i < item->count; i++) {
-		if (!batch_path(b, item, i, path, sizeof(path)) || access(path, F_OK) != 0)
+		if (!batch_path(b, item, i, path, sizeof(path)) || !picture_is_whole(path))
 			return false;
 	}
 	return true;
 }
 
-/* What is recorded as it stands now: a picture that was removed is missing again, what failed is tried again.
- */
+/* What is recorded as it stands now: a picture that was removed or cut off is missing again, what failed is
+ * tried again. */
 static void
 look_around(struct batch *b)
 {

@@ -86,6 +86,8 @@ save_by_rename(int fd, const char *path)
 	error = copy_bytes(fd, to);
 	if (error == 0 && fchmod(to, 0666 & ~mask) != 0)
 		error = errno;
+	if (error == 0 && fdatasync(to) != 0)
+		error = errno;
 	if (close(to) != 0 && error == 0)
 		error = errno;
 	if (error == 0 && rename(temporary, path) != 0)
@@ -106,4 +108,20 @@ picture_save(int fd, const char *path, struct err *e)
 		return err_set(
 		    e, ERR_SYSTEM, "the picture cannot be written to %s: %s", path, strerror(error));
 	return 0;
+}
+
+bool
+picture_is_whole(const char *path)
+{
+	static const char end[] = "\0\0\0\0IEND\xae\x42\x60\x82";
+	enum { END_BYTES = sizeof(end) - 1 };
+	char last[END_BYTES];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	off_t bytes = fd >= 0 ? lseek(fd, 0, SEEK_END) : -1;
+	bool whole = bytes >= END_BYTES && pread(fd, last, END_BYTES, bytes - END_BYTES) == END_BYTES &&
+		     memcmp(last, end, END_BYTES) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return whole;
 }

@@ -189,6 +189,40 @@ def test_a_cut_record_is_taken_as_far_as_it_goes(zitd, tmp_path):
     note_accepted(daemon, out)
 
 
+def test_another_line_is_another_picture(zitd, tmp_path):
+    """A line that is a string, too; the others keep theirs."""
+    daemon = zitd("step 0")
+    out = tmp_path / "out"
+    lines = ['"a cat"', {"prompt": "a dog"}, '"一只猫"', {"prompt": "a cow"}]
+    prompts = write_lines(tmp_path / "p.jsonl", *lines)
+    assert daemon.ctl("batch", prompts, "--out", out).returncode == 0
+    note_accepted(daemon, out)
+    before, _ = items(out)
+    write_lines(prompts, '"a horse"', {"prompt": "a pig"}, *lines[2:])
+    result = daemon.ctl("batch", prompts, "--out", out, "--resume", "-o", "json")
+    assert json.loads(result.stdout)["before"] == 2, result.stderr
+    note_accepted(daemon, out)
+    after, _ = items(out)
+    assert {line: daemon.job(item["job"])["prompt"] for line, item in after.items()} == {1: "a horse", 2: "a pig", 3: "一只猫", 4: "a cow"}
+    assert all((after[line]["job"] == before[line]["job"]) == (line > 2) for line in after)
+
+
+def test_a_picture_that_was_cut_off_is_missing(zitd, tmp_path):
+    """Half of it, or none, as others' programs and file systems leave them behind."""
+    daemon = zitd("step 0")
+    out = tmp_path / "out"
+    prompts = write_lines(tmp_path / "p.jsonl", '"a"', {"prompt": "b", "n": 2}, '"c"')
+    assert daemon.ctl("batch", prompts, "--out", out).returncode == 0
+    note_accepted(daemon, out)
+    whole = {name: (out / name).read_bytes() for name in pictures(out)}
+    (out / "0001.png").write_bytes(whole["0001.png"][:-1])
+    (out / "0002-2.png").write_bytes(b"")
+    result = daemon.ctl("batch", prompts, "--out", out, "--resume", "-o", "json")
+    assert json.loads(result.stdout)["before"] == 1, result.stderr
+    note_accepted(daemon, out)
+    assert {name: (out / name).read_bytes() for name in pictures(out)} == whole
+
+
 # ---- ended early
 
 def test_interrupted_it_cancels_the_rest(zitd, tmp_path):
