@@ -116,6 +116,9 @@ void daemon_set_class(struct daemon *d, struct job *job, enum job_class class);
  * of the client's own. */
 bool daemon_may_have_class(
     const struct daemon *d, const char *key, enum job_class class, bool is_admin, struct err *e);
+/* Whether its client's quotas let the job into that class, from the lowest one; else *e, *data. */
+bool daemon_may_raise(
+    struct daemon *d, const struct job *job, enum job_class class, struct err *e, json_t **data);
 /* No job of that class (< 0: none in particular) and that client (NULL: likewise) is started, of none at all
  * when both are left out; or they are again. false: too many clients are paused. */
 bool daemon_pause(struct daemon *d, int class, const char *client, bool paused);

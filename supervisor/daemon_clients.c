@@ -147,13 +147,14 @@ rule_of(const struct conf_client *c)
 	    .refuse = strcmp(c->over_quota, "refuse") == 0};
 }
 
+static const char *const limit_words[] = {[LIMITS_RATE_JOBS] = "jobs a minute (rate_jobs)",
+    [LIMITS_RATE_DEVICE] = "device seconds a minute (rate_device)",
+    [LIMITS_QUOTA_DAY] = "device seconds a day (quota_day)",
+    [LIMITS_QUOTA_MONTH] = "device seconds a month (quota_month)"};
+
 bool
 daemon_within_limits(struct daemon *d, struct job *job, struct err *e, json_t **data)
 {
-	static const char *const words[] = {[LIMITS_RATE_JOBS] = "jobs a minute (rate_jobs)",
-	    [LIMITS_RATE_DEVICE] = "device seconds a minute (rate_device)",
-	    [LIMITS_QUOTA_DAY] = "device seconds a day (quota_day)",
-	    [LIMITS_QUOTA_MONTH] = "device seconds a month (quota_month)"};
 	const struct limits_rule rule = rule_of(conf_of(d, job->client));
 	const struct limits_time t = daemon_limits_time();
 	double wait_s;
@@ -166,8 +167,29 @@ daemon_within_limits(struct daemon *d, struct job *job, struct err *e, json_t **
 	if (verdict == LIMITS_GOOD || verdict == LIMITS_DEMOTE)
 		return true;
 	wait_s = ceil(wait_s);
-	err_set(e, ERR_RATE_LIMITED, "%s has used up its %s; try again after %g seconds.", job->client,
-	    words[verdict], wait_s);
+	err_set(e, ERR_RATE_LIMITED, "%s has used up its %s; try again after %.0f seconds.", job->client,
+	    limit_words[verdict], wait_s);
+	*data = json_pack("{s:f}", "retry_after_s", wait_s);
+	return false;
+}
+
+bool
+daemon_may_raise(struct daemon *d, const struct job *job, enum job_class class, struct err *e, json_t **data)
+{
+	const struct limits_rule rule = rule_of(conf_of(d, job->client));
+	const struct limits_time t = daemon_limits_time();
+	enum limits_verdict verdict;
+	double wait_s;
+
+	if (job->class != CLASS_LOW || class == CLASS_LOW)
+		return true;
+	verdict = limits_check_raise(&d->limits, job->client, &rule, &t, &wait_s);
+	if (verdict == LIMITS_GOOD)
+		return true;
+	wait_s = ceil(wait_s);
+	err_set(e, ERR_RATE_LIMITED,
+	    "%s has used up its %s, so job %s stays in class low for another %.0f seconds.", job->client,
+	    limit_words[verdict], job->id, wait_s);
 	*data = json_pack("{s:f}", "retry_after_s", wait_s);
 	return false;
 }

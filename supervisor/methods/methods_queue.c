@@ -30,8 +30,11 @@ move(struct call *call, struct job *job)
 static bool
 may_have_class(struct call *call, const struct job *job)
 {
-	return daemon_may_have_class(call->daemon, job->client,
-	    (enum job_class)call->request->priority.priority, call_is_admin(call), &call->e);
+	enum job_class class = (enum job_class)call->request->priority.priority;
+	bool is_admin = call_is_admin(call);
+
+	return daemon_may_have_class(call->daemon, job->client, class, is_admin, &call->e) &&
+	       (is_admin || daemon_may_raise(call->daemon, job, class, &call->e, &call->data));
 }
 
 static void

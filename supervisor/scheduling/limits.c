@@ -157,6 +157,21 @@ is_over(double quota_s, const struct limits_client *c, enum limits_span span, do
 	return quota_s > 0 && c->sums[span].device_s + c->pending_s + cost_s > quota_s;
 }
 
+static enum limits_verdict
+check_quotas(const struct limits_client *c, const struct limits_rule *rule, const struct limits_time *t,
+    double cost_s, double *wait_s)
+{
+	if (is_over(rule->quota_month_s, c, LIMITS_MONTH, cost_s)) {
+		*wait_s = t->month_left_s;
+		return LIMITS_QUOTA_MONTH;
+	}
+	if (is_over(rule->quota_day_s, c, LIMITS_DAY, cost_s)) {
+		*wait_s = t->day_left_s;
+		return LIMITS_QUOTA_DAY;
+	}
+	return LIMITS_GOOD;
+}
+
 enum limits_verdict
 limits_check(struct limits *l, const char *key, const struct limits_rule *rule, const struct limits_time *t,
     double cost_s, double *wait_s)
@@ -171,15 +186,18 @@ limits_check(struct limits *l, const char *key, const struct limits_rule *rule, 
 	verdict = check_rates(c, rule, cost_s, wait_s);
 	if (verdict != LIMITS_GOOD)
 		return verdict;
-	if (is_over(rule->quota_month_s, c, LIMITS_MONTH, cost_s)) {
-		*wait_s = t->month_left_s;
-		return rule->refuse ? LIMITS_QUOTA_MONTH : LIMITS_DEMOTE;
-	}
-	if (is_over(rule->quota_day_s, c, LIMITS_DAY, cost_s)) {
-		*wait_s = t->day_left_s;
-		return rule->refuse ? LIMITS_QUOTA_DAY : LIMITS_DEMOTE;
-	}
-	return LIMITS_GOOD;
+	verdict = check_quotas(c, rule, t, cost_s, wait_s);
+	return verdict == LIMITS_GOOD || rule->refuse ? verdict : LIMITS_DEMOTE;
+}
+
+enum limits_verdict
+limits_check_raise(struct limits *l, const char *key, const struct limits_rule *rule,
+    const struct limits_time *t, double *wait_s)
+{
+	struct limits_client *c = need_today(l, key, t);
+
+	*wait_s = 0;
+	return c != NULL && !rule->refuse ? check_quotas(c, rule, t, 0, wait_s) : LIMITS_GOOD;
 }
 
 /* ---- what becomes of it */

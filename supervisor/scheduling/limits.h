@@ -65,6 +65,10 @@ void limits_clear(struct limits *l);
 /* Whether a job that will cost so much may come; if not, *wait_s: after how long it may. Takes nothing. */
 enum limits_verdict limits_check(struct limits *l, const char *key, const struct limits_rule *rule,
     const struct limits_time *t, double cost_s, double *wait_s);
+/* Whether a job of the lowest class, which counts already, may be put into a higher one: LIMITS_GOOD, or the
+ * quota that its client is over, and *wait_s. Where jobs over a quota are refused, none is there for it. */
+enum limits_verdict limits_check_raise(struct limits *l, const char *key, const struct limits_rule *rule,
+    const struct limits_time *t, double *wait_s);
 /* It was let in. */
 void limits_admit(struct limits *l, const char *key, const struct limits_time *t, double cost_s);
 void limits_refuse(struct limits *l, const char *key, const struct limits_time *t);

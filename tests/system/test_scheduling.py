@@ -227,6 +227,25 @@ def test_quotas(zitd):
 
 
 @needs_root
+def test_over_a_quota_low_is_where_jobs_stay(zitd):
+    """Not by `priority` either; an administrator may."""
+    daemon = zitd("step 0.05", **{"client:uid:1234": {"quota_day": 0.4}})
+    alice = connect_as(daemon, 1234)
+    daemon.accepted.add(alice.call("submit", prompt="a", steps=10, wait=True)["job"])
+    first = busy(daemon)
+    job = alice.call("submit", prompt="a", steps=1)["job"]
+    daemon.accepted.add(job)
+    assert daemon.job(job)["priority"] == "low"
+    for priority in ("normal", "high"):
+        refused = refusal(lambda p=priority: alice.call("priority", job=job, priority=p))
+        assert refused.name == "rate_limited" and "quota_day" in refused.message and job in refused.message
+        assert 1 <= refused.data["retry_after_s"] <= 86400
+    assert alice.call("priority", job=job, priority="low")["jobs"][0]["priority"] == "low"
+    assert daemon.call("priority", job=job, priority="normal")["jobs"][0]["priority"] == "normal"
+    daemon.call("cancel", job=[first, job])
+
+
+@needs_root
 def test_usage_of_others_is_theirs(zitd):
     daemon = zitd("step 0")
     daemon.generate(steps=1)

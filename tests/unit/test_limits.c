@@ -130,6 +130,35 @@ test_quotas_end_with_the_day(void **state)
 	limits_clear(&l);
 }
 
+/* Who was let into the lowest class only does not get out of it by another way; another day he does. */
+static void
+test_over_a_quota_there_is_no_raise(void **state)
+{
+	struct limits_rule rule = {.quota_day_s = 100};
+	struct limits_time t = at(1000);
+	struct limits l;
+	double wait_s;
+
+	(void)state;
+	limits_init(&l);
+	assert_int_equal(submit(&l, &rule, 1000, 90, &wait_s), LIMITS_GOOD);
+	assert_int_equal(
+	    limits_check_raise(&l, "a", &rule, &t, &wait_s), LIMITS_GOOD); /* put there by himself */
+	assert_int_equal(submit(&l, &rule, 1000, 20, &wait_s), LIMITS_DEMOTE);
+	assert_int_equal(limits_check_raise(&l, "a", &rule, &t, &wait_s), LIMITS_QUOTA_DAY);
+	assert_true(wait_s == 86400 - 1000);
+	limits_ended(&l, "a", &t, 90, 0, 0);
+	assert_int_equal(limits_check_raise(&l, "a", &rule, &t, &wait_s), LIMITS_GOOD);
+	limits_used(&l, "a", &t, 101);
+	assert_int_equal(limits_check_raise(&l, "a", &rule, &t, &wait_s), LIMITS_QUOTA_DAY);
+	rule.refuse = true;
+	assert_int_equal(limits_check_raise(&l, "a", &rule, &t, &wait_s), LIMITS_GOOD);
+	rule.refuse = false;
+	t = at(86400 + 5);
+	assert_int_equal(limits_check_raise(&l, "a", &rule, &t, &wait_s), LIMITS_GOOD);
+	limits_clear(&l);
+}
+
 static double
 usage_of(struct limits *l, double now_s, const char *span, const char *what)
 {
@@ -312,6 +341,7 @@ main(void)
 	    cmocka_unit_test(test_no_pattern_beats_the_rate),
 	    cmocka_unit_test(test_a_large_job_leaves_a_debt),
 	    cmocka_unit_test(test_quotas_end_with_the_day),
+	    cmocka_unit_test(test_over_a_quota_there_is_no_raise),
 	    cmocka_unit_test(test_usage_is_counted),
 	    cmocka_unit_test(test_limits_survive_a_restart),
 	    cmocka_unit_test(test_clients_are_bounded),
