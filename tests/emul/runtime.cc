@@ -15,7 +15,8 @@
 enum {
 	DEVICE_MEMORY = 1 << 30,
 	DEFAULT_SHARED = 48 << 10,
-	MAX_SHARED = 227 << 10,
+	HOPPER_SHARED = 227 << 10, /* a block can ask for, */
+	LEAST_SHARED = 99 << 10,   /* or on 8.6, 8.9 and 12.0; others have more */
 	POISONED_BYTES = 1 << 20,
 	GRAPH_BYTES = 3 << 20
 };
@@ -45,6 +46,7 @@ double emul_device_ms;
 static std::map<void *, size_t> pieces;		  /* of the device's memory, and their bytes */
 static size_t taken;				  /* of it, by them and by graphs */
 static std::map<const void *, int> shared_limits; /* of kernels that asked for more than the default */
+static int current_major = 9;			  /* compute capability of the device that was set last */
 
 static int
 setting(const char *name, int otherwise)
@@ -324,6 +326,7 @@ cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 cudaError_t
 cudaSetDevice(int device)
 {
+	current_major = setting("EMUL_MAJOR", 9);
 	return device < setting("EMUL_DEVICES", 1) ? answer() : cudaErrorInvalidDevice;
 }
 
@@ -379,10 +382,11 @@ cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned, 
 	return answer();
 }
 
+/* CUDA's programming guide, "Technical Specifications per Compute Capability". */
 cudaError_t
 cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute, int value)
 {
-	if (value > MAX_SHARED)
+	if (value > (current_major == 9 ? HOPPER_SHARED : LEAST_SHARED))
 		return cudaErrorInvalidValue;
 	shared_limits[kernel] = value;
 	return answer();
