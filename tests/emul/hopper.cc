@@ -1,6 +1,13 @@
 /*
  * Barriers in shared memory, barriers with names, copies of boxes and the registers of warpgroups, as the PTX
- * manual has them.
+ * manual (9.0) has them, in the sections
+ *   "Contents of the mbarrier object", "Phase completion of the mbarrier object", "Tracking asynchronous
+ *   operations by the mbarrier object"; mbarrier.init, .arrive (.expect_tx), .test_wait and .try_wait
+ *   membar / fence (.mbarrier_init, .proxy.async)
+ *   "Swizzling Modes", "Out of Boundary Access"; cp.async.bulk.tensor
+ *   bar / barrier
+ *   setmaxnreg
+ * and what the driver's cuda.h says at cuTensorMapEncodeTiled.
  */
 #include "tests/emul/hopper.h"
 
@@ -20,7 +27,7 @@ enum {
 	MAX_BOX = 256,
 	PIECE = 16, /* bytes that a swizzle moves together */
 	MAX_COUNT = 1 << 20,
-	MAX_BYTES = 1 << 20
+	MAX_BYTES = 1 << 20 /* of a phase, on their way at a time */
 };
 
 static const uint64_t MAP_MARK = 0x70616d5f6c756d65, BARRIER_MARK = 0x6d62617272696572;
@@ -114,11 +121,11 @@ emul_mbarrier_arrive(uint64_t *at, uint32_t bytes)
 {
 	mbarrier *b = find_barrier(at);
 
-	if (bytes >= MAX_BYTES)
-		emul_fault("%u bytes are more than a barrier counts", bytes);
 	if (b->pending == 0)
 		emul_fault("more arrive at the barrier at %#x than it is for", emul_shared_address(at));
 	b->bytes += bytes;
+	if (b->bytes >= MAX_BYTES)
+		emul_fault("%lld bytes are more than a barrier counts", (long long)b->bytes);
 	b->pending--;
 	end_phase(b);
 	emul_let_woken_run();
@@ -285,12 +292,19 @@ emul_named(int number, int threads, bool wait)
 	emul_let_woken_run();
 }
 
-/* ---- registers of warpgroups */
+/* ---- registers of warpgroups. A block's pool is what it was launched with, and that is a multiple of
+ * eight for each thread: less than all that the processor has where its threads are no power of two. */
+
+static int
+launched_registers(void)
+{
+	return ALL_REGISTERS / (int)emul_threads() / 8 * 8;
+}
 
 void
 emul_registers(int count, bool give)
 {
-	int launched = ALL_REGISTERS / (int)emul_threads() / 8 * 8;
+	int launched = launched_registers();
 
 	if (count < 24 || count > 256 || count % 8 != 0)
 		emul_fault("%d registers", count);
@@ -310,8 +324,9 @@ check_registers(void)
 		all += registers[i];
 		changed += registers[i] != 0;
 	}
-	if (changed > 0 && (changed != (int)emul_threads() || all > ALL_REGISTERS))
-		emul_fault("%d threads have %d registers", changed, all);
+	if (changed > 0 && (changed != (int)emul_threads() || all > launched_registers() * changed))
+		emul_fault(
+		    "%d threads have %d registers of %d", changed, all, launched_registers() * changed);
 }
 
 /* ---- blocks */

@@ -1,7 +1,10 @@
 /*
- * wgmma.mma_async, m64 n k16, bf16 into float, as the PTX manual has it; the layouts in memory are CUTLASS's
- * canonical ones (include/cute/atom/mma_traits_sm90_gmma.hpp: make_gmma_desc). Every warp does its own 16
- * rows, when they begin or when it waits for them; the four warps of a group must begin the same products.
+ * wgmma.mma_async, m64 n k16, bf16 into float, as the PTX manual (9.0) has it: "Matrix Fragments for
+ * wgmma.mma_async.m64nNk16" (registers), "Major-ness supported by Strides", "Canonical Layouts" and "Matrix
+ * Descriptor Format" (memory), wgmma.fence, .commit_group and .wait_group. CUTLASS has the same fragments as
+ * formulas (include/cute/atom/mma_traits_sm90_gmma.hpp: CLayout_64xN, ALayout_64x16) and descriptors
+ * (make_gmma_desc). Every warp does its own 16 rows, when they begin or when it waits for them; the four
+ * warps of a group must begin the same products.
  */
 #include "tests/emul/hopper.h"
 

@@ -207,10 +207,29 @@ registers_that_are_not_there(void)
 	take_registers<32>();
 }
 
+/* Of three warpgroups, launched with 168 each: 504 for one thread of each. */
+template <int given, int taken>
+static void
+registers_of_three(void)
+{
+	if (threadIdx.x < WARPGROUP)
+		give_registers<given>();
+	else
+		take_registers<taken>();
+}
+
+static void
+too_many_bytes_at_a_time(void)
+{
+	make_barrier(0, 2 * WARPGROUP);
+	barrier_expect(barrier_at(0), 1 << 14);
+}
+
 /* Each kernel, and a piece of what is said when it ends the program; NULL: it does not. */
 static const struct fault {
 	void (*kernel)(void);
 	const char *said;
+	unsigned threads; /* 0: a warpgroup */
 } faults[] = {
     {fine, NULL},
     {no_fence, "without a fence since the last wait"},
@@ -233,11 +252,14 @@ static const struct fault {
     {named_arrived_and_left, "ends with 128 threads at named barrier 1"},
     {registers_of_one_warp, "threads of one warpgroup have different registers"},
     {registers_that_are_not_there, "32 registers where there are"},
+    {registers_of_three<40, 232>, NULL, 3 * WARPGROUP},
+    {registers_of_three<32, 240>, "384 threads have 65536 registers of 64512", 3 * WARPGROUP},
+    {too_many_bytes_at_a_time, "1048576 bytes are more than a barrier counts"},
 };
 
 /* What the kernel said before it ended the program, or nothing. */
 static void
-listen(void (*kernel)(void), char *said, size_t size)
+listen(const struct fault &f, char *said, size_t size)
 {
 	int ends[2], status;
 	ssize_t got = 0, part;
@@ -248,7 +270,7 @@ listen(void (*kernel)(void), char *said, size_t size)
 	if (pid == 0) {
 		signal(SIGABRT, SIG_DFL);
 		dup2(ends[1], STDERR_FILENO);
-		run(WARPGROUP, kernel);
+		run(f.threads != 0 ? f.threads : (unsigned)WARPGROUP, f.kernel);
 		_exit(0);
 	}
 	close(ends[1]);
@@ -266,7 +288,7 @@ test_what_is_undefined_ends_the_program(void **)
 	char said[400];
 
 	for (const struct fault &f : faults) {
-		listen(f.kernel, said, sizeof(said));
+		listen(f, said, sizeof(said));
 		if (f.said == NULL ? said[0] != 0 : strstr(said, f.said) == NULL)
 			fail_msg("expected '%s', heard '%s'", f.said != NULL ? f.said : "", said);
 	}

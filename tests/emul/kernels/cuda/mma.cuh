@@ -1,6 +1,7 @@
 /*
- * kernels/cuda/mma.cuh for the emulated device: every function does what the PTX manual says of its
- * instruction.
+ * kernels/cuda/mma.cuh for the emulated device: every function does what the PTX manual (9.0) says of its
+ * instruction: ldmatrix, "Matrix Fragments for mma.m16n8k16 with floating point type", cp.async (src-size),
+ * cvt (.bf16x2: the first source is the upper half), ex2.approx (-inf gives +0).
  */
 #ifndef KERNELS_CUDA_MMA_CUH
 #define KERNELS_CUDA_MMA_CUH
