@@ -35,7 +35,7 @@ KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/cpu/elementwise.o kernels/cpu/conv.o kernels/cpu/convolution.o
 
 # The CUDA backend: these files by nvcc for a card, and by the host's compiler for the emulated device of tests/emul.
-CUDA_HOME ?= /usr/local/cuda
+CUDA_HOME ?= $(if $(wildcard /usr/local/cuda/bin/nvcc),/usr/local/cuda,$(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc))))
 NVCC := $(firstword $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc))
 HAS_CUDA := $(if $(filter 0,$(CUDA))$(SAN),,$(NVCC))
 
@@ -155,6 +155,7 @@ $(BUILD)/zit-runner-cuda: $(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(RUNNER)
 # The tiny checkpoints and their golden arrays, from formulas: bf16 and float32 of configuration B, bf16 of A, C and D. Always in
 # build/, the sanitized build reads the same ones.
 GOLDEN := build/golden
+PYTHON ?= /usr/bin/python3
 GOLDEN_ALL := $(GOLDEN)/.done $(GOLDEN)-f32/.done $(GOLDEN)-a/.done $(GOLDEN)-c/.done $(GOLDEN)-d/.done
 
 $(GOLDEN)/.done: GOLDEN_FLAGS :=
@@ -166,7 +167,7 @@ $(GOLDEN)-d/.done: GOLDEN_FLAGS := --config D
 $(GOLDEN_ALL): tests/golden/golden-tiny.py
 	@mkdir -p $(@D)
 	@echo "  GOLD  $(@D)"
-	$(Q)/usr/bin/python3 $< --write $(@D) $(GOLDEN_FLAGS) >$(@D)/values.txt
+	$(Q)$(PYTHON) $< --write $(@D) $(GOLDEN_FLAGS) >$(@D)/values.txt
 	@touch $@
 
 golden: $(GOLDEN_ALL)
@@ -371,13 +372,21 @@ programs: all man golden $(UNIT_TESTS) $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test
 	$(KERNEL_TESTS) $(BUILD)/tests/fake_runner $(PRELOADED) gpu-programs
 
 # ---- on a card. Without one, or without nvcc, these say so. scripts/gpu-check runs all of them and ends with a table.
+# PACKED=1: the programs came from another machine (make gpu-pack), and are not made here.
 
 GPU_PROGRAMS := $(if $(HAS_CUDA),$(addprefix $(BUILD)/,zit-runner-cuda cuda/test_cuda cuda/test_stages cuda/test_golden cuda/test_model \
 	cuda/test_reference cuda/bench_gpu cuda/faulty tests/gpu/test_faults))
 WITH_DEVICE := scripts/with-device $(BUILD)/zit-runner-cuda
 SANITIZER = $(firstword $(shell command -v compute-sanitizer) $(wildcard $(CUDA_HOME)/bin/compute-sanitizer))
 
+GPU_NEEDS := $(if $(PACKED),,$(GPU_PROGRAMS) $(addprefix $(BUILD)/,zitd zitctl tests/fake_runner tests/bench/bench_png))
+
 gpu-programs: $(GPU_PROGRAMS)
+
+gpu-needs: $(GPU_NEEDS) golden
+
+gpu-pack: $(GPU_NEEDS)
+	$(Q)scripts/gpu-pack $(BUILD)/gpu-pack.tar.xz $^
 
 $(BUILD)/cuda/test_cuda: $(addprefix $(BUILD)/,tests/kernels/test_cuda.o tests/kernels/conv_forms.o tests/kernels/operations.o) $(FOR_CARDS)
 	@echo "  LD    $@"
@@ -391,39 +400,39 @@ $(BUILD)/tests/gpu/test_faults: $(addprefix $(BUILD)/,tests/gpu/test_faults.o te
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ljansson
 
-gpu-operations: gpu-programs
+gpu-operations: gpu-needs
 	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_cuda
 
-gpu-stages: gpu-programs golden
+gpu-stages: gpu-needs
 	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_stages
 
-gpu-pictures: gpu-programs golden
+gpu-pictures: gpu-needs
 	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_golden && $(WITH_DEVICE) $(BUILD)/cuda/test_model
 
-gpu-reference: gpu-programs golden
+gpu-reference: gpu-needs
 	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_reference
 
-gpu-faults: gpu-programs golden
+gpu-faults: gpu-needs
 	$(Q)$(WITH_DEVICE) $(BUILD)/tests/gpu/test_faults
 
 # A job in a kernel without an end, and zitd.
-gpu-timeout: gpu-programs $(BUILD)/zitd $(BUILD)/tests/fake_runner
-	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(WITH_DEVICE) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/gpu
+gpu-timeout: gpu-needs
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(WITH_DEVICE) $(PYTHON) -m pytest -q -p no:cacheprovider tests/gpu
 
 # The real zitd and runner, the demo model: the device's rest between jobs, its memory after READY.
-gpu-jobs: gpu-programs $(BUILD)/zitd $(BUILD)/zitctl
-	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(WITH_DEVICE) /usr/bin/python3 tests/bench/bench_jobs.py --runner $(BUILD)/zit-runner-cuda --device cuda:0
+gpu-jobs: gpu-needs
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(WITH_DEVICE) $(PYTHON) tests/bench/bench_jobs.py --runner $(BUILD)/zit-runner-cuda --device cuda:0
 
-gpu-memcheck gpu-racecheck: gpu-%: gpu-programs
+gpu-memcheck gpu-racecheck: gpu-%: gpu-needs
 	$(Q)$(if $(SANITIZER),$(WITH_DEVICE) $(SANITIZER) --tool $* --error-exitcode 1 $(BUILD)/cuda/test_cuda, \
 		echo "skipped: compute-sanitizer is not installed"; exit 77)
 
 GPU_PARTS := gpu-operations gpu-stages gpu-pictures gpu-reference gpu-faults gpu-timeout gpu-memcheck gpu-racecheck
 
-check-gpu: gpu-programs golden
+check-gpu: gpu-needs
 	$(Q)$(WITH_DEVICE) $(MAKE) --no-print-directory -k $(GPU_PARTS) || [ $$? -eq 77 ]
 
-bench-gpu: gpu-programs
+bench-gpu: gpu-needs
 	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/bench_gpu --cache $(BUILD) || [ $$? -eq 77 ]
 
 check-layers: $(BUILD)/zitd $(BUILD)/zitctl
@@ -433,7 +442,7 @@ check-layers: $(BUILD)/zitd $(BUILD)/zitctl
 SCRIPTS = $(shell git ls-files -z --cached --others --exclude-standard | xargs -0 grep -lE '^\#!.*[/ ](ba|da)?sh$$')
 
 check-scripts:
-	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers scripts/gpu-check scripts/with-device scripts/bench-peers tests/spin/run .ci/run
+	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers scripts/gpu-check scripts/gpu-pack scripts/with-device scripts/bench-peers tests/spin/run .ci/run
 
 # The protocol of job, runner and zitd as a model, all of its states; no code of ours runs in it, so once is enough.
 check-spin:
@@ -580,6 +589,6 @@ clean:
 
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
 
-.PHONY: check-gpu bench-gpu bench-png gpu-jobs gpu-programs $(GPU_PARTS) programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
+.PHONY: check-gpu bench-gpu bench-png gpu-jobs gpu-programs gpu-needs gpu-pack $(GPU_PARTS) programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
 	bench-preempt bench-queue check check-parts check-whole check-unit check-kernels check-model check-runner check-system check-layers check-scripts \
 	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade deb check-deb lint-deb check-units check-systemd bench-systemd

@@ -35,8 +35,8 @@ exit {status}
 
 @pytest.fixture
 def tree(tmp_path):
-    """tree({part: shell text}, probe's exit status): the script's result."""
-    def run(parts=None, probe=0):
+    """tree({part: shell text}, probe's exit status, arguments of the script): its result."""
+    def run(parts=None, probe=0, arguments=()):
         shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
         tools, build = tmp_path / "tools", tmp_path / "build"
         (build / "tests" / "bench").mkdir(parents=True)
@@ -50,7 +50,7 @@ def tree(tmp_path):
         for part, text in (parts or {}).items():
             (tools / f"{part}.sh").write_text(text)
         env = dict(os.environ, PATH=f"{tools}:{os.environ['PATH']}")
-        return subprocess.run([tmp_path / "scripts" / "gpu-check"], capture_output=True, text=True, env=env, timeout=120, check=False)
+        return subprocess.run([tmp_path / "scripts" / "gpu-check", *arguments], capture_output=True, text=True, env=env, timeout=120, check=False)
     return run
 
 
@@ -82,3 +82,29 @@ def test_a_part_that_fails_is_told_and_the_rest_goes_on(tree):
 def test_without_a_device(tree):
     result = tree(probe=77)
     assert result.returncode == 77 and "skipped: no driver" in result.stdout, result.stdout
+
+
+def test_what_was_packed_elsewhere_is_run(tree, tmp_path):
+    """No program is built, and the pack's libraries are where programs look."""
+    other = tmp_path / "other"
+    programs = ("build/zit-runner-cuda", "build/tests/bench/bench_png")
+    (other / "build" / "tests" / "bench").mkdir(parents=True)
+    for program in programs:
+        shutil.copy("/bin/true", other / program)
+    pack = subprocess.run([ROOT / "scripts" / "gpu-pack", "pack.tar.xz", *programs], cwd=other, capture_output=True, text=True, timeout=60, check=False)
+    assert pack.returncode == 0, pack.stderr
+    result = tree({"gpu-operations": "echo \"PACKED=$PACKED $LD_LIBRARY_PATH\"; [ -n \"$PACKED\" ]\n"}, arguments=("--packed", other / "pack.tar.xz"))
+    assert result.returncode == 0 and "packed at" in result.stdout, result.stdout + result.stderr
+    said = (tmp_path / "build" / "gpu-check" / "operations.log").read_text()
+    assert "PACKED=1" in said and f"{tmp_path}/build/packed/lib" in said, said
+
+
+def test_the_pack_has_the_libraries(tmp_path):
+    """All that the programs need but what every machine has, and what comes with CUDA."""
+    program = ROOT / "build" / "zitctl"
+    copy = tmp_path / "build" / "zitctl"
+    copy.parent.mkdir()
+    shutil.copy(program, copy)
+    subprocess.run([ROOT / "scripts" / "gpu-pack", "pack.tar.xz", "build/zitctl"], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    names = subprocess.run(["tar", "-tf", tmp_path / "pack.tar.xz"], capture_output=True, text=True, check=True).stdout
+    assert "lib/libjansson.so" in names and "lib/libc.so" not in names and "lib/libstdc++" not in names
