@@ -71,6 +71,7 @@ static const struct output_column runner_columns[] = {
     {"GEN", "generation", 0},
     {"DEATHS", "deaths", 0},
     {"DEVICE", "device", 0},
+    {"TEXT ENCODER", "text_encoder", 0},
     {"GPU", "gpu.uuid", 1},
     {"GPU NAME", "gpu.name", 1},
     {"GPU BYTES", "gpu.memory_bytes", 1},

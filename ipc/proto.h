@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PROTO_VERSION = 4, PROTO_MAX_BYTES = 160 * 1024, PROTO_MAX_FDS = 4 };
+enum { PROTO_VERSION = 5, PROTO_MAX_BYTES = 160 * 1024, PROTO_MAX_FDS = 4 };
 
 /* The first 24 bytes of every packet: u16 type, u16 zero, u32 payload bytes, u64 job, u32 attempt, u32
  * generation. */

@@ -185,8 +185,8 @@ say_ready(struct runner *r)
 	const struct model_limits *l = model_limits(r->model);
 	struct proto_msg m = {.head.type = PROTO_READY,
 	    .READY = {l->name, device_name(r->device), (uint32_t)l->default_side, (uint32_t)l->max_side,
-		(uint32_t)l->granule, (uint64_t)l->max_pixels, l->memory_bytes,
-		resume_bytes(l->latent_count)}};
+		(uint32_t)l->granule, (uint64_t)l->max_pixels, l->memory_bytes, resume_bytes(l->latent_count),
+		l->text_streamed}};
 
 	tell(r, &m);
 	log_info(

@@ -29,6 +29,7 @@ static const struct field fields[] = {
     FIELD(struct runner, slowest_step_us),
     FIELD(struct runner, device),
     FIELD(struct runner, model),
+    FIELD(struct runner, text_encoder),
     FIELD(struct runner, limits.default_side),
     FIELD(struct runner, limits.max_side),
     FIELD(struct runner, limits.granule),

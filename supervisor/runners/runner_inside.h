@@ -96,6 +96,7 @@ struct runner {
 
 	/* what it said of itself when it was ready */
 	char device[160], model[80];
+	char text_encoder[12]; /* where its matrices are; "": a build that did not tell */
 	struct runner_limits limits; /* default_side 0: it never was ready */
 	uint64_t checkpoint_bytes;
 

@@ -81,12 +81,13 @@ on_ready(struct runner *r, const struct proto_msg *m, int *fds)
 	(void)fds;
 	if (f->default_side == 0 || f->default_side > 65536 || f->max_side > 65536 || f->granule == 0 ||
 	    f->granule > 65536 || f->max_pixels > UINT32_MAX || f->checkpoint_bytes == 0 ||
-	    f->checkpoint_bytes > SHM_MAX_CHECKPOINT) {
-		lie(r, "READY with sizes that cannot be");
+	    f->checkpoint_bytes > SHM_MAX_CHECKPOINT || f->text_streamed > 1) {
+		lie(r, "READY with figures that cannot be");
 		return;
 	}
 	snprintf(r->device, sizeof(r->device), "%s", f->device);
 	snprintf(r->model, sizeof(r->model), "%s", f->model);
+	snprintf(r->text_encoder, sizeof(r->text_encoder), "%s", f->text_streamed ? "streamed" : "resident");
 	r->limits = (struct runner_limits){
 	    (int)f->default_side, (int)f->max_side, (int)f->granule, (int64_t)f->max_pixels};
 	r->checkpoint_bytes = f->checkpoint_bytes;

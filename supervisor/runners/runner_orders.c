@@ -208,6 +208,8 @@ runner_record(const struct runner *r)
 		json_object_set_new(record, "multiple", json_integer(r->limits.granule));
 		json_object_set_new(record, "max_pixels", json_integer(r->limits.max_pixels));
 	}
+	if (r->text_encoder[0] != '\0')
+		json_object_set_new(record, "text_encoder", json_string(r->text_encoder));
 	if (json_array_size(jobs) > 0)
 		json_object_set(record, "job", json_array_get(jobs, 0));
 	json_object_set_new(record, "jobs", jobs);

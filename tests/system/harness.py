@@ -376,13 +376,13 @@ class Zitd:
 
     @staticmethod
     def audit_runner_fds(pid):
-        """A runner has stdin, stdout, stderr, its socket, its page, and what it made for itself: events and memory."""
+        """A runner has stdin, stdout, stderr, its socket, its page, what it made for itself (events and memory), and the files that it streams."""
         for fd in os.listdir(f"/proc/{pid}/fd"):
             try:
                 target = os.readlink(f"/proc/{pid}/fd/{fd}")
             except FileNotFoundError:
                 continue
-            own = target.startswith(("anon_inode:", "/memfd:"))
+            own = target.startswith(("anon_inode:", "/memfd:")) or target.endswith(".safetensors")
             assert int(fd) <= 5 or own, f"runner {pid} holds {fd}: {target}"
 
     def audit_leftovers(self):
