@@ -129,7 +129,8 @@ job_of(const struct convolution *v)
 	j.out_h = (int)v->y.dim[0];
 	j.out_w = (int)v->y.dim[1];
 	j.phases = 1;
-	j.wide = is_wide(j.y, j.outputs, size) && is_wide(j.add, j.outputs, size);
+	j.wide = is_wide(j.y, j.outputs, size) && is_wide(j.add, j.outputs, size) &&
+		 is_wide(j.bias, j.outputs, sizeof(float));
 	return j;
 }
 

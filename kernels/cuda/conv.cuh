@@ -20,7 +20,7 @@ struct conv_job {
 	int k, stride, top, left;
 	int out_h, out_w; /* windows */
 	int phases;	  /* 1 or 4 */
-	bool wide;	  /* pixels of y and add can be reached 16 bytes at a time */
+	bool wide;	  /* pixels of y and add, and the bias, can be reached 16 bytes at a time */
 };
 
 /* The forms of a convolution (conv.cu has the table). `takes` says whether it is for such a job on such a

@@ -37,30 +37,69 @@ half_of(uint32_t pair, int which)
 	return to_float(bf16{(uint16_t)(pair >> 16 * which)});
 }
 
-/* 32 outputs from `first` on of the row that element e and the next are of; at < 0: it is none. All lanes
- * come. */
+/* The bias of outputs from `first` on: this lane's two of each 8; zeros where there is none. */
+template <int n>
 __device__ static inline void
-put_wide(const struct conv_job &j, const float (*sum)[4], int e, int64_t at, int first)
+load_bias(numbers<float, 2> (&bias)[n], const struct conv_job &j, int first)
 {
-	int mine = first + threadIdx.x % 4 * 8, column = first + threadIdx.x % 4 * 2;
-	bool there = at >= 0 && mine < j.outputs;
-	numbers<uint32_t, 4> v = {};
-
-	if (j.add != NULL) {
-		if (there)
-			v = *(const numbers<uint32_t, 4> *)((const bf16 *)j.add + at + mine);
-		exchange_words(v.v);
-	}
 #pragma unroll
-	for (int i = 0; i < 4; i++, column += 8) {
-		bool has_bias = j.bias != NULL && column < j.outputs;
-		float low = sum[i][e] + half_of(v.v[i], 0), high = sum[i][e + 1] + half_of(v.v[i], 1);
-		v.v[i] = has_bias ? pack_bf16(low + j.bias[column], high + j.bias[column + 1])
-				  : pack_bf16(low, high);
+	for (int i = 0; i < n; i++, first += 8) {
+		bias[i] = {};
+		if (j.bias != NULL && first < j.outputs)
+			bias[i] = *(const numbers<float, 2> *)(j.bias + first + threadIdx.x % 4 * 2);
+	}
+}
+
+/* 32 outputs of the row that element e and the next are of: v has what is added to this lane's 8 of them, and
+ * gets their sums. All lanes come. */
+template <bool adds>
+__device__ static inline void
+finish_wide(numbers<uint32_t, 4> &v, const float (*sum)[4], int e, const numbers<float, 2> *bias)
+{
+	if (adds)
+		exchange_words(v.v);
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		float low = sum[i][e], high = sum[i][e + 1];
+		if (adds) {
+			low += half_of(v.v[i], 0);
+			high += half_of(v.v[i], 1);
+		}
+		v.v[i] = pack_bf16(low + bias[i].v[0], high + bias[i].v[1]);
 	}
 	exchange_words(v.v);
-	if (there)
-		*(numbers<uint32_t, 4> *)((bf16 *)j.y + at + mine) = v;
+}
+
+/* As put_sums, 16 bytes at a time. While a tile is put its tensor cores wait, and memory takes long: all that
+ * is read is asked for before any of it is used. */
+template <bool adds, int n>
+__device__ static inline void
+put_wide(const struct conv_job &j, const float (&sum)[n][4], const int64_t (&at)[2], int first)
+{
+	numbers<float, 2> bias[n];
+	numbers<uint32_t, 4> v[2][n / 4] = {};
+	int mine = first + threadIdx.x % 4 * 8, left[2]; /* left: outputs of a row from this lane's on */
+
+#pragma unroll
+	for (int row = 0; row < 2; row++) {
+		left[row] = at[row] < 0 ? 0 : j.outputs - mine;
+#pragma unroll
+		for (int i = 0; adds && i < n / 4; i++) {
+			if (i * 32 < left[row])
+				v[row][i] = *(const numbers<uint32_t, 4> *)((const bf16 *)j.add + at[row] +
+									    mine + i * 32);
+		}
+	}
+	load_bias(bias, j, first);
+#pragma unroll
+	for (int i = 0; i < n / 4; i++) {
+#pragma unroll
+		for (int row = 0; row < 2; row++) {
+			finish_wide<adds>(v[row][i], sum + i * 4, 2 * row, bias + i * 4);
+			if (i * 32 < left[row])
+				*(numbers<uint32_t, 4> *)((bf16 *)j.y + at[row] + mine + i * 32) = v[row][i];
+		}
+	}
 }
 
 /* One output of a row. */
@@ -81,13 +120,13 @@ template <int n>
 __device__ static inline void
 put_sums(const struct conv_job &j, const float (&sum)[n][4], const int64_t (&at)[2], int first)
 {
-	if (n % 4 == 0 && j.wide) {
-#pragma unroll
-		for (int i = 0; i < n; i += 4) {
-			put_wide(j, sum + i, 0, at[0], first + i * 8);
-			put_wide(j, sum + i, 2, at[1], first + i * 8);
-		}
-		return;
+	if constexpr (n % 4 == 0) {
+		if (j.wide && j.add != NULL)
+			put_wide<true>(j, sum, at, first);
+		else if (j.wide)
+			put_wide<false>(j, sum, at, first);
+		if (j.wide)
+			return;
 	}
 #pragma unroll
 	for (int i = 0; i < n; i++) {
