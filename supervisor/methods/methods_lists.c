@@ -26,29 +26,38 @@ is_of_group(const struct job *job, const char *group)
 	return group == NULL || strcmp(job->group, group) == 0;
 }
 
+/* Which open jobs are listed. */
+struct selection {
+	enum list_state state;
+	const char *group;	 /* NULL: of any */
+	const struct job *after; /* those that come after it; NULL: from here on all */
+};
+
 static void
-append(struct listing *l, const struct job *job, const char *group)
+append(struct listing *l, struct selection *s, const struct job *job, enum list_state state)
 {
-	if (is_of_group(job, group))
+	if (s->after == NULL && (s->state == LIST_ALL || s->state == state) && is_of_group(job, s->group))
 		call_list_job(l, job);
+	if (s->after == job)
+		s->after = NULL;
 }
 
-/* Running ones, then those that wait, in their order, then held ones; of one group, or of all for NULL. */
+/* Running ones, then those that wait, in their order, then held ones. */
 static void
-list_open(struct listing *l, enum list_state state, const char *group)
+list_open(struct listing *l, struct selection s)
 {
 	struct daemon *d = l->call->daemon;
 	struct job *job = NULL;
 
-	while (state != LIST_WAITING && (job = daemon_next_job(d, job)) != NULL) {
+	while ((job = daemon_next_job(d, job)) != NULL) {
 		if (!job_is_final(job) && !waits(job))
-			append(l, job, group);
+			append(l, &s, job, LIST_RUNNING);
 	}
-	while (state != LIST_RUNNING && (job = daemon_next_queued(d, job)) != NULL)
-		append(l, job, group);
-	while (state != LIST_RUNNING && (job = daemon_next_job(d, job)) != NULL) {
+	while (s.state != LIST_RUNNING && (job = daemon_next_queued(d, job)) != NULL)
+		append(l, &s, job, LIST_WAITING);
+	while (s.state != LIST_RUNNING && (job = daemon_next_job(d, job)) != NULL) {
 		if (job_state(job) == JOB_HELD)
-			append(l, job, group);
+			append(l, &s, job, LIST_WAITING);
 	}
 }
 
@@ -60,8 +69,9 @@ list_unsaved(struct listing *l, const char *group)
 	struct job *job = NULL;
 
 	while ((job = daemon_next_job(d, job)) != NULL) {
-		if (job_is_final(job) && !job->refused && daemon_store_error(d) != 0)
-			append(l, job, group);
+		if (job_is_final(job) && !job->refused && daemon_store_error(d) != 0 &&
+		    is_of_group(job, group))
+			call_list_job(l, job);
 	}
 }
 
@@ -71,7 +81,7 @@ list_limit(const struct call *call)
 	return call->request->list.has_limit ? call->request->list.limit : 100;
 }
 
-/* "before" leads on to the next page: an id whose job is in the store. */
+/* "before" has led past the open ones. */
 static json_t *
 list_found(struct call *call, const struct found *found, int count)
 {
@@ -80,7 +90,7 @@ list_found(struct call *call, const struct found *found, int count)
 
 	call_begin_list(&list, call, list_limit(call));
 	if (!p->has_before && p->state != LIST_FINAL)
-		list_open(&list, LIST_ALL, p->group);
+		list_open(&list, (struct selection){LIST_ALL, p->group, NULL});
 	if (!p->has_before)
 		list_unsaved(&list, p->group);
 	call_list_found(&list, found, count);
@@ -98,38 +108,56 @@ list_ended(struct call *call, uint64_t below)
 }
 
 static json_t *
-list_before(struct call *call, const struct found *found, int count)
-{
-	struct job *job = call_the_job(call, found);
-
-	(void)count;
-	return job != NULL ? list_ended(call, job->number) : NULL;
-}
-
-static json_t *
-list_open_only(struct call *call, enum list_state state, const char *group, int64_t limit)
+list_open_only(struct call *call, const struct selection *s, int64_t limit)
 {
 	struct listing list;
 
 	call_begin_list(&list, call, limit);
-	list_open(&list, state, group);
-	return call_end_list(&list);
+	list_open(&list, *s);
+	if (list.left < limit || s->state != LIST_ALL || s->after == NULL)
+		return call_end_list(&list);
+	free(json_text_end(&call->text)); /* that was the last open one: those that have ended are next */
+	return list_ended(call, 0);
+}
+
+/* The page after that job's. */
+static json_t *
+list_before(struct call *call, const struct found *found, int count)
+{
+	const struct api_list *p = &call->request->list;
+	struct job *job = call_the_job(call, found);
+	const struct selection s = {(enum list_state)p->state, p->group, job};
+
+	(void)count;
+	if (job == NULL)
+		return NULL;
+	if (s.state == LIST_FINAL || (s.state == LIST_ALL && job_is_final(job)))
+		return list_ended(call, job->number);
+	if (!job_is_final(job))
+		return list_open_only(call, &s, list_limit(call));
+	call->data = json_pack("{s:s}", "param", "before");
+	err_set(&call->e, ERR_INVALID_PARAM,
+	    "job %s has ended, so no open jobs come after it; begin again without before", job->id);
+	return NULL;
 }
 
 json_t *
 method_list(struct call *call)
 {
 	const struct api_list *p = &call->request->list;
+	const struct selection s = {(enum list_state)p->state, p->group, NULL};
 
-	if (p->state == LIST_WAITING || p->state == LIST_RUNNING)
-		return list_open_only(call, (enum list_state)p->state, p->group, list_limit(call));
-	return p->has_before ? lookup_id(call, p->before, list_before) : list_ended(call, 0);
+	if (p->has_before)
+		return lookup_id(call, p->before, list_before);
+	if (s.state == LIST_WAITING || s.state == LIST_RUNNING)
+		return list_open_only(call, &s, list_limit(call));
+	return list_ended(call, 0);
 }
 
 json_t *
 method_queue(struct call *call)
 {
-	return list_open_only(call, LIST_ALL, NULL, INT64_MAX);
+	return list_open_only(call, &(struct selection){LIST_ALL, NULL, NULL}, INT64_MAX);
 }
 
 json_t *

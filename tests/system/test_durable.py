@@ -226,6 +226,37 @@ def test_pages_of_ended_jobs(zitd):
     assert refused(daemon.call, "list", before="job_00000000000000000000000000").name == "unknown_job"
 
 
+def test_pages_of_all_jobs(zitd):
+    """Open ones, then ended ones: each once, though some end and some come meanwhile."""
+    daemon = zitd(SLOW, queue=LARGE_QUEUE)
+    ended = [daemon.generate(f"done {i}", steps=1)["job"] for i in range(5)]
+    running = daemon.submit("running", steps=100)
+    daemon.wait_running(running)
+    waiting = [daemon.submit(f"cat {i}", steps=1, group="odd" if i % 2 else "even") for i in range(9)]
+    daemon.call("hold", job=waiting[0])
+    listed = [running, *waiting[1:], waiting[0]]
+
+    def pages(limit, between=lambda: None, **params):
+        seen = []
+        while page := daemon.call("list", limit=limit, **params)["jobs"]:
+            assert len(page) <= limit
+            seen += [r["job"] for r in page]
+            params["before"] = seen[-1]
+            between()
+        return seen
+    for limit in (1, 3, 5, 100):
+        assert pages(limit) == listed + ended[::-1]
+        assert pages(limit, state="waiting") == listed[1:] and pages(limit, state="running") == [running]
+        assert pages(limit, group="odd") == waiting[1::2]
+    assert daemon.call("list", state="running", before=waiting[1])["jobs"] == []
+    assert daemon.call("list", state="waiting", before=running)["jobs"][0]["job"] == waiting[1]
+    seen = pages(3, lambda: daemon.submit("late", steps=1))
+    assert [j for j in seen if j in listed] == listed and [j for j in seen if j in ended] == ended[::-1]
+    error = refused(daemon.call, "list", state="waiting", before=ended[0])
+    assert error.name == "invalid_param" and error.data["param"] == "before" and "begin again" in error.message
+    daemon.call("cancel", job=[r["job"] for r in daemon.call("queue")["jobs"]])
+
+
 def test_expired_is_not_unknown(zitd):
     daemon = zitd("step 0", results={"retention_waited": 1})
     record = daemon.generate("a cat", steps=1)
