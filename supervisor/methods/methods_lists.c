@@ -1,8 +1,10 @@
 /*
  * The methods that show jobs: list, queue, subscribe, result, dead.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ipc/log.h"
 #include "supervisor/methods/events.h"
@@ -178,11 +180,37 @@ method_subscribe(struct call *call)
 
 /* ---- one job */
 
+/* Somebody took its file away, or it cannot be had now. */
+static void
+complain_of_picture(struct call *call, const struct job *job, int index, int error)
+{
+	if (error == ENOENT)
+		err_set(&call->e, ERR_EXPIRED_JOB,
+		    "the file of picture %d of job %s is not there any more, though its time is not over; "
+		    "submit "
+		    "the job again with its seed",
+		    index, job->id);
+	else
+		err_set(&call->e, ERR_SYSTEM, "picture %d of job %s cannot be read now: %s; try again", index,
+		    job->id, strerror(error));
+}
+
 static json_t *
 tell_picture(struct call *call, const struct job *job, int index)
 {
-	call_attach_pictures(
-	    call->daemon, job, index, index, (enum deliver)call->request->result.deliver, &call->attachment);
+	enum deliver deliver = (enum deliver)call->request->result.deliver;
+	int fd = daemon_open_picture(call->daemon, job, index, false);
+
+	if (fd < 0) {
+		complain_of_picture(call, job, index, errno);
+		return NULL;
+	}
+	close(fd);
+	call_attach_pictures(call->daemon, job, index, index, deliver, &call->attachment);
+	if (deliver != DELIVER_PATH && call->attachment.count == 0) {
+		complain_of_picture(call, job, index, EMFILE);
+		return NULL;
+	}
 	job_picture_record(job, index, &call->attachment, &call->text);
 	return NULL;
 }

@@ -270,6 +270,17 @@ def test_expired_is_not_unknown(zitd):
         daemon.restart()
 
 
+def test_a_picture_that_somebody_removed_is_missed(zitd):
+    """By name, whatever way it was to come: not an answer without it."""
+    daemon = zitd("step 0")
+    record = daemon.generate(steps=1, n=2)
+    os.unlink(record["result"]["pictures"][1]["path"])
+    for deliver in ("path", "base64", "fd"):
+        error = refused(daemon.call, "result", job=record["job"], picture=1, deliver=deliver)
+        assert error.name == "expired_job" and "not there any more" in error.message
+        assert daemon.call("result", job=record["job"], picture=0, deliver=deliver)["bytes"] > 0
+
+
 def test_leftovers_of_pictures_are_removed(zitd):
     daemon = zitd("step 0")
     record = daemon.generate(steps=1)
