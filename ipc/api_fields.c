@@ -124,7 +124,7 @@ take_number(struct taker *t, const char *name, int need, double min, double max,
 	if (value == NULL)
 		return false;
 	if (!json_is_number(value) || !(number >= min && number <= max)) {
-		snprintf(wanted, sizeof(wanted), "a number from %g to %g", min, max);
+		snprintf(wanted, sizeof(wanted), "a number from %.15g to %.15g", min, max);
 		refuse(t, name, value, wanted);
 		return false;
 	}

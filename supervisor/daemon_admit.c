@@ -72,7 +72,7 @@ complain_of_size(const struct runner_limits *l, int64_t width, int64_t height, s
 
 /* Whether any runner that has been ready could draw it; true while none has been. */
 static bool
-size_fits(const struct daemon *d, const struct api_submit *p, struct err *e)
+size_fits(const struct daemon *d, const struct api_submit *p, struct err *e, json_t **data)
 {
 	const struct runner_limits *best = NULL;
 	int64_t width = 0, height = 0;
@@ -91,11 +91,13 @@ size_fits(const struct daemon *d, const struct api_submit *p, struct err *e)
 	if (best == NULL)
 		return true;
 	complain_of_size(best, width, height, e);
+	*data = json_pack("{s:s}", "param",
+	    width % best->granule != 0 || width > best->max_side || width >= height ? "width" : "height");
 	return false;
 }
 
 static bool
-may_enter(const struct daemon *d, const struct api_submit *p, struct err *e)
+may_enter(const struct daemon *d, const struct api_submit *p, struct err *e, json_t **data)
 {
 	if (d->phase != SERVING)
 		err_set(e, ERR_DRAINING, "%s", err_row(ERR_DRAINING)->text);
@@ -107,10 +109,8 @@ may_enter(const struct daemon *d, const struct api_submit *p, struct err *e)
 		    strerror(d->store_error));
 	else if (daemon_serving_runners(d) == 0)
 		err_set(e, ERR_NO_RUNNER, "%s", err_row(ERR_NO_RUNNER)->text);
-	else if (p->has_seed && p->has_n && p->seed > INT64_MAX - p->n + 1)
-		err_set(e, ERR_INVALID_PARAM, "seed + n must stay below 2^63: picture i of n uses seed + i");
-	else if (!p->has_group || group_check(p->group, e) == 0)
-		return size_fits(d, p, e);
+	else
+		return size_fits(d, p, e, data);
 	return false;
 }
 
@@ -266,7 +266,7 @@ daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid,
 	struct job *job;
 	bool probe;
 
-	if (!may_enter(d, p, e) || daemon_is_quarantined(d, p, force, &probe, e, data))
+	if (!may_enter(d, p, e, data) || daemon_is_quarantined(d, p, force, &probe, e, data))
 		return NULL;
 	job = job_new(d, p, uid, pid);
 	if (job == NULL) {

@@ -91,11 +91,12 @@ retry_found(struct call *call, const struct found *found, int count)
 	if (ended == NULL || !call_may_touch_or_complain(call, ended))
 		return NULL;
 	call_note_touch(call, ended);
-	if (!job_is_final(ended) || job_state(ended) == JOB_DONE)
+	if (!job_is_final(ended) || job_state(ended) == JOB_DONE) {
+		call->data = json_pack("{s:s}", "param", "job");
 		err_set(&call->e, ERR_INVALID_PARAM,
 		    "job %s is %s; what can be tried again has ended without a picture", ended->id,
 		    job_state_name(ended));
-	else
+	} else
 		job = daemon_retry(call->daemon, ended, call_is_admin(call), &call->e, &call->data);
 	if (job != NULL)
 		waiters_add(call, job, &wishes);
@@ -120,6 +121,7 @@ own_dead_letter(struct call *call, const struct found *found)
 		return NULL;
 	if (job_state(dead) == JOB_DEAD)
 		return dead;
+	call->data = json_pack("{s:s}", "param", "job");
 	err_set(&call->e, ERR_INVALID_PARAM, "job %s is %s, no dead letter; 'zitctl dead list' lists those",
 	    dead->id, job_state_name(dead));
 	return NULL;

@@ -169,6 +169,7 @@ method_subscribe(struct call *call)
 	int64_t last = daemon_last_event(call->daemon), after = p->has_seq ? p->seq : last;
 
 	if (after > last) {
+		call->data = json_pack("{s:s}", "param", "seq");
 		err_set(&call->e, ERR_INVALID_PARAM, "seq %lld is not yet given: the newest event is %lld",
 		    (long long)after, (long long)last);
 		return NULL;
@@ -245,6 +246,8 @@ result_found(struct call *call, const struct found *found, int count)
 		return tell_picture(call, job, index);
 	if (job->expired)
 		call->data = json_pack("{s:o*}", "record", record_tree(job));
+	else if (job_is_final(job))
+		call->data = json_pack("{s:s}", "param", job_state(job) == JOB_DONE ? "picture" : "job");
 	err_set(&call->e,
 	    job->expired	 ? ERR_EXPIRED_JOB
 	    : !job_is_final(job) ? ERR_NOT_READY

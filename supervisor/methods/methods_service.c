@@ -38,6 +38,7 @@ call_order_runners(struct call *call, const char *name, void (*order)(struct run
 	json_t *names = daemon_order(call->daemon, name, order);
 
 	if (names == NULL) {
+		call->data = json_pack("{s:s}", "param", "runner");
 		err_set(&call->e, ERR_INVALID_PARAM,
 		    "there is no runner '%.40s'; 'zitctl runners' lists them", name);
 		return NULL;

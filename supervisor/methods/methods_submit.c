@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ipc/clock.h"
+#include "ipc/group.h"
 #include "ipc/hash.h"
 #include "supervisor/methods/methods_inside.h"
 #include "supervisor/metrics.h"
@@ -15,7 +16,7 @@
 
 /* ---- submit */
 
-/* What was asked for, whatever way the answer comes. */
+/* What was asked for, whatever way the answer comes; null is as good as nothing (api.def). */
 static uint64_t
 hash_request(const struct call *call)
 {
@@ -23,10 +24,18 @@ hash_request(const struct call *call)
 	    "wait", "events", "deliver", "on_disconnect", "idempotency_key", "durable"};
 	json_t *asked = json_copy(json_object_get(call->request->json, "params"));
 	uint64_t hash;
+	const char *name;
 	char *text;
+	void *next;
+	json_t *value;
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
 		json_object_del(asked, ways[i]);
+	json_object_foreach_safe(asked, next, name, value)
+	{
+		if (json_is_null(value))
+			json_object_del(asked, name);
+	}
 	text = json_dumps(asked, JSON_COMPACT | JSON_SORT_KEYS);
 	hash = text != NULL ? hash_bytes(HASH_START, text, strlen(text)) >> 1
 			    : 0; /* JSON's integers have a sign */
@@ -111,16 +120,55 @@ look_up_key(struct call *call)
 	return lookup_text(call, &q, key, submit_keyed);
 }
 
+/* It stands in lists and logs, and before a '/' in keys. */
+static bool
+is_client_name(const char *name)
+{
+	for (; *name != '\0'; name++) {
+		if ((unsigned char)*name <= ' ' || *name == '/' || *name == '\177')
+			return false;
+	}
+	return true;
+}
+
+/* What the rows of api.def cannot say; *param is the one to be blamed. */
+static bool
+is_sound(const struct api_submit *p, struct err *e, const char **param)
+{
+	if (p->has_client && !is_client_name(p->client)) {
+		*param = "client";
+		err_set(e, ERR_INVALID_PARAM,
+		    "client must be a name without spaces, control characters and '/', such as web-7");
+	} else if (p->has_group && group_check(p->group, e) != 0) {
+		*param = "group";
+	} else if (p->has_durable && !p->durable && !p->wait) {
+		*param = "durable";
+		err_set(e, ERR_INVALID_PARAM,
+		    "durable: false needs wait: a job that nobody waits for has to survive");
+	} else if (p->has_seed && p->has_n && p->seed > INT64_MAX - p->n + 1) {
+		*param = "seed";
+		err_set(e, ERR_INVALID_PARAM, "seed + n must stay below 2^63: picture i of n uses seed + i");
+	} else if (p->has_deadline && p->has_not_before && p->not_before >= p->deadline) {
+		*param = "deadline";
+		err_set(e, ERR_DEADLINE_UNREACHABLE,
+		    "the job would not begin before %g s from now, and its deadline is %g s from now; allow "
+		    "more",
+		    p->not_before, p->deadline);
+	} else
+		return true;
+	return false;
+}
+
 json_t *
 method_submit(struct call *call)
 {
 	const struct api_submit *p = &call->request->submit;
+	const char *param;
 
 	if (p->has_client && !call_is_admin(call))
 		err_set(&call->e, ERR_NOT_PERMITTED, "client is for administrators; leave it out");
-	else if (p->has_durable && !p->durable && !p->wait)
-		err_set(&call->e, ERR_INVALID_PARAM,
-		    "durable: false needs wait: a job that nobody waits for has to survive");
+	else if (!is_sound(p, &call->e, &param))
+		call->data = json_pack("{s:s}", "param", param);
 	else
 		return p->has_idempotency_key ? look_up_key(call) : submit_new(call);
 	return NULL;

@@ -274,3 +274,30 @@ def test_deadlines(zitd):
     with pytest.raises(RpcError) as e:
         waiting.submit(deadline=-1)
     assert e.value.name == "invalid_param"
+
+
+def test_what_is_to_blame_is_named(zitd):
+    """data.param, also of what zitd finds wrong beyond a parameter's own bounds; nothing is queued."""
+    daemon = zitd("step 0")
+    done = daemon.generate(steps=1)["job"]
+    for method, params, name, param in [
+            ("submit", {"group": "two words"}, "invalid_param", "group"),
+            ("submit", {"durable": False}, "invalid_param", "durable"),
+            ("submit", {"seed": 2**63 - 1, "n": 2}, "invalid_param", "seed"),
+            ("submit", {"not_before": 10, "deadline": 5}, "deadline_unreachable", "deadline"),
+            ("submit", {"client": "a b"}, "invalid_param", "client"),
+            ("submit", {"client": "a\nb"}, "invalid_param", "client"),
+            ("submit", {"client": "a/b"}, "invalid_param", "client"),
+            ("submit", {"not_before": 2592001}, "invalid_param", "not_before"),
+            ("pause", {"runner": "nobody"}, "invalid_param", "runner"),
+            ("subscribe", {"seq": 10**15}, "invalid_param", "seq"),
+            ("retry", {"job": done}, "invalid_param", "job"),
+            ("drop", {"job": done}, "invalid_param", "job"),
+            ("result", {"job": done, "picture": 1}, "invalid_param", "picture")]:
+        with pytest.raises(RpcError) as e:
+            daemon.call(method, **({"prompt": "x"} if method == "submit" else {}), **params)
+        assert (e.value.name, e.value.data["param"]) == (name, param), (method, params, e.value)
+    with pytest.raises(RpcError, match="from 0 to 2592000;"):
+        daemon.call("submit", prompt="x", not_before=-1)
+    assert daemon.submit(client="令牌:7", steps=1)
+    assert len(daemon.records()) == 2

@@ -162,6 +162,7 @@ def test_one_key_is_one_job(zitd):
         for restart in (lambda: None, lambda: (daemon.kill(), daemon.start())):
             restart()
             assert daemon.submit(steps=2, idempotency_key="k") == job
+            assert daemon.submit(steps=2, negative_prompt=None, idempotency_key="k") == job  # null is nothing
             conflict = refused(daemon.submit, "a dog", idempotency_key="k")
             assert conflict.name == "id_conflict" and conflict.data["job"] == job
     assert len(daemon.records()) == 1
