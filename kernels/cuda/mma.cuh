@@ -55,6 +55,16 @@ fast_exp2(float x)
 	return y;
 }
 
+/* 1 / x within 1 ulp; of an infinity 0. */
+__device__ static inline float
+fast_reciprocal(float x)
+{
+	float y;
+
+	asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
 /* Four 8x8 tiles of 16-bit numbers, by a whole warp. Lanes 8i .. 8i + 7 say where the rows (16 bytes, 16-byte
  * aligned) of tile i lie; from tile i, lane l gets row l / 4, columns 2 (l % 4) and the next, in r[i]. */
 __device__ static inline void

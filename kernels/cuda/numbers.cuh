@@ -77,10 +77,12 @@ store_numbers(T *to, const float in[W])
 	*(numbers<T, W> *)to = out;
 }
 
+/* x / (1 + e^-x) in five instructions, within 2e-6 of itself; the division that IEEE asks for is ten more and
+ * a branch, and they are not hidden behind memory where a thread has 8 of them. Below -88 it is -0. */
 __device__ static inline float
 silu(float x)
 {
-	return x / (1.0f + expf(-x));
+	return x * fast_reciprocal(1.0f + fast_exp2(-1.44269504f * x));
 }
 
 /* ---- over threads: every lane, or every thread of the block, gets the result; the order is fixed */

@@ -1,7 +1,8 @@
 /*
  * kernels/cuda/mma.cuh for the emulated device: every function does what the PTX manual (9.0) says of its
  * instruction: ldmatrix, "Matrix Fragments for mma.m16n8k16 with floating point type", cp.async (src-size),
- * cvt (.bf16x2: the first source is the upper half), ex2.approx (-inf gives +0).
+ * cvt (.bf16x2: the first source is the upper half), ex2.approx.ftz (up to 2^-22 off; of -inf +0) and
+ * rcp.approx.ftz (1 ulp; of an infinity 0).
  */
 #ifndef KERNELS_CUDA_MMA_CUH
 #define KERNELS_CUDA_MMA_CUH
@@ -39,10 +40,28 @@ float_of_half(uint16_t half)
 	return float_of_f16(half);
 }
 
+/* y as an approximation gives it that may be off by so much of it: some are too large, others too small, the
+ * same x always alike; what float has no normal number for is 0. */
+static inline float
+emul_approximate(float x, float y, float off)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &x, sizeof(bits));
+	y *= 1.0f + ((bits * 2654435761u) >> 31 ? off : -off);
+	return fabsf(y) < 0x1p-126f ? copysignf(0.0f, y) : y;
+}
+
 static inline float
 fast_exp2(float x)
 {
-	return exp2f(x);
+	return emul_approximate(x, exp2f(x), 0x1p-22f);
+}
+
+static inline float
+fast_reciprocal(float x)
+{
+	return emul_approximate(x, 1.0f / x, 0x1p-23f);
 }
 
 /* ---- ldmatrix: lanes 8i .. 8i + 7 bring the rows of tile i */
