@@ -82,10 +82,11 @@ command_priority(struct ctl *ctl)
 
 static const struct output_table why_table = {"job", NULL,
     (const struct output_column[]){{"job", "job", 0}, {"state", "state", 0}, {"held back", "held_back", 0},
-	{"client", "client", 0}, {"priority", "priority", 0}, {"position", "position", 0},
-	{"runners", "runners", 0}, {"jobs before it", "before_count", 0},
-	{"which cost s", "before_cost_s", 0}, {"starts in s", "eta.starts_s", 0},
-	{"runs for s", "eta.own_s", 0}, {"newcomers s", "eta.newcomers_s", 0}, {"done in s", "eta.eta_s", 0},
+	{"ended by", "error.name", 0}, {"because", "error.message", 0}, {"client", "client", 0},
+	{"priority", "priority", 0}, {"position", "position", 0}, {"runners", "runners", 0},
+	{"jobs before it", "before_count", 0}, {"which cost s", "before_cost_s", 0},
+	{"starts in s", "eta.starts_s", 0}, {"runs for s", "eta.own_s", 0},
+	{"newcomers s", "eta.newcomers_s", 0}, {"done in s", "eta.eta_s", 0},
 	{"at most s", "eta.eta_p95_s", 0}, {"virtual time", "tags.virtual_time", 0},
 	{"client's tag", "tags.client", 0}, {"its class's time", "tags.client_virtual_time", 0}, {0}}};
 

@@ -103,7 +103,7 @@ struct outlook {
 };
 
 struct outlook daemon_outlook(struct daemon *d, const struct job *job);
-/* Whether it may not be started though it were its turn. */
+/* Whether by order or by its client's limits it may not be started though it were its turn. */
 bool daemon_is_held_back(const struct daemon *d, const struct job *job);
 
 /* Whose turn it is, by order (daemon_turns.c). What is so already stays so; jobs that do not wait stay as

@@ -186,6 +186,22 @@ daemon_is_held_back(const struct daemon *d, const struct job *job)
 	return text[0] != '\0';
 }
 
+/* Likewise, when it is no order that keeps it. */
+static void
+tell_obstacle(const struct daemon *d, const struct job *job, char *out, size_t size)
+{
+	if (job_state(job) == JOB_SUSPENDED)
+		snprintf(out, size, "made way for a high job");
+	else if (!job->in_queue)
+		return;
+	else if (job->durable && d->store_error != 0)
+		snprintf(out, size, "the state directory takes no writes");
+	else if (daemon_serving_runners(d) == 0)
+		snprintf(out, size, "no runner can take jobs");
+	else if (job->alone)
+		snprintf(out, size, "it gets a runner to itself, and none is empty");
+}
+
 /* ---- outlooks */
 
 struct forecast_promise
@@ -196,14 +212,46 @@ daemon_promise(struct daemon *d, const struct job *job)
 	return forecast_make(&d->forecast, (int)job->class, &spot);
 }
 
-static void
-look_at_running(const struct daemon *d, const struct job *job, struct outlook *o)
+/* Of the runner that has it, or keeps a place for it; -1: none. */
+static int
+device_of(const struct daemon *d, const struct job *job)
 {
-	double variance;
+	const struct runner *r = job->runner != NULL ? job->runner : job->promised;
 
-	o->start_s = 0;
-	o->eta_s = left_s(d, job, job->device, &variance);
-	o->eta_p95_s = o->eta_s + 1.645 * sqrt(variance);
+	for (int i = 0; i < d->runner_count && r != NULL; i++) {
+		if (d->runners[i] == r)
+			return i;
+	}
+	return -1;
+}
+
+/* Until one of those that it made way for has ended, and it goes on. */
+static double
+resumes_s(const struct daemon *d, const struct job *suspended, int device, double *variance)
+{
+	const struct job *job;
+	double first_s = INFINITY, own;
+	int at = 0;
+
+	*variance = 0;
+	while ((job = runner_next_job(d->runners[device], &at)) != NULL) {
+		double s = job != suspended ? left_s(d, job, device, &own) : INFINITY;
+		if (s < first_s) {
+			first_s = s;
+			*variance = own;
+		}
+	}
+	return isinf(first_s) ? 0 : first_s;
+}
+
+static void
+look_at_running(const struct daemon *d, const struct job *job, int device, struct outlook *o)
+{
+	double variance, before = 0;
+
+	o->start_s = job_state(job) == JOB_SUSPENDED ? resumes_s(d, job, device, &before) : 0;
+	o->eta_s = o->start_s + left_s(d, job, device, &variance);
+	o->eta_p95_s = o->eta_s + 1.645 * sqrt(variance + before);
 }
 
 struct outlook
@@ -211,12 +259,15 @@ daemon_outlook(struct daemon *d, const struct job *job)
 {
 	struct outlook o = {.eta_s = -1, .eta_p95_s = -1, .start_s = -1};
 	const struct plan_spot spot = queue_spot(&d->queue, job);
+	const int device = device_of(d, job);
 	struct forecast_promise p;
 
 	o.position = spot.place;
 	tell_held_back(d, job, o.held_back, sizeof(o.held_back));
-	if (job->runner != NULL && job->device >= 0)
-		look_at_running(d, job, &o);
+	if (o.held_back[0] == '\0')
+		tell_obstacle(d, job, o.held_back, sizeof(o.held_back));
+	if (device >= 0)
+		look_at_running(d, job, device, &o);
 	if (!spot.runs)
 		return o;
 	p = forecast_make(&d->forecast, (int)job->class, &spot);

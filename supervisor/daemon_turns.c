@@ -188,18 +188,46 @@ put_eta(struct daemon *d, const struct job *job, const struct outlook *o, json_t
 		rounded(o->eta_s), "eta_p95_s", rounded(o->eta_p95_s)));
 }
 
+/* One that a runner has waits for nobody, or for those that it made way for. */
+static void
+put_rest(const struct outlook *o, json_t *why)
+{
+	if (o->eta_s < 0)
+		return;
+	json_object_set_new(why, "eta",
+	    json_pack("{s:o, s:o, s:o, s:o}", "starts_s", rounded(o->start_s), "own_s",
+		rounded(o->eta_s - o->start_s), "eta_s", rounded(o->eta_s), "eta_p95_s",
+		rounded(o->eta_p95_s)));
+}
+
+static void
+put_end(const struct job *job, json_t *why)
+{
+	if (job->error.code != ERR_NONE)
+		json_object_set_new(why, "error",
+		    json_pack("{s:s, s:s}", "name", err_row((int)job->error.code)->name, "message",
+			job->error.text));
+}
+
 json_t *
 daemon_why(struct daemon *d, struct job *job)
 {
 	const struct outlook o = daemon_outlook(d, job);
-	json_t *why = json_pack("{s:s, s:s, s:s, s:s, s:i, s:o, s:i}", "job", job->id, "state",
-	    job_state_name(job), "priority", job_class_name(job->class), "client", job->client, "position",
-	    o.position, "cost_s", rounded(job->cost_s), "runners", daemon_serving_runners(d));
+	json_t *why = json_pack("{s:s, s:s, s:s, s:s, s:o, s:i}", "job", job->id, "state",
+	    job_state_name(job), "priority", job_class_name(job->class), "client", job->client, "cost_s",
+	    rounded(job->cost_s), "runners", daemon_serving_runners(d));
 
+	if (o.position > 0)
+		json_object_set_new(why, "position", json_integer(o.position));
 	if (o.held_back[0] != '\0')
 		json_object_set_new(why, "held_back", json_string(o.held_back));
-	if (job->turn.client == NULL)
+	if (job->turn.client == NULL) {
+		put_rest(&o, why);
+		put_end(job, why);
+		if (job_state(job) == JOB_SUSPENDED)
+			put_running(d, why);
 		return why;
+	}
 	json_object_set_new(why, "tags", tags_of(d, job));
 	put_before(d, job, why);
 	put_running(d, why);

@@ -103,6 +103,12 @@ def test_suspended_is_told(zitd):
     assert any(low in row and "suspended" in row for row in rows)
     assert daemon.ctl("job", low, "-o", "json").stdout.count('"suspended"') == 1
     assert daemon.runner()["job"] == high and daemon.runner()["jobs"] == [high, low]
+    record, other = daemon.job(low), daemon.job(high)
+    assert record["eta_s"] > other["eta_s"] and record["eta_p95_s"] > other["eta_p95_s"]  # it goes on after that one
+    why = daemon.call("why", job=low)
+    assert why["held_back"] == record["held_back"] == "made way for a high job" and high in [r["job"] for r in why["running"]]
+    assert why["eta"]["starts_s"] + why["eta"]["own_s"] == pytest.approx(why["eta"]["eta_s"], abs=0.01)
+    assert high in daemon.ctl("why", low).stdout and "held back" not in daemon.ctl("why", high).stdout
     with pytest.raises(RpcError) as e:
         daemon.call("result", job=low)
     assert e.value.name == "not_ready"

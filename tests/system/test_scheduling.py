@@ -297,8 +297,35 @@ def test_why(zitd):
     text = daemon.ctl("why", jobs[2]).stdout
     assert jobs[0] in text and first in text
     daemon.call("cancel", job=first)
-    assert "before" not in daemon.call("why", job=first)
+    ended = daemon.call("why", job=first)
+    assert "before" not in ended and "eta" not in ended and ended["error"]["name"] == "cancelled"
+    assert "cancelled" in daemon.ctl("why", first).stdout
     assert refusal(lambda: daemon.call("why", job="job_nobody")).name == "unknown_job"
+
+
+def test_why_of_one_that_no_runner_takes(zitd):
+    """It runs, with an eta; its runner is stopped, and it is told what is missing."""
+    daemon = zitd("step 0.05")
+    job = busy(daemon)
+    why = daemon.call("why", job=job)
+    assert why["eta"]["starts_s"] == 0 and why["eta"]["own_s"] > 0 and "held_back" not in why and "position" not in why
+    daemon.call("stop")
+    daemon.wait_state(job, "queued")
+    why = daemon.call("why", job=job)
+    assert why["held_back"] == daemon.job(job)["held_back"] == "no runner can take jobs" and why["runners"] == 0
+    daemon.call("cancel", job=job)
+    daemon.call("start")
+    daemon.wait_ready()
+
+
+def test_every_acknowledgement_tells_an_eta(zitd):
+    """Of a job that waits, and of one that a free runner gets at once."""
+    daemon = zitd("step 0.05")
+    answers = [daemon.call("submit", prompt=f"cat {i}", steps=20) for i in range(2)]
+    daemon.accepted |= {a["job"] for a in answers}
+    assert all(0 < a["eta_s"] <= a["eta_p95_s"] for a in answers), answers
+    assert "position" not in answers[0] and answers[1]["position"] == 1
+    daemon.call("cancel", job=[a["job"] for a in answers])
 
 
 def test_low_gives_way_under_load(zitd):
