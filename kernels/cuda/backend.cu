@@ -46,6 +46,15 @@ static const struct ops cuda_ops = {
 
 /* ---- what there is */
 
+/* Where the driver keeps what it compiles: a card that this build has no code for takes its PTX, some 100
+ * kernels, and a service has no home for the driver's own cache. Before the first call that looks for devices. */
+static void
+keep_compiled(const char *cache_dir)
+{
+	if (cache_dir != NULL)
+		setenv("CUDA_CACHE_PATH", cache_dir, 0);
+}
+
 /* How many devices the driver shows, or -1 with the reason for none. */
 static int
 count_devices(char *why, size_t why_size)
@@ -231,6 +240,7 @@ cuda_open(struct device **d, const struct device_options *options, char *why, si
 	struct cuda_device *c;
 	int fault;
 
+	keep_compiled(options->cache_dir);
 	if (!is_usable(options->index, &properties, why, why_size))
 		return -1;
 	c = (struct cuda_device *)calloc(1, sizeof(*c));

@@ -332,6 +332,22 @@ test_without_a_file(void **)
 	end(&other);
 }
 
+/* The driver looks there when it is first asked for devices. */
+static void
+test_what_the_driver_compiles_is_kept(void **)
+{
+	struct process p;
+
+	unsetenv("CUDA_CACHE_PATH");
+	p = start(EMUL_GUESS);
+	assert_string_equal(getenv("CUDA_CACHE_PATH"), directory);
+	end(&p);
+	setenv("CUDA_CACHE_PATH", "/elsewhere", 1);
+	p = start(EMUL_GUESS);
+	assert_string_equal(getenv("CUDA_CACHE_PATH"), "/elsewhere");
+	end(&p);
+}
+
 int
 main(void)
 {
@@ -345,6 +361,7 @@ main(void)
 	    TEST(test_damaged_files),
 	    TEST(test_what_cannot_be_kept_is_not_used),
 	    TEST(test_without_a_file),
+	    TEST(test_what_the_driver_compiles_is_kept),
 	};
 #undef TEST
 
