@@ -27,8 +27,10 @@ gemm_check(struct cuda_device *c, cublasStatus_t status, const char *what)
 	error = cudaPeekAtLastError();
 	if (error != cudaSuccess)
 		return cuda_check(c, error, what);
+	/* not initialized: the runtime is, so it is memory that the library did not get */
 	device_fail(&c->base,
-	    status == CUBLAS_STATUS_ALLOC_FAILED       ? DEVICE_OUT_OF_MEMORY
+	    status == CUBLAS_STATUS_ALLOC_FAILED || status == CUBLAS_STATUS_NOT_INITIALIZED
+		? DEVICE_OUT_OF_MEMORY
 	    : status == CUBLAS_STATUS_EXECUTION_FAILED ? DEVICE_POISONED
 						       : DEVICE_INTERNAL,
 	    "cuda:%d: cuBLASLt: %s: %s", c->index, what, cublasLtGetStatusString(status));

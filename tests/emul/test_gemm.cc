@@ -348,6 +348,20 @@ test_what_the_driver_compiles_is_kept(void **)
 	end(&p);
 }
 
+/* What the library says where a card's memory is full. */
+static void
+test_no_memory_for_the_library(void **)
+{
+	struct device_options options = {};
+	struct device *d;
+	char why[200];
+
+	setenv("EMUL_LT_CREATE", "1", 1); /* CUBLAS_STATUS_NOT_INITIALIZED */
+	assert_int_equal(device_open(&d, "cuda", &options, why, sizeof(why)), DEVICE_OUT_OF_MEMORY);
+	unsetenv("EMUL_LT_CREATE");
+	assert_non_null(strstr(why, "cuBLASLt"));
+}
+
 int
 main(void)
 {
@@ -362,6 +376,7 @@ main(void)
 	    TEST(test_what_cannot_be_kept_is_not_used),
 	    TEST(test_without_a_file),
 	    TEST(test_what_the_driver_compiles_is_kept),
+	    TEST(test_no_memory_for_the_library),
 	};
 #undef TEST
 
