@@ -25,13 +25,15 @@ source_pixel(const struct source *s, int64_t y, int64_t x)
 static double
 window_product(const struct source *s, const float *filter, int64_t k, int64_t top, int64_t left)
 {
+	int64_t taps = k * k;
 	double sum = 0;
 
 	for (int64_t dy = 0; dy < k; dy++) {
 		for (int64_t dx = 0; dx < k; dx++) {
-			const float *pixel = source_pixel(s, top + dy, left + dx);
+			const float *pixel = source_pixel(s, top + dy, left + dx),
+				    *tap = filter + dy * k + dx;
 			for (int64_t c = 0; pixel != NULL && c < s->c; c++)
-				sum += (double)pixel[c] * filter[(c * k + dy) * k + dx];
+				sum += (double)pixel[c] * tap[c * taps];
 		}
 	}
 	return sum;
