@@ -26,6 +26,8 @@ struct golden_setting {
 	const char *reference; /* checkpoint of configuration B for test_reference; A has one, in bf16, with
 				  the same values */
 	int max_area;	       /* pixels there; the plain loops of ref are for small pictures */
+	int max_tokens;	       /* of a prompt there */
+	int max_golden;	       /* pixels of test_golden's picture, which depend on its checkpoint */
 };
 
 /* Those of the program: settings.c, or settings_cuda.c. */

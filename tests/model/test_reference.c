@@ -412,7 +412,9 @@ plan_runs(struct run *runs)
 	for (size_t s = 0; s < golden_setting_count; s++)
 		json_array_foreach(json_object_get(vectors.manifest, "cases"), i, row)
 		{
-			if (number(row, "width") * number(row, "height") > golden_settings[s].max_area)
+			size_t tokens = json_array_size(json_object_get(row, "ids"));
+			if (number(row, "width") * number(row, "height") > golden_settings[s].max_area ||
+			    tokens > (size_t)golden_settings[s].max_tokens)
 				continue;
 			assert_true(count < MAX_RUNS);
 			runs[count].setting = &golden_settings[s];
