@@ -34,7 +34,7 @@
 
 /* Every row is driven in the first 10000; sanitized they take three times as long. */
 #ifdef __SANITIZE_ADDRESS__
-enum { RUNS = 20000 };
+enum { RUNS = 12000 };
 #else
 enum { RUNS = 40000 };
 #endif
