@@ -47,7 +47,7 @@ RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/ca
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
 	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
-RUNNER := runner/main.o runner/options.o runner/session.o runner/session_jobs.o runner/session_work.o runner/session_messages.o runner/encoder.o runner/thread.o runner/sensors.o runner/png_writer.o runner/metadata.o runner/result.o \
+RUNNER := runner/main.o runner/bus_error.o runner/options.o runner/session.o runner/session_jobs.o runner/session_work.o runner/session_messages.o runner/encoder.o runner/thread.o runner/sensors.o runner/png_writer.o runner/metadata.o runner/result.o \
 	runner/resume.o runner/canary.o runner/warm_up.o runner/probe.o
 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
@@ -284,6 +284,8 @@ $(INPUT_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 		$(addprefix $(BUILD)/,$(IPC) $(RUNNER_MODEL) $(KERNELS))
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka $(LIBS_zit-runner)
+
+$(BUILD)/tests/unit/test_checkpoint: $(BUILD)/runner/bus_error.o
 
 $(SUPERVISOR_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
 		$(addprefix $(BUILD)/,$(IPC) $(filter-out supervisor/main.o,$(SUPERVISOR)))

@@ -15,6 +15,7 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "ipc/shm.h"
+#include "runner/bus_error.h"
 #include "runner/canary.h"
 #include "runner/options.h"
 #include "runner/probe.h"
@@ -296,6 +297,7 @@ main(int argc, char **argv)
 		log_err("--status %d is not zitd's status page", r.options.status_fd);
 		return RUNNER_EXIT_PROTOCOL;
 	}
+	bus_error_watch(r.page);
 	r.channel = channel_new(r.options.channel_fd, PROTO_FROM_RUNNER);
 	if (r.channel == NULL) {
 		log_err("out of memory");

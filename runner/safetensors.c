@@ -41,6 +41,8 @@ static const struct {
     {"F8_E5M2", 1, DT_F32, false},
 };
 
+static struct safetensors *open_files; /* opened and closed by one thread */
+
 enum { TYPE_COUNT = sizeof(types) / sizeof(types[0]) };
 
 /* ---- one entry of the header */
@@ -270,7 +272,7 @@ safetensors_check(const struct safetensors *f, struct err *e)
 	if (fstat(f->fd, &st) == 0 && (size_t)st.st_size == f->map_bytes &&
 	    st.st_mtim.tv_sec == f->changed.tv_sec && st.st_mtim.tv_nsec == f->changed.tv_nsec)
 		return 0;
-	return err_set(e, ERR_INTERNAL,
+	return err_set(e, ERR_BAD_CHECKPOINT,
 	    "%s: was changed while it is in use; put another file in its place instead, and restart the "
 	    "runner",
 	    f->path);
@@ -287,6 +289,13 @@ safetensors_open(struct safetensors **file, const char *path, struct err *e)
 		return err_set(e, ERR_OUT_OF_MEMORY, "%s: out of memory", path);
 	}
 	f->fd = -1;
+	f->next = open_files;
+	open_files = f;
+	err_set(&f->lost, ERR_BAD_CHECKPOINT,
+	    "%s: cannot be read any more: it was cut while it is in use, or its disk fails; put a whole file "
+	    "in its "
+	    "place, and restart the runner",
+	    path);
 	status = map_file(f, e);
 	if (status == 0)
 		status = read_header(f, e);
@@ -300,10 +309,13 @@ safetensors_open(struct safetensors **file, const char *path, struct err *e)
 void
 safetensors_close(struct safetensors **file)
 {
-	struct safetensors *f = *file;
+	struct safetensors *f = *file, **link = &open_files;
 
 	if (f == NULL)
 		return;
+	while (*link != f)
+		link = &(*link)->next;
+	*link = f->next;
 	for (size_t i = 0; i < f->count; i++)
 		free(f->entries[i].name);
 	free(f->entries);
@@ -314,6 +326,16 @@ safetensors_close(struct safetensors **file)
 	free(f->path);
 	free(f);
 	*file = NULL;
+}
+
+const struct safetensors *
+safetensors_at(const void *address)
+{
+	const struct safetensors *f = open_files;
+
+	while (f != NULL && (uintptr_t)address - (uintptr_t)f->map >= f->map_bytes)
+		f = f->next;
+	return f;
 }
 
 const struct safetensors_entry *

@@ -69,7 +69,8 @@ enum runner_event {
 	CAUSE(HOST_MEMORY, "host_memory")     /* exit 73, or the kernel's choice */ \
 	CAUSE(CRASH, "crash")		      /* any other end by itself, a hang, a lie */ \
 	CAUSE(START, "start")		      /* before it was ready */ \
-	CAUSE(OURS, "zitd")		      /* zitd was short of something and could not talk to it */
+	CAUSE(OURS, "zitd")		      /* zitd was short of something and could not talk to it */ \
+	CAUSE(WEIGHTS, "weights")	      /* exit 65 after it was ready: the model's files were changed */
 
 enum runner_cause {
 #define CAUSE(name, text) CAUSE_##name,

@@ -43,6 +43,7 @@ static const struct {
     [CAUSE_CRASH] = {2, true, false, 0, "crash", "by a fault"},
     [CAUSE_START] = {2, false, false, 0, "start", "before it was ready"},
     [CAUSE_OURS] = {1, false, false, 0, "ours", "without its fault"},
+    [CAUSE_WEIGHTS] = {2, false, false, 0, "weights", "for its model's files"},
 };
 
 /* The count of the kernel's kills for want of memory, of the whole machine: when it grew in a process's life,
@@ -92,6 +93,8 @@ find_cause(const struct runner *r, int status)
 		return CAUSE_DEVICE_MEMORY;
 	if (r->end == END_ITSELF && WIFEXITED(status) && WEXITSTATUS(status) == RUNNER_EXIT_HOST_MEMORY)
 		return CAUSE_HOST_MEMORY;
+	if (r->end == END_ITSELF && WIFEXITED(status) && WEXITSTATUS(status) == RUNNER_EXIT_WEIGHTS)
+		return CAUSE_WEIGHTS;
 	if (r->end == END_ITSELF && by_kill && runner_oom_kills() > r->oom_kills)
 		return CAUSE_HOST_MEMORY;
 	return CAUSE_CRASH;
@@ -288,6 +291,14 @@ is_let_be(const struct runner *r, int status)
 	return good || strcmp(r->conf.autorestart, "false") == 0;
 }
 
+/* Another start would end likewise. What became of the model's files since is for that to find out. */
+static bool
+is_for_good(const struct runner *r, enum runner_cause cause, int status)
+{
+	return r->end == END_ITSELF && cause != CAUSE_WEIGHTS && WIFEXITED(status) &&
+	       runner_exit_permanent(WEXITSTATUS(status));
+}
+
 /* Decides from what is known of this life and the ones before. */
 static enum runner_event
 decide(struct runner *r, int weight, bool permanent)
@@ -362,8 +373,7 @@ runner_reap(struct runner *r)
 	describe_status(status, how, sizeof(how));
 	cause = r->last_cause = find_cause(r, status);
 	report(r, cause, status, how, words);
-	permanent = r->permanent ||
-		    (r->end == END_ITSELF && WIFEXITED(status) && runner_exit_permanent(WEXITSTATUS(status)));
+	permanent = r->permanent || is_for_good(r, cause, status);
 	if (is_let_be(r, status)) {
 		journal(EVENT_RUNNER_LET_BE, .runner = r, .detail = r->conf.autorestart);
 		r->unwanted = true;

@@ -44,6 +44,7 @@ static const struct field fields[] = {
     FIELD(struct runner, restarts[CAUSE_CRASH]),
     FIELD(struct runner, restarts[CAUSE_START]),
     FIELD(struct runner, restarts[CAUSE_OURS]),
+    FIELD(struct runner, restarts[CAUSE_WEIGHTS]),
     FIELD(struct runner, start_failures),
     FIELD(struct runner, unplanned_next),
     FIELD(struct runner, delay_us),

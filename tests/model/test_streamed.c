@@ -247,7 +247,7 @@ check_changed(struct device *d, const char *treatment)
 	encode(g);
 	snprintf(command, sizeof(command), "cd %s/text_encoder && %s", dir, treatment);
 	assert_int_equal(system(command), 0);
-	assert_int_equal(generation_encode(g, &e), -ERR_INTERNAL);
+	assert_int_equal(generation_encode(g, &e), -ERR_BAD_CHECKPOINT);
 	assert_non_null(strstr(e.text, "model-00002-of-00002.safetensors: was changed"));
 	generation_free(&g);
 	model_close(&m);

@@ -5,12 +5,18 @@
 #include "tests/unit/test.h"
 #include "tests/unit/temp_dir.h"
 
+#include <fcntl.h>
 #include <jansson.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kernels/convert.h"
+#include "runner/bus_error.h"
 #include "runner/checkpoint.h"
+#include "runner/safetensors.h"
 
 enum { CUTS = 50, FLIPS = 300, TWO = 2 };
 
@@ -567,6 +573,80 @@ test_real_indexes_with_empty_shards(void **state)
 	}
 }
 
+/* ---- a file that is cut while it is in use */
+
+/* In a process of its own: file `opened` is mapped, then `cut` of the directory is, and the end of what is
+ * mapped is read. What waitpid says of it. */
+static int
+read_after_cut(const char *opened, const char *cut, struct status_page *page)
+{
+	char path[256];
+	struct safetensors *file;
+	struct err e;
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		bus_error_watch(page);
+		snprintf(path, sizeof(path), "%s/%s", dir, opened);
+		if (safetensors_open(&file, path, &e) != 0)
+			_exit(1);
+		snprintf(path, sizeof(path), "%s/%s", dir, cut);
+		if (truncate(path, 0) != 0)
+			_exit(2);
+		_exit(((const volatile char *)file->map)[file->map_bytes - 1]);
+	}
+	assert_true(child > 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status;
+}
+
+static void
+test_a_cut_file_is_named_in_the_last_words(void **state)
+{
+	struct status_page *page =
+	    mmap(NULL, SHM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char path[256];
+	int status;
+
+	(void)state;
+	assert_ptr_not_equal(page, MAP_FAILED);
+	write_file("first.safetensors", GOOD, 32);
+	write_file("second.safetensors", GOOD, 32);
+	status = read_after_cut("second.safetensors", "first.safetensors", page);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0); /* another one does not matter */
+	status = read_after_cut("second.safetensors", "second.safetensors", page);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != RUNNER_EXIT_WEIGHTS)
+		fail_msg("it ended with %d", status);
+	snprintf(path, sizeof(path), "%s/second.safetensors: cannot be read any more", dir);
+	assert_non_null(strstr(page->last_words, path));
+	munmap(page, SHM_BYTES);
+}
+
+/* Not ours: it ends the process as it would have. */
+static void
+test_another_bus_error_is_one(void **state)
+{
+	char path[256];
+	int status, fd;
+	pid_t child;
+
+	(void)state;
+	write_bytes("other", "x", 1);
+	snprintf(path, sizeof(path), "%s/other", dir);
+	fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	child = fork();
+	if (child == 0) {
+		const volatile char *map = mmap(NULL, 1, PROT_READ, MAP_SHARED, fd, 0);
+		bus_error_watch(NULL);
+		_exit(ftruncate(fd, 0) == 0 ? map[0] : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	close(fd);
+}
+
 int
 main(void)
 {
@@ -584,6 +664,8 @@ main(void)
 	    cmocka_unit_test(test_type_that_is_not_read),
 	    cmocka_unit_test(test_real_indexes_lack_shards),
 	    cmocka_unit_test(test_real_indexes_with_empty_shards),
+	    cmocka_unit_test(test_a_cut_file_is_named_in_the_last_words),
+	    cmocka_unit_test(test_another_bus_error_is_one),
 	};
 
 	return cmocka_run_group_tests(tests, make_temp_dir, remove_temp_dir);
