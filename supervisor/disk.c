@@ -205,6 +205,11 @@ run(void *arg)
 		pthread_mutex_lock(&d->lock);
 		STAILQ_INSERT_TAIL(&d->finished, task, link);
 		ev_async_send(d->loop, &d->wake_loop);
+		if (d->store == NULL)
+			continue;
+		pthread_mutex_unlock(&d->lock); /* the loop tells of that task meanwhile */
+		store_tend(d->store);
+		pthread_mutex_lock(&d->lock);
 	}
 	pthread_mutex_unlock(&d->lock);
 	return NULL;

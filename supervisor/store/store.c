@@ -199,17 +199,19 @@ put_final(struct store *s, const struct store_row *row)
 	return store_run(s, S_PUT_FINAL);
 }
 
-/* The counts of what the disk holds are wrong by what is replaced: they are made anew when they are wanted.
- */
+/* The counts of what the disk holds are wrong by what is replaced: they are made anew when they are wanted. A
+ * job whose first text is its last one left nothing before it. */
 int
 store_put_row(struct store *s, const struct store_row *row)
 {
-	int error;
+	const bool only = row->body != NULL && row->revision == 1;
+	int error = 0;
 
 	if (row->body != NULL && !row->final)
 		return put_open(s, row);
-	error = drop(s, S_DROP_OPEN, row->number, &s->open_count);
-	if (error == 0)
+	if (!only)
+		error = drop(s, S_DROP_OPEN, row->number, &s->open_count);
+	if (!only && error == 0)
 		error = drop(s, S_DROP_FINAL, row->number, &s->final_count);
 	if (error != 0 || row->body == NULL)
 		return error;
@@ -258,20 +260,26 @@ cut_log(struct store *s)
 	log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
 }
 
-/* After a transaction, with the log's length then: what it holds is moved to the file now and then. When all
- * has been, the next transaction begins at its front. What cannot be moved now is another time. */
 int
 store_on_logged(void *arg, sqlite3 *db, const char *name, int frames)
 {
 	struct store *s = arg;
+
+	(void)db;
+	(void)name;
+	s->log_frames = frames;
+	return SQLITE_OK;
+}
+
+void
+store_tend(struct store *s)
+{
 	int in_log, moved;
 
-	s->log_frames = frames;
-	if (frames >= CHECKPOINT_PAGES &&
-	    sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved) == SQLITE_OK &&
+	if (s->db != NULL && s->log_frames >= CHECKPOINT_PAGES &&
+	    sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved) == SQLITE_OK &&
 	    in_log == moved)
 		s->log_frames = 0;
-	return SQLITE_OK;
 }
 
 static int

@@ -80,6 +80,10 @@ void store_close(struct store **s);
  * written, alone, into space that was kept for them; until that space can be had again, nothing else is. */
 int store_commit(struct store *s, struct store_batch *b);
 
+/* After transactions, when those who wait for them have been told: SQLite's log, when it is long, is moved to
+ * the file, and the next transaction begins at its front. What cannot be moved now is another time. */
+void store_tend(struct store *s);
+
 /* What was there at the start: the open jobs in the order of their numbers, the notes, and the highest number
  * and event ever given. */
 struct store_start {

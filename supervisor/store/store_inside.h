@@ -18,7 +18,7 @@
 
 enum {
 	STORE_PAGE_BYTES = 4096,
-	CHECKPOINT_PAGES = 100, /* of the log before they are moved to the file */
+	CHECKPOINT_PAGES = 100, /* of the log before store_tend moves them to the file */
 };
 
 /* STATEMENT(NAME, "sql"): prepared when the file is opened. */
@@ -90,7 +90,7 @@ void store_notes_free(struct store_note *notes, int count);
 int store_note_open_count(struct store *s);
 /* Space for final records on a full disk: 0 or errno. */
 int store_make_reserve(struct store *s);
-/* SQLite's wal_hook: counts the log's frames, and moves them to the file when there are many. */
+/* SQLite's wal_hook: notes how many frames the log has. */
 int store_on_logged(void *arg, sqlite3 *db, const char *name, int frames);
 
 /* ---- store_open.c */

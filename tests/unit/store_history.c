@@ -51,6 +51,7 @@ history_commit(struct history *h, struct store *s, int rows, int operations)
 	}
 	batch_add_event(&b, h->count + 1, "{\"event\":1}");
 	status = store_commit(s, &b);
+	store_tend(s);
 	store_batch_clear(&b);
 	h->ended_at[h->count] = operations;
 	h->count += status == 0;

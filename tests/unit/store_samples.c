@@ -89,6 +89,7 @@ commit_samples(struct store *s, const struct sample *samples, int count)
 	for (int i = 0; i < count; i++)
 		batch_add(&b, &samples[i]);
 	assert_int_equal(store_commit(s, &b), 0);
+	store_tend(s);
 	store_batch_clear(&b);
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "supervisor/store/seal.h"
+#include "supervisor/store/store_inside.h"
 #include "tests/unit/store_samples.h"
 #include "tests/unit/temp_dir.h"
 
@@ -221,6 +222,23 @@ test_ids_are_answered_in_the_order_of_asking(void **state)
 }
 
 static void
+test_the_log_is_moved_to_the_file(void **state)
+{
+	struct store *s = open_store(NULL);
+	char path[200];
+	struct stat st;
+
+	(void)state;
+	for (int64_t i = 1; i <= 3 * CHECKPOINT_PAGES; i++)
+		commit_samples(
+		    s, &(struct sample){.number = (uint64_t)i, .revision = 1}, 1); /* and tends it */
+	snprintf(path, sizeof(path), "%s-wal", file);
+	assert_int_equal(stat(path, &st), 0);
+	assert_in_range(st.st_size, STORE_LOG_FRAME, 2 * CHECKPOINT_PAGES * STORE_LOG_FRAME);
+	store_close(&s);
+}
+
+static void
 test_events_since(void **state)
 {
 	struct store_query q = {.wanted = STORE_SINCE, .after = STORE_EVENTS + 1000, .limit = 3};
@@ -234,6 +252,7 @@ test_events_since(void **state)
 		for (int i = 0; i < 500 && seq <= last; i++, seq++)
 			batch_add_event(&b, seq, "{\"x\":1}");
 		assert_int_equal(store_commit(s, &b), 0);
+		store_tend(s);
 		store_batch_clear(&b);
 	}
 	reopen(&s, NULL);
@@ -644,6 +663,7 @@ main(void)
 	    TEST(a_key_is_forgotten_after_its_time),
 	    TEST(pages_groups_and_dead_letters),
 	    TEST(ids_are_answered_in_the_order_of_asking),
+	    TEST(the_log_is_moved_to_the_file),
 	    TEST(events_since),
 	    TEST(notes),
 	    TEST(rows_go),
