@@ -123,11 +123,12 @@ lines_now(void *arg, struct plan_line lines[PLAN_LINES])
 static double
 day_s(const struct daemon *d, enum job_class class)
 {
-	time_t wall = (time_t)(clock_wall_us() / 1000000);
 	struct tm now;
+	time_t wall;
 
 	if (!gate_has_window(&d->gate, (int)class))
 		return 0;
+	wall = (time_t)(clock_wall_us() / 1000000);
 	localtime_r(&wall, &now);
 	return now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec;
 }
