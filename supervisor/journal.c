@@ -275,21 +275,28 @@ is_spared(enum event event)
 	return false;
 }
 
-void
-journal_event(enum event event, const struct journal_facts *given, const struct journal_place *place)
+static void
+tell(const struct event_row *row, const struct journal_facts *given, const struct journal_place *place)
 {
-	const struct event_row *row = &journal_events[event];
 	struct journal_facts facts = *given;
 	struct line message = {.length = 0};
 	const struct entry e = {row->level, row, "zitd", message.text, place, &facts, row->fields};
 	bool whole;
 
-	if (!log_wants(row->level) || (row->bound == SOME && is_spared(event)))
-		return;
 	complete(&facts, row->fields);
 	put_template(&message, &facts, row->message, &whole);
 	utf8_make_line(message.text); /* it may have been cut within a character */
 	deliver(&e);
+}
+
+/* Most are not wanted: those cost next to nothing. */
+void
+journal_event(enum event event, const struct journal_facts *facts, const struct journal_place *place)
+{
+	const struct event_row *row = &journal_events[event];
+
+	if (log_wants(row->level) && (row->bound != SOME || !is_spared(event)))
+		tell(row, facts, place);
 }
 
 void
