@@ -76,13 +76,17 @@ struct picture {
 	char name[64]; /* file in the results directory; "" before it is written */
 };
 
+struct waiter;
+TAILQ_HEAD(waiter_line, waiter);
+
 struct job {
 	struct fair_item turn; /* queue.c's, as are these: */
 	bool in_queue;
-	int place;		   /* in the order that was looked at last */
-	struct plan_spot spot;	   /* likewise when it starts and is done */
-	double charged_s;	   /* device seconds that its client was charged for the present attempt */
-	TAILQ_ENTRY(job) all_link; /* of all that are in memory, oldest first */
+	int place;		    /* in the order that was looked at last */
+	struct plan_spot spot;	    /* likewise when it starts and is done */
+	double charged_s;	    /* device seconds that its client was charged for the present attempt */
+	TAILQ_ENTRY(job) all_link;  /* of all that are in memory, oldest first */
+	struct waiter_line waiters; /* methods/waiters.c's: who waits for it */
 	struct daemon *daemon;
 	uint64_t number; /* for runners and the store; never used again */
 	char id[ID_SIZE];

@@ -81,6 +81,7 @@ job_blank(struct daemon *d)
 	if (job == NULL)
 		return NULL;
 	job->daemon = d;
+	TAILQ_INIT(&job->waiters);
 	job->durable = true;
 	job->told_state = JOB_STATE_COUNT;
 	job->exit_status = job->checkpoint = job->device = -1;

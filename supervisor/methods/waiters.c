@@ -15,7 +15,8 @@
 #include "supervisor/journal.h"
 
 struct waiter {
-	TAILQ_ENTRY(waiter) link;
+	TAILQ_ENTRY(waiter) link;     /* of all */
+	TAILQ_ENTRY(waiter) job_link; /* of those for its job */
 	struct client *client;
 	struct job *job;
 	json_t *id; /* of the request */
@@ -34,6 +35,13 @@ fds_of(const struct waiter *w)
 	return w->wishes.until == UNTIL_ENDED && w->wishes.deliver != DELIVER_PATH ? w->job->count : 0;
 }
 
+static void
+line_up(struct waiter *w)
+{
+	TAILQ_INSERT_TAIL(&waiters, w, link);
+	TAILQ_INSERT_TAIL(&w->job->waiters, w, job_link);
+}
+
 bool
 waiters_add(struct call *call, struct job *job, const struct waiter_wishes *wishes)
 {
@@ -50,7 +58,7 @@ waiters_add(struct call *call, struct job *job, const struct waiter_wishes *wish
 	w->revision = job->durable ? job->revision : 0;
 	if (wishes->until == UNTIL_ENDED)
 		job->was_waited_for = true;
-	TAILQ_INSERT_TAIL(&waiters, w, link);
+	line_up(w);
 	client_hold(call->client, fds_of(w));
 	if (job->saved_revision >= w->revision)
 		waiters_job_saved(job);
@@ -61,6 +69,7 @@ static void
 remove_waiter(struct waiter *w)
 {
 	TAILQ_REMOVE(&waiters, w, link);
+	TAILQ_REMOVE(&w->job->waiters, w, job_link);
 	json_decref(w->id);
 	free(w);
 }
@@ -93,9 +102,9 @@ next_to_tell(const struct job *job, uint64_t pass)
 {
 	struct waiter *w;
 
-	TAILQ_FOREACH(w, &waiters, link)
+	TAILQ_FOREACH(w, &job->waiters, job_link)
 	{
-		if (w->job == job && w->wishes.events && w->introduced && w->told != pass)
+		if (w->wishes.events && w->introduced && w->told != pass)
 			return w;
 	}
 	return NULL;
@@ -147,9 +156,9 @@ next_unaware(const struct job *job)
 {
 	struct waiter *w;
 
-	TAILQ_FOREACH(w, &waiters, link)
+	TAILQ_FOREACH(w, &job->waiters, job_link)
 	{
-		if (w->job == job && !w->introduced && w->revision <= job->saved_revision)
+		if (!w->introduced && w->revision <= job->saved_revision)
 			return w;
 	}
 	return NULL;
@@ -170,25 +179,12 @@ waiters_job_saved(struct job *job)
 	}
 }
 
-static struct waiter *
-next_of_job(const struct job *job)
-{
-	struct waiter *w;
-
-	TAILQ_FOREACH(w, &waiters, link)
-	{
-		if (w->job == job)
-			return w;
-	}
-	return NULL;
-}
-
 void
 waiters_job_ended(struct job *job)
 {
 	struct waiter *w;
 
-	while ((w = next_of_job(job)) != NULL) {
+	while ((w = TAILQ_FIRST(&job->waiters)) != NULL) {
 		if (job->refused)
 			answer(w, api_error(w->id, &job->error, NULL, NULL), NULL);
 		else
@@ -205,7 +201,7 @@ waiters_job_put_off(struct job *job)
 	err_set(&e, ERR_DRAINING,
 	    "zitd ends before job %s is done; it goes on when zitd is back: 'zitctl wait %s' then.", job->id,
 	    job->id);
-	while ((w = next_of_job(job)) != NULL)
+	while ((w = TAILQ_FIRST(&job->waiters)) != NULL)
 		answer(w, api_error(w->id, &e, NULL, json_pack("{s:s}", "job", job->id)), NULL);
 }
 
@@ -213,17 +209,15 @@ bool
 waiters_need_files(const struct job *job)
 {
 	const struct waiter *w;
-	bool waited_for = false;
 
 	if (job->durable)
 		return true;
-	TAILQ_FOREACH(w, &waiters, link)
+	TAILQ_FOREACH(w, &job->waiters, job_link)
 	{
-		if (w->job == job && w->wishes.deliver == DELIVER_PATH)
+		if (w->wishes.deliver == DELIVER_PATH)
 			return true;
-		waited_for |= w->job == job;
 	}
-	return !waited_for;
+	return TAILQ_EMPTY(&job->waiters);
 }
 
 /* ---- clients that go away */
@@ -301,7 +295,7 @@ take_over(struct daemon *d, struct clients *clients, const json_t *from)
 		return;
 	}
 	w->id = json_incref(json_object_get(from, "id"));
-	TAILQ_INSERT_TAIL(&waiters, w, link);
+	line_up(w);
 	client_hold(w->client, fds_of(w));
 }
 
