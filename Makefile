@@ -56,7 +56,7 @@ SOCKET := $(addprefix supervisor/socket/,client.o clients.o client_handover.o at
 JOBS := $(addprefix supervisor/jobs/,job.o job_clocks.o job_attempt.o job_make.o job_row.o job_handover.o queue.o \
 	quarantine.o)
 RUNNERS := $(addprefix supervisor/runners/,runner.o runner_clocks.o runner_make.o runner_start.o runner_program.o \
-	runner_device.o runner_jobs.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o runner_log.o \
+	runner_device.o runner_jobs.o runner_spares.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o runner_log.o \
 	runner_handover.o probe.o devices.o environment.o spawn.o device_lock.o cgroup.o strays.o)
 METHODS := $(addprefix supervisor/methods/,methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o \
 	methods_service.o waiters.o lookup.o events.o job_record.o)
@@ -310,7 +310,7 @@ $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD
 WORLD_OWN := $(SOCKET) $(METHODS) $(filter-out %/seal.o,$(STORE)) ipc/log.o ipc/channel.o \
 	$(addprefix supervisor/runners/,runner_log.o spawn.o device_lock.o cgroup.o strays.o) \
 	$(addprefix supervisor/,main.o disk.o notify.o paths.o upgrade.o upgrade_trial.o journal.o journal_forms.o journal_table.o)
-WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint fsm_event fsm_clock daemon_remember
+WORLD_WRAPPED := close fcntl fstat fopen kill waitpid shm_create shm_watch shm_detach shm_create_checkpoint shm_clear_checkpoint fsm_event fsm_clock daemon_remember
 
 WORLD := $(patsubst %.c,%.o,$(sort $(wildcard tests/world/*.c)))
 

@@ -106,6 +106,14 @@ shm_create_checkpoint(uint64_t bytes)
 	return create_sealed("zit-checkpoint", bytes);
 }
 
+int
+shm_clear_checkpoint(int fd, uint64_t bytes)
+{
+	int status = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes);
+
+	return status == 0 ? 0 : -ERR_SYSTEM;
+}
+
 void *
 shm_attach_checkpoint(int fd, size_t *bytes)
 {

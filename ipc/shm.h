@@ -69,6 +69,8 @@ void shm_detach(const struct status_page **page); /* either side; nulls the poin
 
 /* zitd: a new sealed memfd for a checkpoint (CLOEXEC), all zero. The fd or -ERR_SYSTEM with errno. */
 int shm_create_checkpoint(uint64_t bytes);
+/* zitd: all zero again. 0 or -ERR_SYSTEM. */
+int shm_clear_checkpoint(int fd, uint64_t bytes);
 /* runner: maps the checkpoint fd read-write after checking its seals; *bytes is its size. NULL: it is not
  * one. The fd stays the caller's. shm_detach_checkpoint unmaps and nulls. */
 void *shm_attach_checkpoint(int fd, size_t *bytes);

@@ -128,6 +128,8 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 			    d); /* what they ask for was handed over before them */
 		daemon_tell_status(d);
 	}
+	for (int i = 0; i < d->runner_count; i++)
+		runner_rest(d->runners[i]);
 	upgrade_turn(d);
 }
 

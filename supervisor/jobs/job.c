@@ -227,6 +227,8 @@ do_unclaim(void *object, void *detail)
 
 	(void)detail;
 	job->attempt--;
+	if (job->attempt == 0)
+		job_drop_checkpoint(job); /* nothing is in it, and it may be that runner's */
 	job_world()->requeued(job);
 }
 

@@ -188,6 +188,9 @@ void runner_stop(struct runner *r, bool finish);
 /* A fresh process for a job that wants one, if it holds nothing. */
 void runner_recycle(struct runner *r, const char *why);
 
+/* At the end of a turn: one that has nothing to do keeps nothing for it. */
+void runner_rest(struct runner *r);
+
 /* What the log says of it (journal.h); strings are the runner's. */
 void runner_facts(const struct runner *r, struct journal_facts *facts);
 json_t *runner_record(const struct runner *r); /* new reference */

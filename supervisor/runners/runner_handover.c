@@ -82,6 +82,7 @@ void
 runner_set_deaf(struct runner *r, bool deaf)
 {
 	r->deaf = deaf;
+	runner_drop_spares(r); /* the next zitd makes its own */
 	if (r->channel != NULL && r->fsm.state != RUNNER_REAPING && r->fsm.state != RUNNER_WEDGED)
 		runner_watch_channel(r);
 }

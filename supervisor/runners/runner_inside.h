@@ -99,6 +99,7 @@ struct runner {
 	char text_encoder[12]; /* where its matrices are; "": a build that did not tell */
 	struct runner_limits limits; /* default_side 0: it never was ready */
 	uint64_t checkpoint_bytes;
+	int spares[RUNNER_MAX_HELD], spare_count; /* memory of that size, in no use */
 
 	/* its deaths */
 	int deaths, start_failures;
@@ -168,6 +169,14 @@ bool runner_is_open(const struct runner *r);
 int runner_at_work(const struct runner *r);
 /* Whether one waits: then the next room is that one's. */
 bool runner_waits(const struct runner *r);
+
+/* ---- runner_spares.c */
+
+/* The process is done with that job: what its checkpoint was kept in is for the next one. */
+void runner_keep_checkpoint(struct runner *r, struct job *job);
+/* Sees that it has memory for its checkpoint; false: there is none. */
+bool runner_give_checkpoint(struct runner *r, struct job *job);
+void runner_drop_spares(struct runner *r); /* the process has ended */
 
 /* ---- runner_preempt.c */
 

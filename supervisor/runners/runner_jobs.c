@@ -173,7 +173,7 @@ runner_can_take(const struct runner *r, const struct job *job)
 bool
 runner_promise(struct runner *r, struct job *job)
 {
-	if (!job_need_checkpoint(job, r->checkpoint_bytes)) {
+	if (!runner_give_checkpoint(r, job)) {
 		journal(EVENT_OUT_OF_MEMORY, .job = job, .detail = "its checkpoint; tried again soon");
 		return false;
 	}

@@ -251,6 +251,7 @@ on_done(struct runner *r, struct held *held, const struct proto_msg *m, int *fds
 		return;
 	}
 	job->sums = m->DONE;
+	runner_keep_checkpoint(r, job);
 	runner_release(held, JOB_EVENT_RESULT, NULL);
 	r->world->result(r->world->arg, job);
 	runner_let_go(r, held);

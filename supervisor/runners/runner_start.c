@@ -233,5 +233,6 @@ runner_close(struct runner *r)
 	if (r->pidfd >= 0)
 		close(r->pidfd);
 	r->pidfd = -1;
+	runner_drop_spares(r);
 	r->pid = 0;
 }

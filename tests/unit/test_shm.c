@@ -51,11 +51,35 @@ test_other_files_are_refused(void **state)
 	close(fd);
 }
 
+static void
+test_a_cleared_checkpoint_is_zero_and_as_large(void **state)
+{
+	const uint64_t bytes = 8192;
+	int fd = shm_create_checkpoint(bytes);
+	size_t seen = 0;
+	uint8_t *memory = shm_attach_checkpoint(fd, &seen);
+	int written = 0;
+
+	(void)state;
+	assert_non_null(memory);
+	memset(memory, 0xa5, bytes);
+	assert_int_equal(shm_clear_checkpoint(fd, bytes), 0);
+	for (size_t i = 0; i < bytes; i++)
+		written += memory[i] != 0;
+	assert_int_equal(written, 0);
+	shm_detach_checkpoint((void **)&memory, seen);
+	assert_non_null(memory = shm_attach_checkpoint(fd, &seen));
+	assert_int_equal(seen, bytes);
+	shm_detach_checkpoint((void **)&memory, seen);
+	close(fd);
+}
+
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_page_is_shared_and_sealed), cmocka_unit_test(test_other_files_are_refused)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_page_is_shared_and_sealed),
+	    cmocka_unit_test(test_other_files_are_refused),
+	    cmocka_unit_test(test_a_cleared_checkpoint_is_zero_and_as_large)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@ int __wrap_shm_create(const struct status_page **page);
 int __wrap_shm_watch(int fd, const struct status_page **page);
 void __wrap_shm_detach(const struct status_page **page);
 int __wrap_shm_create_checkpoint(uint64_t bytes);
+int __wrap_shm_clear_checkpoint(int fd, uint64_t bytes);
 
 int
 __wrap_shm_create(const struct status_page **page)
@@ -59,6 +60,18 @@ __wrap_shm_create_checkpoint(uint64_t bytes)
 	fd = new_fd(CHECKPOINT, NULL);
 	descriptors[fd - FIRST_FD].bytes = bytes;
 	return fd;
+}
+
+int
+__wrap_shm_clear_checkpoint(int fd, uint64_t bytes)
+{
+	struct descriptor *d = look_up(fd, "shm_clear_checkpoint");
+
+	if (d->kind != CHECKPOINT || d->bytes != bytes)
+		violated("a checkpoint of %llu bytes is cleared as one of %llu", (unsigned long long)d->bytes,
+		    (unsigned long long)bytes);
+	d->picture = d->step = 0;
+	return is_refused(ENOMEM) ? -ERR_SYSTEM : 0;
 }
 
 int

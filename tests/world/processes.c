@@ -122,7 +122,8 @@ channel_flush(struct channel *c)
 	return 0;
 }
 
-/* A job goes to a process that may have it, with a checkpoint that nobody else writes. */
+/* A job goes to a process that may have it, with a checkpoint that nobody else writes. One that lied about a
+ * job's end may still write there what is its own next job's. */
 static void
 audit_given(struct process *p, const struct mail *mail)
 {
@@ -138,6 +139,8 @@ audit_given(struct process *p, const struct mail *mail)
 	most = runner_conf(job->runner)->max_jobs;
 	if (mail->checkpoint->kind != CHECKPOINT)
 		violated("job %s: without its checkpoint", job->id);
+	if (job->attempt == 1 && mail->checkpoint->step != 0)
+		violated("job %s: begins with a checkpoint of another", job->id);
 	if (job->fresh && p->given > 0)
 		violated("job %s: wants a fresh process, and is its number %d", job->id, p->given + 1);
 	if (most > 0 && p->given >= most && !run.reloaded)
@@ -147,7 +150,9 @@ audit_given(struct process *p, const struct mail *mail)
 	for (int i = 0; i < MAX_PROCESSES; i++) {
 		const struct process *other = &processes[i];
 		for (int k = 0; k < other->work_count; k++) {
-			if (other->in_use && !other->dead && other->works[k].checkpoint == mail->checkpoint)
+			bool own_lie = other == p && p->lied;
+			if (other->in_use && !other->dead && !own_lie &&
+			    other->works[k].checkpoint == mail->checkpoint)
 				violated("job %s: process %d still writes its checkpoint", job->id,
 				    (int)other->pid);
 		}
