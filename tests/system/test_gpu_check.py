@@ -35,8 +35,8 @@ exit {status}
 
 @pytest.fixture
 def tree(tmp_path):
-    """tree({part: shell text}, probe's exit status, arguments of the script): its result."""
-    def run(parts=None, probe=0, arguments=()):
+    """tree({part: shell text}, probe's exit status, a pack): the script's result."""
+    def run(parts=None, probe=0, pack=None):
         shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
         tools, build = tmp_path / "tools", tmp_path / "build"
         (build / "tests" / "bench").mkdir(parents=True)
@@ -50,7 +50,10 @@ def tree(tmp_path):
         for part, text in (parts or {}).items():
             (tools / f"{part}.sh").write_text(text)
         env = dict(os.environ, PATH=f"{tools}:{os.environ['PATH']}")
-        return subprocess.run([tmp_path / "scripts" / "gpu-check", *arguments], capture_output=True, text=True, env=env, timeout=120, check=False)
+        command = [tmp_path / "scripts" / "gpu-check"]
+        if pack is not None:
+            command[:0] = [tmp_path / "scripts" / "gpu-unpack", pack]
+        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
     return run
 
 
@@ -93,7 +96,7 @@ def test_what_was_packed_elsewhere_is_run(tree, tmp_path):
         shutil.copy("/bin/true", other / program)
     pack = subprocess.run([ROOT / "scripts" / "gpu-pack", "pack.tar.xz", *programs], cwd=other, capture_output=True, text=True, timeout=60, check=False)
     assert pack.returncode == 0, pack.stderr
-    result = tree({"gpu-operations": "echo \"PACKED=$PACKED $LD_LIBRARY_PATH\"; [ -n \"$PACKED\" ]\n"}, arguments=("--packed", other / "pack.tar.xz"))
+    result = tree({"gpu-operations": "echo \"PACKED=$PACKED $LD_LIBRARY_PATH\"; [ -n \"$PACKED\" ]\n"}, pack=other / "pack.tar.xz")
     assert result.returncode == 0 and "packed at" in result.stdout, result.stdout + result.stderr
     said = (tmp_path / "build" / "gpu-check" / "operations.log").read_text()
     assert "PACKED=1" in said and f"{tmp_path}/build/packed/lib" in said, said
