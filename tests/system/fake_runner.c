@@ -242,6 +242,19 @@ act_work(const struct scene *s)
 	}
 }
 
+/* Bytes of its weights, one by one. */
+static void
+act_load(const struct scene *s)
+{
+	const uint64_t total = (uint64_t)s->number;
+
+	for (uint64_t done = 1; done <= total; done++) {
+		struct proto_msg m = {.head.type = PROTO_LOADING, .LOADING = {done, total}};
+		wait_seconds(0.05);
+		send_message(&m, -1);
+	}
+}
+
 static void
 act_exit(const struct scene *s)
 {
@@ -523,6 +536,7 @@ static const struct {
 } rows[] = {
     {"sleep", act_sleep},		    /* SECONDS, without looking at the socket */
     {"work", act_work},			    /* likewise, but its page says that it works */
+    {"load", act_load},			    /* N times LOADING, 20 a second, each with more than the last */
     {"exit", act_exit},			    /* with that status and without a word */
     {"fatal", act_fatal},		    /* the same after FATAL and last words */
     {"kill", act_kill},			    /* itself with that signal: 11, 9, 19 to be stopped */

@@ -66,6 +66,18 @@ def test_loading_takes_its_time(zitd, systemd):
     assert sum(m[0].startswith("EXTEND_TIMEOUT_USEC") for m in systemd.messages) == len(extensions)
 
 
+SILENCE_S = 60 + 10 + 72 + 5  # at most, of a runner on its way: until it is taken for hung, is reaped, has a successor, and that says hello
+
+
+def test_a_start_longer_than_the_unit_allows(zitd, systemd):
+    """TimeoutStartSec is carried on by every sign of progress, each time by more than zitd itself would be silent for."""
+    zitd("loading load 40; loading skip; warming work 1", notify=systemd.environment)
+    systemd.wait_for("READY=1")
+    extensions = [int(line.split("=")[1]) for message in systemd.messages for line in message if line.startswith("EXTEND_TIMEOUT_USEC=")]
+    assert len(extensions) == 40 + 1, systemd.messages  # and when it warms up
+    assert min(extensions) > SILENCE_S * 1e6
+
+
 def test_stopping_says_how_long(zitd, systemd):
     daemon = zitd("step 0.01", audited=False, notify=systemd.environment, zitd={"drain_timeout": 1000})
     systemd.wait_for("READY=1")
