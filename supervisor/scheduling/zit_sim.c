@@ -29,7 +29,7 @@
 
 #include "supervisor/scheduling/sim_flood.h"
 
-enum { USAGE = 64 };
+enum { USAGE = 64, MAX_SEED = 1000000000, MAX_HOURS = 10000 };
 
 static const char *const kind_names[KINDS] = {"flooder", "light", "high", "low"};
 static const char *const order_names[ORDERS] = {"fair", "strict", "fifo"};
@@ -112,9 +112,9 @@ show(enum order order, struct totals totals[KINDS], const struct keeping *k, boo
 	if (!json) {
 		printf("%-8s jain %.3f", order_names[order], jain(&totals[KIND_LIGHT]));
 		if (k->promised > 0)
-			printf(", done by the eta %.1f %%, by its p95 %.1f %%; of %ld deadlines refused "
-			       "%.1f %% missed",
-			    100 * p50, 100 * p95, k->refused, 100 * late);
+			printf(", done by the eta %.1f %%, by its p95 %.1f %%", 100 * p50, 100 * p95);
+		if (k->refused > 0)
+			printf("; of %ld deadlines refused %.1f %% missed", k->refused, 100 * late);
 		printf("\n%-8s %8s %8s %8s %10s %10s\n%s", "", "served", "lost", "lost %", "wait p50",
 		    "wait p95", json_string_value(json_object_get(result, "text")));
 	} else {
@@ -165,27 +165,74 @@ usage(const char *why)
 	return USAGE;
 }
 
+/* FIRST-LAST, or one number. */
+static bool
+take_seeds(struct request *r, const char *text)
+{
+	char *end;
+	long first = strtol(text, &end, 10), last = first;
+
+	if (end == text || first < 0 || first > MAX_SEED)
+		return false;
+	if (*end == '-' && end[1] >= '0' && end[1] <= '9')
+		last = strtol(end + 1, &end, 10);
+	r->first_seed = (int)first;
+	r->last_seed = (int)last;
+	return *end == '\0' && last >= first && last <= MAX_SEED;
+}
+
+static bool
+take_hours(struct request *r, const char *text)
+{
+	char *end;
+
+	r->hours = strtod(text, &end);
+	return end != text && *end == '\0' && r->hours > 0 && r->hours <= MAX_HOURS;
+}
+
+/* The index of the word that it is; -1: none of them. */
+static int
+word_of(const char *const words[], int count, const char *text)
+{
+	for (int i = 0; i < count; i++) {
+		if (strcmp(text, words[i]) == 0)
+			return i;
+	}
+	return -1;
+}
+
 /* Takes one option; what is wrong with it, or NULL. */
 static const char *
 take(struct request *r, int letter)
 {
-	if (letter == 's' && strcmp(optarg, "flood") != 0)
-		return "the only scenario is flood";
-	if (letter == 'n' && sscanf(optarg, "%d-%d", &r->first_seed, &r->last_seed) < 2)
-		r->last_seed = r->first_seed = atoi(optarg);
-	if (letter == 'm' && strcmp(optarg, "mean") != 0 && strcmp(optarg, "model") != 0)
-		return "costs are mean or model";
-	r->model |= letter == 'm' && strcmp(optarg, "model") == 0;
-	r->correct |= letter == 'c';
-	if (letter == 'h')
-		r->hours = strtod(optarg, NULL);
-	if (letter == 'o')
-		r->json = strcmp(optarg, "json") == 0;
-	for (int i = 0; letter == 'r' && i < ORDERS; i++)
-		r->order = strcmp(optarg, order_names[i]) == 0 ? i : r->order;
-	if (letter == 'r' && r->order < 0)
-		return "the order is fair, strict or fifo";
-	return letter == '?' ? "unknown option" : NULL;
+	static const char *const costs[] = {"mean", "model"}, *const forms[] = {"table", "json"};
+	int word;
+
+	switch (letter) {
+	case 's':
+		return strcmp(optarg, "flood") == 0 ? NULL : "the only scenario is flood";
+	case 'n':
+		return take_seeds(r, optarg) ? NULL
+					     : "seeds go from a number to one that is not less, as 11-18";
+	case 'h':
+		return take_hours(r, optarg) ? NULL : "hours are a number, more than 0 and at most 10000";
+	case 'c':
+		r->correct = true;
+		return NULL;
+	case 'm':
+		word = word_of(costs, 2, optarg);
+		r->model = word == 1;
+		return word >= 0 ? NULL : "costs are mean or model";
+	case 'o':
+		word = word_of(forms, 2, optarg);
+		r->json = word == 1;
+		return word >= 0 ? NULL : "results are written as table or json";
+	case 'r':
+		r->order = word_of(order_names, ORDERS, optarg);
+		return r->order >= 0 ? NULL : "the order is fair, strict or fifo";
+	default:
+		return "unknown option, or one without its value";
+	}
 }
 
 int
@@ -195,17 +242,23 @@ main(int argc, char **argv)
 	    {"seeds", required_argument, NULL, 'n'}, {"order", required_argument, NULL, 'r'},
 	    {"hours", required_argument, NULL, 'h'}, {"costs", required_argument, NULL, 'm'},
 	    {"correct", no_argument, NULL, 'c'}, {"output", required_argument, NULL, 'o'},
-	    {NULL, 0, NULL, 0}};
+	    {"help", no_argument, NULL, 'H'}, {NULL, 0, NULL, 0}};
 	struct request r = {.first_seed = 11, .last_seed = 18, .order = -1, .hours = 4};
 	int letter;
 
+	opterr = 0;
 	while ((letter = getopt_long(argc, argv, "o:", longs, NULL)) != -1) {
-		const char *wrong = take(&r, letter);
+		const char *wrong;
+		if (letter == 'H') {
+			printf("%s\n", usage_line);
+			return 0;
+		}
+		wrong = take(&r, letter);
 		if (wrong != NULL)
 			return usage(wrong);
 	}
-	if (r.first_seed < 0 || r.last_seed < r.first_seed || !(r.hours > 0) || optind < argc)
-		return usage("seeds go from a number to one that is not less, hours are more than 0");
+	if (optind < argc)
+		return usage("it takes options only");
 	for (int i = 0; i < ORDERS; i++) {
 		if (r.order < 0 || r.order == i)
 			simulate((enum order)i, &r);

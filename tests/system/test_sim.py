@@ -50,7 +50,26 @@ def test_a_seed_gives_one_run():
     assert simulate("--seeds", "3", "--order", "fair", "-o", "json") == simulate("--seeds", "3-3", "--order", "fair", "-o", "json")
 
 
-def test_wrong_command_lines_are_told():
-    for arguments in (["--order", "random"], ["--seeds", "9-3"], ["--hours", "0"], ["--scenario", "ebb"], ["--costs", "none"], ["extra"]):
-        result = subprocess.run([str(BUILD / "zit-sim"), *arguments], capture_output=True, text=True, check=False)
-        assert result.returncode == 64 and "usage" in result.stderr
+@pytest.mark.parametrize("arguments, why", [
+    (["--order", "random"], "the order is"), (["--seeds", "9-3"], "seeds go"), (["--seeds", "abc"], "seeds go"),
+    (["--seeds", "3-"], "seeds go"), (["--seeds", "1-2x"], "seeds go"), (["--seeds", "-1"], "seeds go"), (["--seeds", "1-99999999999"], "seeds go"),
+    (["--hours", "0"], "hours are"), (["--hours", "nan"], "hours are"), (["--hours", "1x"], "hours are"), (["--hours", "inf"], "hours are"),
+    (["--scenario", "ebb"], "the only scenario"), (["--costs", "none"], "costs are"), (["-o", "xml"], "table or json"),
+    (["--nosuch"], "unknown option"), (["--hours"], "without its value"), (["extra"], "options only")])
+def test_wrong_command_lines_are_told(arguments, why):
+    result = subprocess.run([str(BUILD / "zit-sim"), *arguments], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (64, "")
+    first, usage = result.stderr.splitlines()
+    assert first.startswith("zit-sim: ") and why in first and usage.startswith("usage: ")
+
+
+def test_help_is_no_error():
+    result = subprocess.run([str(BUILD / "zit-sim"), "--help"], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("usage: zit-sim") and result.stderr == ""
+
+
+def test_a_run_too_short_for_a_refusal():
+    """Nothing is said of what there is none of."""
+    table = subprocess.run([str(BUILD / "zit-sim"), "--order", "fair", "--seeds", "1", "--hours", "0.01"], capture_output=True, text=True,
+                           check=True).stdout
+    assert "nan % missed" not in table and "refused" not in table and table.startswith("fair")
