@@ -248,6 +248,13 @@ state_of(const json_t *o)
 	return JOB_QUEUED;
 }
 
+/* A runner had it, or was about to. */
+static bool
+is_with_runner(enum job_state state)
+{
+	return state != JOB_QUEUED && state != JOB_HELD && state < JOB_FIRST_FINAL;
+}
+
 struct job *
 job_from_row(struct daemon *d, const char *body, bool *was_with_runner)
 {
@@ -263,7 +270,7 @@ job_from_row(struct daemon *d, const char *body, bool *was_with_runner)
 	take_fields(job, o, stamp_shift_us(o));
 	take_rest(job, o);
 	json_decref(o);
-	*was_with_runner = state >= JOB_CLAIMED && state < JOB_FIRST_FINAL;
+	*was_with_runner = is_with_runner(state);
 	if (job->prompt == NULL && (job->prompt = strdup("")) == NULL)
 		state = JOB_STATE_COUNT;
 	if (job->negative_prompt == NULL && (job->negative_prompt = strdup("")) == NULL)

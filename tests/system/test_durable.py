@@ -91,6 +91,24 @@ def test_a_pause_survives(zitd):
     daemon.wait(daemon.records()[0]["job"])
 
 
+def test_held_jobs_stay_held(zitd):
+    """Over as many ends of zitd as would be the end of one that runs; its place and its clock are kept too."""
+    daemon = zitd(SLOW, queue={"hold_timeout": 3600})
+    daemon.call("pause")
+    jobs = [daemon.submit(f"cat {i}", steps=1) for i in range(3)]
+    daemon.call("hold", job=jobs[0])
+    for end in (daemon.kill, daemon.kill, daemon.kill, daemon.stop):
+        end()
+        daemon.start()
+        record = daemon.job(jobs[0])
+        assert record["state"] == record["held_back"] == "held" and record["attempts"] == 0, record
+        assert daemon.status()["queue"]["held"] == 1
+    daemon.call("release", job=jobs[0])
+    assert order(daemon) == jobs
+    daemon.call("resume")
+    assert [(r["state"], r["attempts"]) for r in all_final(daemon, jobs).values()] == [("done", 1)] * 3
+
+
 def test_a_client_comes_back_for_its_job(zitd):
     daemon = zitd(SLOW)
     connection = daemon.connect()
