@@ -50,11 +50,12 @@ template <int width, int rows>
 __device__ static inline void
 bring_tile(bf16 *tile, const bf16 *from, int64_t stride, int first, int end)
 {
-	enum { PIECES = width / PIECE };
+	enum { PIECES = width / PIECE, TURNS = rows * PIECES / THREADS };
 
+	static_assert(rows * PIECES == (int)TURNS * (int)THREADS, "as many turns for every thread");
 #pragma unroll
-	for (int i = threadIdx.x; i < rows * PIECES; i += THREADS) {
-		int row = i / PIECES, piece = i % PIECES, at = first + row;
+	for (int turn = 0; turn < TURNS; turn++) {
+		int i = threadIdx.x + turn * THREADS, row = i / PIECES, piece = i % PIECES, at = first + row;
 		bool there = at < end;
 		copy_begin(piece_at<width>(tile, row, piece),
 		    from + (there ? at : 0) * stride + piece * PIECE, there);
