@@ -107,7 +107,8 @@ stall_clock_us(const struct client *c)
 	return (int64_t)(c->all->limits.stall_timeout_s * 1e6);
 }
 
-/* The end of one that is not read is not told by the loop: it is looked for. */
+/* The end of one that is not read is not told by the loop: it is looked for. A clock that ends earlier stays:
+ * when it does, it is seen how much is left. */
 static void
 arm_clock(struct client *c)
 {
@@ -117,7 +118,8 @@ arm_clock(struct client *c)
 		left_us = GONE_CHECK_US;
 	if (c->lingering)
 		left_us = LINGER_US;
-	timer_arm(loop_of(c), &c->clock, left_us > 0 ? left_us : 1);
+	if (!ev_is_active(&c->clock) || ev_timer_remaining(loop_of(c), &c->clock) > (double)left_us * 1e-6)
+		timer_arm(loop_of(c), &c->clock, left_us > 0 ? left_us : 1);
 }
 
 static void
