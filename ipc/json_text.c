@@ -13,7 +13,8 @@
 
 enum { SMALLEST = 1024, NUMBER_BYTES = 32, ESCAPE_BYTES = 6 };
 
-#define EXACT 1e15 /* whole numbers below it need no fraction's digits */
+#define EXACT 1e15	 /* whole numbers below it need no fraction's digits */
+#define EXACT_MICROS 1e9 /* those below it, of which microseconds are all, need no others */
 
 /* Room for `count` more bytes and the end; NULL: there is none. */
 static char *
@@ -169,12 +170,18 @@ void
 json_text_real(struct json_text *t, const char *key, double value)
 {
 	char number[NUMBER_BYTES];
+	int64_t us;
 
 	if (!isfinite(value))
 		return;
 	if (fabs(value) < EXACT && value == (double)(int64_t)value) {
 		json_text_integer(t, key, (int64_t)value);
 		json_text_raw(t, ".0", 2);
+		return;
+	}
+	us = (int64_t)(fabs(value) < EXACT_MICROS ? value * 1e6 + (value < 0 ? -0.5 : 0.5) : 0);
+	if ((double)us / 1e6 == value) { /* 17 digits take ten times as long */
+		json_text_micros(t, key, us);
 		return;
 	}
 	begin_value(t, key);

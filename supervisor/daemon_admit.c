@@ -212,7 +212,7 @@ judge(struct daemon *d, struct job *job)
 }
 
 /* Whether it will almost surely be late or not run at all; it has its place. What jobs cost must have been
- * seen before anybody is refused for it, and nobody is for a guess. */
+ * seen before anybody is refused for it, and nobody is for a guess; many are let in for one. */
 static bool
 is_hopeless(struct daemon *d, struct job *job, struct err *e, json_t **data)
 {
@@ -274,7 +274,7 @@ daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid,
 		return NULL;
 	}
 	job->number = ++d->last_number;
-	job->cost_s = daemon_predict_s(d, job);
+	job->cost_s = round(daemon_predict_s(d, job) * 1e6) / 1e6; /* its row is written faster so */
 	job->fingerprint = quarantine_fingerprint(p);
 	job->probe = job->alone = probe;
 	if (!take_place(d, job, e, data)) {

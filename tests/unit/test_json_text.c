@@ -98,8 +98,8 @@ test_integers(void **state)
 static void
 test_reals(void **state)
 {
-	const double values[] = {
-	    0, 1, -3, 0.1, 1.0 / 3, 300, 1e15, -1e15 - 0.5, 1e16, 1e300, 5e-324, 123456.789};
+	const double values[] = {0, 1, -3, 0.1, 1.0 / 3, 300, 1e15, -1e15 - 0.5, 1e16, 1e300, 5e-324,
+	    123456.789, 0.1 + 0.2, 1e-6, 1e-7, -0.25, 999999999.999999, 1e9 + 0.5};
 	const size_t count = sizeof(values) / sizeof(values[0]);
 	struct json_text t = {0};
 	json_t *value, *each;
