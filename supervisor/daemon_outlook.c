@@ -208,7 +208,7 @@ tell_obstacle(const struct daemon *d, const struct job *job, char *out, size_t s
 struct forecast_promise
 daemon_promise(struct daemon *d, const struct job *job)
 {
-	const struct plan_spot spot = queue_spot(&d->queue, job);
+	const struct plan_spot spot = queue_rough_spot(&d->queue, job);
 
 	return forecast_make(&d->forecast, (int)job->class, &spot);
 }

@@ -12,10 +12,10 @@
 
 /* Looks are good for so long when nothing happens: the time that is left of running jobs goes by. */
 #define LOOK_US (20 * INT64_C(1000))
-/* Where more are waiting than this, a look is good for so long for each of them: about twenty times what it
- * takes. */
+/* Where more are waiting than this, a look is good for so long for each of them: thirty times what it takes.
+ */
 #define LONG_QUEUE 200
-#define LONG_LOOK_US INT64_C(6)
+#define LONG_LOOK_US INT64_C(20)
 
 static struct job *
 job_of(const struct fair_item *item)
@@ -262,10 +262,11 @@ look(struct queue *q)
 		    !plan_play(&q->fair, lines, count, q->world != NULL ? &rules : NULL, note_spot, q);
 }
 
+/* For those who ask of any queue that is longer. */
 static bool
-look_is_too_dear(const struct queue *q)
+look_is_too_dear(const struct queue *q, int longer)
 {
-	return q->order_count > LONG_QUEUE && clock_now_us() - q->looked_us < q->order_count * LONG_LOOK_US;
+	return q->order_count > longer && clock_now_us() - q->looked_us < q->order_count * LONG_LOOK_US;
 }
 
 static const struct plan_spot *
@@ -333,8 +334,8 @@ queue_next(struct queue *q, const struct job *job)
 	return job->in_queue && job->place + 1 < q->order_count ? q->order[job->place + 1] : NULL;
 }
 
-struct plan_spot
-queue_spot(struct queue *q, const struct job *of)
+static struct plan_spot
+find_spot(struct queue *q, const struct job *of, int longer)
 {
 	struct job *job = job_of(&of->turn); /* the look is remembered there */
 	struct plan_spot spot = {0};
@@ -343,7 +344,7 @@ queue_spot(struct queue *q, const struct job *of)
 	if (!job->in_queue)
 		return spot;
 	q->order_stale |= clock_now_us() - q->looked_us > LOOK_US;
-	if (!look_is_too_dear(q) || !is_known_roughly(q, job))
+	if (!look_is_too_dear(q, longer) || !is_known_roughly(q, job))
 		look(q);
 	if (job->spot.place == 0)
 		return spot;
@@ -352,4 +353,16 @@ queue_spot(struct queue *q, const struct job *of)
 	spot.start_s = fmax(0, spot.start_s - passed_s);
 	spot.done_s = fmax(0, spot.done_s - passed_s);
 	return spot;
+}
+
+struct plan_spot
+queue_spot(struct queue *q, const struct job *job)
+{
+	return find_spot(q, job, LONG_QUEUE);
+}
+
+struct plan_spot
+queue_rough_spot(struct queue *q, const struct job *job)
+{
+	return find_spot(q, job, 0);
 }

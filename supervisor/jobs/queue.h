@@ -71,6 +71,8 @@ struct job *queue_next(struct queue *q, const struct job *job);
  * hundreds wait, so that looking at them takes its time, it may be some milliseconds old, or a guess from
  * where others of its client are. */
 struct plan_spot queue_spot(struct queue *q, const struct job *job);
+/* The same, old or a guess however few wait. */
+struct plan_spot queue_rough_spot(struct queue *q, const struct job *job);
 bool queue_guesses(const struct queue *q, const struct job *job);
 void queue_look(struct queue *q); /* now: nothing is a guess */
 

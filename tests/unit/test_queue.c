@@ -174,7 +174,7 @@ test_a_long_queue_is_looked_at_now_and_then(void **state)
 	assert_int_equal(queue_spot(&q, &jobs[0]).place, 0);
 	assert_true(queue_spot(&q, &jobs[2]).place > 0);
 	assert_int_equal(looks, 3);
-	now_us += 3000; /* more than 200 are worth */
+	now_us += 5000; /* more than 200 are worth */
 	assert_true(queue_spot(&q, &jobs[2]).place > 0);
 	assert_int_equal(looks, 4);
 	queue_remove(&q, &jobs[1]);
@@ -183,6 +183,36 @@ test_a_long_queue_is_looked_at_now_and_then(void **state)
 	queue_clear(&q);
 	clock_replace(NULL);
 	free(jobs);
+}
+
+/* Who is content with it gets a guess of a short one, too. */
+static void
+test_a_rough_spot_costs_no_look(void **state)
+{
+	struct job jobs[5];
+	struct plan_spot rough;
+	int64_t now_us = 1000000;
+	struct queue q;
+
+	(void)state;
+	clock_replace(&now_us);
+	looks = 0;
+	queue_init(&q);
+	q.world = &counted_world;
+	for (int i = 0; i < 4; i++)
+		push(&q, &jobs[i], CLASS_NORMAL, i % 2 == 0 ? "a" : "b");
+	assert_int_equal(queue_rough_spot(&q, &jobs[3]).place, 4);
+	assert_int_equal(looks, 1);
+	push(&q, &jobs[4], CLASS_NORMAL, "a");
+	rough = queue_rough_spot(&q, &jobs[4]);
+	assert_int_equal(looks, 1);
+	assert_int_equal(rough.place, 5);
+	assert_true(rough.runs && rough.done_s > rough.start_s);
+	now_us += 1000;
+	queue_rough_spot(&q, &jobs[4]);
+	assert_int_equal(looks, 2);
+	queue_clear(&q);
+	clock_replace(NULL);
 }
 
 /* Of a short one everybody is told as it is. */
@@ -211,7 +241,7 @@ main(void)
 	    cmocka_unit_test(test_interrupted_goes_to_the_front_of_its_line),
 	    cmocka_unit_test(test_a_long_queue_is_looked_at_now_and_then),
 	    cmocka_unit_test(test_a_short_queue_is_looked_at_always),
-	    cmocka_unit_test(test_ids_sort_by_time)};
+	    cmocka_unit_test(test_a_rough_spot_costs_no_look), cmocka_unit_test(test_ids_sort_by_time)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
