@@ -146,10 +146,13 @@ after_sleep(struct ev_loop *loop, struct ev_check *w, int events)
 static void
 on_housekeeping(struct ev_loop *loop, struct ev_timer *w, int events)
 {
+	struct daemon *d = w->data;
+
 	(void)loop;
 	(void)events;
-	daemon_retain(w->data);
-	daemon_changed(w->data); /* a window of the day may have opened */
+	daemon_retain(d);
+	d->note_is_due |= d->note_is_owed;
+	daemon_changed(d); /* a window of the day may have opened */
 }
 
 static void

@@ -76,6 +76,7 @@ struct daemon {
 	struct commit *commit;	 /* the transaction under way, or NULL */
 	int64_t noted_us;	 /* when the last note was written */
 	bool note_is_due;	 /* the next one shall be, even without a job to write */
+	bool note_is_owed;	 /* the last transaction went without */
 	int store_error;	 /* errno of the last one; 0: it went well */
 	struct ev_timer store_retry;
 

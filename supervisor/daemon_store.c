@@ -189,14 +189,16 @@ take_jobs(struct daemon *d, struct commit *c)
 	}
 }
 
-/* What scheduling remembers goes with a transaction now and then, and with the last one; a pause at once. */
+/* What scheduling remembers goes with a transaction now and then, and with the last one; a pause at once;
+ * what the last one before a rest leaves out, with housekeeping. */
 static void
 take_note(struct daemon *d, struct commit *c)
 {
 	int64_t now_us = clock_now_us();
 	struct store_note *note;
 
-	if (d->phase == SERVING && !d->note_is_due && now_us - d->noted_us < NOTE_US)
+	d->note_is_owed = d->phase == SERVING && !d->note_is_due && now_us - d->noted_us < NOTE_US;
+	if (d->note_is_owed)
 		return;
 	d->note_is_due = false;
 	note = calloc(1, sizeof(*note));

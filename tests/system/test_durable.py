@@ -76,6 +76,18 @@ def test_what_jobs_cost_is_remembered(zitd):
     assert 3.0 < eta < 9.0, eta  # of twice 3 s of steps; the configured costs say 1 ms a megapixel's step
 
 
+def test_what_clients_had_is_remembered(zitd):
+    """Accounts go with transactions, not with each: what a burst leaves out is written in the rest after it."""
+    daemon = zitd("step 0.01")
+    for _ in range(3):
+        daemon.generate(steps=5)
+    used = daemon.call("usage")
+    time.sleep(10.5)  # housekeeping comes each ten seconds
+    daemon.kill()
+    daemon.start()
+    assert daemon.call("usage") == used
+
+
 def test_a_pause_survives(zitd):
     """SIGKILL after something later was acknowledged, and a stop: though there was no job to write it with."""
     daemon = zitd("step 0")
