@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import ROOT
+from harness import BUILD, ROOT
 
 BENCH = """# cuda (a card, sm_90, bf16, CUDA 13.0)
 matrix                        1.378      1.378  1.00
@@ -104,10 +104,9 @@ def test_what_was_packed_elsewhere_is_run(tree, tmp_path):
 
 def test_the_pack_has_the_libraries(tmp_path):
     """All that the programs need but what every machine has, and what comes with CUDA."""
-    program = ROOT / "build" / "zitctl"
     copy = tmp_path / "build" / "zitctl"
     copy.parent.mkdir()
-    shutil.copy(program, copy)
+    shutil.copy(BUILD / "zitctl", copy)
     subprocess.run([ROOT / "scripts" / "gpu-pack", "pack.tar.xz", "build/zitctl"], cwd=tmp_path, capture_output=True, timeout=60, check=True)
     names = subprocess.run(["tar", "-tf", tmp_path / "pack.tar.xz"], capture_output=True, text=True, check=True).stdout
     assert "lib/libjansson.so" in names and "lib/libc.so" not in names and "lib/libstdc++" not in names
