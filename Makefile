@@ -33,7 +33,7 @@ IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/hash.o ipc/sha256.o ipc/clock.o ip
 KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/ref/backend.o kernels/ref/memory.o kernels/ref/linear.o kernels/ref/norm.o kernels/ref/attention.o \
 	kernels/ref/elementwise.o kernels/ref/patch.o kernels/ref/conv.o \
-	kernels/cpu/backend.o kernels/cpu/scratch.o kernels/cpu/linear.o kernels/cpu/gemm.o kernels/cpu/norm.o kernels/cpu/attention.o \
+	kernels/cpu/backend.o kernels/cpu/scratch.o kernels/cpu/linear.o kernels/cpu/gemm.o kernels/cpu/norm.o kernels/cpu/group_norm.o kernels/cpu/attention.o \
 	kernels/cpu/elementwise.o kernels/cpu/conv.o kernels/cpu/convolution.o
 
 # The CUDA backend: these files by nvcc for a card, and by the host's compiler for the emulated device of tests/emul.
@@ -44,8 +44,8 @@ HAS_CUDA := $(if $(filter 0,$(CUDA))$(SAN),,$(NVCC))
 KERNELS_CUDA := $(addprefix kernels/cuda/,backend memory weights fault linear norm group_norm qkv attention attention_tiled attention_wgmma \
 	elementwise patch conv conv_wgmma conv_tiled conv_plain conv_fold boxes graph gemm gemm_choice gemm_search gemm_plain sensors)
 
-RUNNER_MODEL := runner/generation.o runner/model.o runner/step_table.o runner/caption_cache.o runner/sampler.o runner/noise.o runner/dit.o \
-	runner/dit_time.o runner/text_encoder.o runner/text_layers.o runner/vae.o runner/weights.o runner/arena.o runner/fault.o \
+RUNNER_MODEL := runner/generation.o runner/model.o runner/model_memory.o runner/step_table.o runner/caption_cache.o runner/sampler.o runner/noise.o runner/dit.o \
+	runner/dit_time.o runner/text_encoder.o runner/text_layers.o runner/vae.o runner/vae_canvas.o runner/vae_decode.o runner/weights.o runner/arena.o runner/fault.o \
 	runner/model_config.o runner/checkpoint.o runner/safetensors.o runner/json_file.o runner/tokenizer.o \
 	runner/bpe.o runner/pretokenize.o runner/nfc.o
 
@@ -180,7 +180,7 @@ $(GOLDEN_ALL): tests/golden/golden-tiny.py
 golden: $(GOLDEN_ALL)
 
 # The model against the numpy model and the public implementation. Run from the root, where the vectors are.
-MODEL_TESTS := stages golden model streamed reference
+MODEL_TESTS := stages golden decode model streamed reference
 
 $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%): $(BUILD)/tests/model/test_%: $(BUILD)/tests/model/test_%.o \
 		$(addprefix $(BUILD)/,tests/model/golden.o tests/model/settings.o $(IPC) $(KERNELS) $(RUNNER_MODEL))
@@ -198,7 +198,7 @@ $(MODEL_TESTS:%=$(BUILD)/cuda/test_%): $(BUILD)/cuda/test_%: $(BUILD)/tests/mode
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner-cuda) -lcmocka
 
-CHECKED_MODEL_TESTS := $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) $(if $(SAN),,$(BUILD)/emul/test_stages $(BUILD)/emul/test_golden $(BUILD)/emul/test_streamed)
+CHECKED_MODEL_TESTS := $(MODEL_TESTS:%=$(BUILD)/tests/model/test_%) $(if $(SAN),,$(BUILD)/emul/test_stages $(BUILD)/emul/test_decode $(BUILD)/emul/test_golden $(BUILD)/emul/test_streamed)
 
 check-model: $(CHECKED_MODEL_TESTS:%=%.run)
 
@@ -391,7 +391,7 @@ programs: all man golden $(UNIT_TESTS) $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test
 # ---- on a card. Without one, or without nvcc, these say so. scripts/gpu-check runs all of them and ends with a table.
 # PACKED=1: the programs came from another machine (make gpu-pack), and are not made here.
 
-GPU_PROGRAMS := $(if $(HAS_CUDA),$(addprefix $(BUILD)/,zit-runner-cuda cuda/test_cuda cuda/test_stages cuda/test_golden cuda/test_model \
+GPU_PROGRAMS := $(if $(HAS_CUDA),$(addprefix $(BUILD)/,zit-runner-cuda cuda/test_cuda cuda/test_stages cuda/test_decode cuda/test_golden cuda/test_model \
 	cuda/test_reference cuda/bench_gpu cuda/faulty tests/gpu/test_faults))
 WITH_DEVICE := scripts/with-device $(BUILD)/zit-runner-cuda
 SANITIZER = $(firstword $(shell command -v compute-sanitizer) $(wildcard $(CUDA_HOME)/bin/compute-sanitizer))
@@ -422,6 +422,7 @@ gpu-operations: gpu-needs
 
 gpu-stages: gpu-needs
 	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_stages
+	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_decode
 
 gpu-pictures: gpu-needs
 	$(Q)$(WITH_DEVICE) $(BUILD)/cuda/test_golden && $(WITH_DEVICE) $(BUILD)/cuda/test_model

@@ -90,7 +90,16 @@ struct group_norm {
 	int groups;		    /* runs of consecutive channels */
 	float eps;
 	bool silu;
+	/* Where x is some rows of a picture: what group_sums made of all of it, and how high it is. NULL: x
+	 * is the picture. */
+	const struct tensor *sums;
+	int64_t height;
 };
+
+/* A picture's sums are kept by strips of so many rows, a power of two: at most GROUP_STRIPS of them. */
+enum { GROUP_STRIPS = 1024 };
+int64_t group_strip_rows(int64_t height, int64_t w);
+int64_t group_strips(int64_t height, int64_t w);
 
 struct conv_shape {
 	int stride;		       /* 1 or 2 */
@@ -228,6 +237,12 @@ struct ops {
 	/* As struct group_norm says. May be in place. */
 	void (*group_norm)(
 	    struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm);
+
+	/* sums (group_strips(height, w) or more, groups, 4) F32 := in the device's own form, what a
+	 * group_norm needs of x (n, w, C), the rows from `first` on of a picture (height, w, C); what other
+	 * rows have put there stays. `first` begins a strip, and x ends with one or with the picture. */
+	void (*group_sums)(
+	    struct device *d, struct tensor *sums, const struct tensor *x, int64_t first, int64_t height);
 
 	/* pixels (h, w, 3) U8 := round-half-even(255 clamp(x / 2 + 1/2, 0, 1)), x (h, w, 3). */
 	void (*to_pixels)(struct device *d, struct tensor *pixels, const struct tensor *x);

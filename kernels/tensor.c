@@ -1,5 +1,5 @@
 /*
- * Tensor views: sizes and rows. No arithmetic.
+ * Tensor views: sizes, rows, and strips of rows. No arithmetic.
  */
 #include <assert.h>
 
@@ -39,6 +39,25 @@ tensor_rows(const struct tensor *t, int64_t first, int64_t count)
 	view.data = (char *)t->data + (size_t)first * row_bytes;
 	view.dim[0] = count;
 	return view;
+}
+
+/* Of 64 pixels at least, so that a narrow picture has not more strips than work. */
+int64_t
+group_strip_rows(int64_t height, int64_t w)
+{
+	int64_t rows = 1;
+
+	while (rows * GROUP_STRIPS < height || (rows * w < 64 && rows < height))
+		rows *= 2;
+	return rows;
+}
+
+int64_t
+group_strips(int64_t height, int64_t w)
+{
+	int64_t rows = group_strip_rows(height, w);
+
+	return (height + rows - 1) / rows;
 }
 
 int64_t

@@ -25,6 +25,12 @@ arena_reset(struct arena *a)
 	a->used = 0;
 }
 
+size_t
+arena_left(const struct arena *a)
+{
+	return (a->size - a->used) / ALIGNMENT * ALIGNMENT;
+}
+
 struct tensor
 arena_tensor(struct arena *a, enum dtype type, int rank, const int64_t *dim)
 {

@@ -24,6 +24,8 @@ void arena_reset(struct arena *a);			    /* forgets all tensors; peak stays */
 
 /* A tensor of that shape. Asking for more than was planned is our bug and asserted. */
 struct tensor arena_tensor(struct arena *a, enum dtype type, int rank, const int64_t *dim);
+/* Bytes of the largest tensor that there is room for. */
+size_t arena_left(const struct arena *a);
 struct tensor arena_matrix(struct arena *a, enum dtype type, int64_t rows, int64_t columns);
 
 #endif

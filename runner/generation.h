@@ -35,6 +35,7 @@ struct model_limits {
 	float shift;	    /* of the schedule, for the metadata */
 	uint64_t memory_bytes; /* reserved on the device for stages and held pictures, without the weights */
 	size_t latent_count;   /* floats of the largest picture's latent */
+	int thrift;	       /* of the decoder at most, as runner/vae.h has it */
 	bool text_streamed;    /* the text encoder's matrices are brought for each prompt */
 	uint64_t weight_bytes; /* of the device, by the plan */
 };

@@ -191,9 +191,10 @@ say_ready(struct runner *r)
 
 	tell(r, &m);
 	log_info(
-	    "runner %s: %llu MiB of weights and %llu MiB for pictures on the device, the text encoder %s",
+	    "runner %s: %llu MiB of weights and %llu MiB for pictures on the device, the text encoder %s%s",
 	    r->options.name, (unsigned long long)(l->weight_bytes >> 20),
-	    (unsigned long long)(l->memory_bytes >> 20), l->text_streamed ? "streamed" : "resident");
+	    (unsigned long long)(l->memory_bytes >> 20), l->text_streamed ? "streamed" : "resident",
+	    l->thrift > 0 ? ", large pictures decoded in bands" : "");
 }
 
 static int

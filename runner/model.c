@@ -1,8 +1,5 @@
 /*
- * A loaded model: opening a checkpoint on a device, its limits, and the memory for drawing with it.
- *
- * Device memory is reserved when the model is opened and never after: a work arena for the stage that is
- * running, the tables of steps, and a slot for each picture that may be held at once.
+ * A loaded model: opening a checkpoint on a device, its limits, and what of it goes where.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -79,7 +76,7 @@ load_networks(struct model *m, struct checkpoint *files[PARTS], struct err *e)
 	return fault_check(m->device, e);
 }
 
-/* ---- limits and memory */
+/* ---- limits */
 
 static void
 set_limits(struct model *m, const char *dir, int64_t max_pixels)
@@ -106,141 +103,18 @@ set_limits(struct model *m, const char *dir, int64_t max_pixels)
 	l->shift = m->config.shift;
 }
 
-void
-model_slot_tensors(
-    const struct model *m, struct arena *slot, int64_t h, int64_t w, int64_t tokens, struct slot_tensors *t)
-{
-	const struct transformer_config *c = &m->config.transformer;
-	int64_t caption = dit_padded(tokens), rows = dit_padded(h / 2 * (w / 2)) + caption;
-	int64_t latent[] = {c->in_channels, h, w};
-
-	t->latent = arena_tensor(slot, DT_F32, 3, latent);
-	t->velocity = arena_tensor(slot, DT_F32, 3, latent);
-	t->caption = arena_matrix(slot, device_act_type(m->device), caption, c->dim);
-	t->cos = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
-	t->sin = arena_matrix(slot, DT_F32, rows, c->head_dim / 2);
-	t->step = arena_matrix(slot, DT_I32, 1, 1);
-	/* last: where what a recorded step needs lies must not depend on the number of tokens */
-	t->hidden = arena_matrix(slot, device_act_type(m->device), tokens, m->config.text.hidden);
-}
-
-void
-model_step(struct model *m, struct slot_tensors *t)
-{
-	int64_t width = m->config.transformer.dim;
-	struct tensor modulation, distance;
-
-	arena_reset(&m->work);
-	modulation = arena_matrix(&m->work, DT_F32, dit_modulation_count(m->dit) / width, width);
-	distance = arena_matrix(&m->work, DT_F32, 1, 1);
-	if (m->work.memory != NULL) {
-		m->ops->pick_row(m->device, &modulation, &m->steps.modulation, &t->step);
-		m->ops->pick_row(m->device, &distance, &m->steps.distance, &t->step);
-	}
-	dit_step(
-	    m->dit, &m->work, &t->velocity, &t->latent, &t->caption, &t->cos, &t->sin, &modulation, m->trace);
-	if (m->work.memory != NULL)
-		m->ops->axpy(m->device, &t->latent, &distance, &t->velocity);
-}
-
-/* Runs every stage without memory at the largest size. Returns the bytes that the hungriest stage needs; the
- * slot's, and those of all, are set. A picture of any shape needs at most what a flat one of max_pixels does,
- * plus one padding of rows. */
-static size_t
-plan_memory(struct model *m)
-{
-	int64_t cells = m->limits.max_pixels / (m->limits.granule * m->limits.granule) + SEQUENCE_MULTIPLE;
-	int64_t h = 2, w = 2 * cells, tokens = MAX_PROMPT_TOKENS;
-	struct slot_tensors t;
-	struct arena slot, *work = &m->work;
-
-	arena_plan(&slot);
-	model_slot_tensors(m, &slot, h, w, tokens, &t);
-	m->slot_bytes = slot.peak;
-	arena_plan(work);
-	text_encoder_go_on(m->text_encoder, work, &t.hidden, 0, NULL);
-	arena_reset(work);
-	dit_caption(m->dit, work, &t.caption, &t.hidden, &t.cos, &t.sin, NULL);
-	arena_reset(work);
-	dit_modulation(m->dit, work, 0, NULL, NULL);
-	model_step(m, &t);
-	arena_reset(work);
-	vae_decode(m->vae, work, &t.latent, NULL);
-	m->limits.memory_bytes =
-	    work->peak + step_table_bytes(m) + caption_cache_bytes(m) + MAX_GENERATIONS * m->slot_bytes;
-	return work->peak;
-}
-
-static void
-release_memory(struct model *m)
-{
-	for (int i = 0; i < MAX_GENERATIONS; i++) {
-		m->ops->release(m->device, m->slots[i].memory);
-		m->slots[i].memory = NULL;
-	}
-	m->ops->release(m->device, m->steps.memory);
-	m->steps.memory = NULL;
-	m->ops->release(m->device, m->captions.memory);
-	m->captions.memory = NULL;
-	m->ops->release(m->device, m->work_memory);
-	m->work_memory = NULL;
-}
-
-/* All that limits.max_pixels takes, or nothing. */
-static bool
-take_memory(struct model *m)
-{
-	size_t work = plan_memory(m), steps = step_table_bytes(m), captions = caption_cache_bytes(m);
-	bool taken = true;
-
-	m->work_memory = m->ops->reserve(m->device, work);
-	for (int i = 0; i < MAX_GENERATIONS; i++) {
-		m->slots[i].memory = m->ops->reserve(m->device, m->slot_bytes);
-		taken &= m->slots[i].memory != NULL;
-	}
-	step_table_use(m, m->ops->reserve(m->device, steps));
-	caption_cache_use(m, m->ops->reserve(m->device, captions));
-	taken &= m->work_memory != NULL && m->steps.memory != NULL && m->captions.memory != NULL;
-	arena_use(&m->work, m->work_memory, work);
-	if (!taken)
-		release_memory(m);
-	return taken;
-}
-
-/* Says what would fit, in steps of a quarter. */
-static int
-reserve_memory(struct model *m, struct err *e)
-{
-	int64_t wanted = m->limits.max_pixels, least = (int64_t)m->limits.granule * m->limits.granule;
-	unsigned long long needed;
-
-	if (take_memory(m))
-		return 0;
-	needed = m->limits.memory_bytes >> 20;
-	while (m->limits.max_pixels > least) {
-		m->limits.max_pixels = m->limits.max_pixels / 4 * 3;
-		if (take_memory(m))
-			return err_set(e, ERR_OUT_OF_MEMORY,
-			    "%llu MiB of device memory are needed to draw %lld pixels; %lld would fit: lower "
-			    "max_pixels, or free "
-			    "some memory",
-			    needed, (long long)wanted, (long long)m->limits.max_pixels);
-	}
-	return err_set(e, ERR_OUT_OF_MEMORY,
-	    "%llu MiB of device memory are needed to draw %lld pixels, and there is not enough for any "
-	    "picture; free some "
-	    "memory",
-	    needed, (long long)wanted);
-}
-
-/* ---- where the text encoder's matrices are */
+/* ---- what goes where */
 
 /* Of what is needed, what a device's allocator rounds up to and recorded steps take may be besides: pieces
  * are whole 2 MiB there, by arithmetic 170 MiB in the 6B model. */
 enum { HEADROOM = 32 };
 
-struct need {
+/* One way to have the model on its device. */
+struct placement {
+	bool streamed;	       /* the text encoder's matrices */
+	int thrift;	       /* of the decoder */
 	uint64_t weights, all; /* bytes of device memory */
+	bool fits;
 };
 
 static unsigned long long
@@ -257,44 +131,50 @@ free_networks(struct model *m)
 	vae_free(&m->vae);
 }
 
-/* Loads and runs without memory. */
+/* Loads and runs without memory, with as little thrift as fits. */
 static int
-plan_model(
-    const struct model *m, struct checkpoint *files[PARTS], bool streamed, struct need *need, struct err *e)
+plan_model(const struct model *m, struct checkpoint *files[PARTS], uint64_t available, struct placement *p,
+    struct err *e)
 {
 	struct model planned = {.config = m->config, .limits = m->limits, .device = m->device, .ops = m->ops};
+	struct model_limits *l = &planned.limits;
 	int status = 0;
 
-	planned.limits.text_streamed = streamed;
+	l->text_streamed = p->streamed;
 	planned.loader = (struct loader){.device = m->device, .ops = m->ops, .e = e, .plans = true};
 	for (int i = 0; i < PARTS && status == 0; i++) {
 		planned.loader.checkpoint = files[i];
 		status = load_part(&planned, i);
 	}
-	if (status == 0) {
-		need->weights = loader_planned(&planned.loader);
-		plan_memory(&planned);
-		need->all = need->weights + planned.limits.memory_bytes;
+	p->weights = loader_planned(&planned.loader);
+	for (l->thrift = 0; status == 0 && !p->fits && l->thrift <= vae_max_thrift(planned.vae);
+	     l->thrift++) {
+		model_plan_memory(&planned);
+		p->thrift = l->thrift;
+		p->all = p->weights + l->memory_bytes;
+		p->fits = p->all + p->all / HEADROOM <= available;
 	}
 	free_networks(&planned);
 	return status;
 }
 
-/* By arithmetic, before anything is on the device. What cannot fit there is refused with what would. */
+/* By arithmetic, before anything is on the device. The decoder is thrifty before the text encoder is
+ * streamed: that costs time only with the largest pictures. What cannot fit is refused with what would. */
 static int
-place_text(struct model *m, struct checkpoint *files[PARTS], enum text_weights wanted, struct err *e)
+place_model(struct model *m, struct checkpoint *files[PARTS], enum text_weights wanted, struct err *e)
 {
 	uint64_t bytes = device_free_bytes(m->device), available = bytes > 0 ? bytes : UINT64_MAX;
-	struct need resident, streamed, *chosen;
-	int status = plan_model(m, files, false, &resident, e);
+	struct placement resident = {.streamed = false}, streamed = {.streamed = true}, *chosen = &resident;
+	int status = plan_model(m, files, available, &resident, e);
 
 	if (status == 0)
-		status = plan_model(m, files, true, &streamed, e);
+		status = plan_model(m, files, available, &streamed, e);
 	if (status != 0)
 		return status;
-	m->limits.text_streamed = wanted == TEXT_STREAMED ||
-				  (wanted == TEXT_AUTO && resident.all + resident.all / HEADROOM > available);
-	chosen = m->limits.text_streamed ? &streamed : &resident;
+	if (wanted == TEXT_STREAMED || (wanted == TEXT_AUTO && !resident.fits))
+		chosen = &streamed;
+	m->limits.text_streamed = chosen->streamed;
+	m->limits.thrift = chosen->thrift;
 	m->limits.weight_bytes = chosen->weights;
 	if (wanted == TEXT_RESIDENT && resident.all > available)
 		return err_set(e, ERR_OUT_OF_MEMORY,
@@ -322,7 +202,7 @@ open_networks(struct model *m, const char *dir, enum text_weights wanted, struct
 		status = checkpoint_open(&files[i], path, parts[i].stem, e);
 	}
 	if (status == 0)
-		status = place_text(m, files, wanted, e);
+		status = place_model(m, files, wanted, e);
 	if (status == 0)
 		status = load_networks(m, files, e);
 	if (m->limits.text_streamed) { /* it is read for each prompt */
@@ -379,7 +259,7 @@ model_open(struct model **out, const char *dir, struct device *device, const str
 	if (status == 0)
 		status = open_networks(m, dir, options->text_weights, e);
 	if (status == 0)
-		status = reserve_memory(m, e);
+		status = model_reserve_memory(m, e);
 	if (status != 0)
 		model_close(&m);
 	else
@@ -394,7 +274,8 @@ model_close(struct model **out)
 
 	if (m == NULL)
 		return;
-	release_memory(m);
+	m->ops->sync(m->device); /* what was given up may be under way still */
+	model_release_memory(m);
 	free_networks(m);
 	checkpoint_close(&m->text_files);
 	for (int i = 0; i < m->loader.chunk_count; i++)

@@ -1,6 +1,6 @@
 /*
- * What a loaded model is made of: for model.c, generation.c, step_table.c, caption_cache.c and
- * warm_up.c only.
+ * What a loaded model is made of: for model.c, model_memory.c, generation.c, step_table.c, caption_cache.c
+ * and warm_up.c only.
  */
 #ifndef RUNNER_MODEL_INSIDE_H
 #define RUNNER_MODEL_INSIDE_H
@@ -60,5 +60,12 @@ void model_slot_tensors(
 /* One step of the picture of these tensors: its row of the tables, the forward pass, the Euler update. Copies
  * nothing between host and device; in a work arena without memory it only plans. */
 void model_step(struct model *m, struct slot_tensors *t);
+
+/* Runs every stage without memory at the largest size. Returns the bytes that the hungriest stage needs; the
+ * slot's, and limits.memory_bytes, are set. */
+size_t model_plan_memory(struct model *m);
+/* All that limits.max_pixels takes, with limits.thrift or more; -ERR_OUT_OF_MEMORY saying what would fit. */
+int model_reserve_memory(struct model *m, struct err *e);
+void model_release_memory(struct model *m);
 
 #endif

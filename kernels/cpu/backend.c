@@ -40,6 +40,7 @@ static const struct ops cpu_ops = {
     .to_channels_last = ref_to_channels_last,
     .conv2d = cpu_conv2d,
     .group_norm = cpu_group_norm,
+    .group_sums = cpu_group_sums,
     .to_pixels = ref_to_pixels,
 };
 

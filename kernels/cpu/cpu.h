@@ -14,7 +14,7 @@
 #include "kernels/device.h"
 
 /* Scratch memory by use; each grows to the largest size seen and stays. */
-enum scratch { SCRATCH_A, SCRATCH_B, SCRATCH_C, SCRATCH_SCORES, SCRATCH_SUMS, SCRATCH_COUNT };
+enum scratch { SCRATCH_A, SCRATCH_B, SCRATCH_C, SCRATCH_SCORES, SCRATCH_SUMS, SCRATCH_FACTORS, SCRATCH_COUNT };
 
 /* A weight in the layout that a primitive asked for; made at first use. */
 struct packed {
@@ -115,5 +115,7 @@ void cpu_conv2d(struct device *d, struct tensor *y, const struct tensor *x, cons
     const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape);
 void cpu_group_norm(
     struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm);
+void cpu_group_sums(
+    struct device *d, struct tensor *sums, const struct tensor *x, int64_t first, int64_t height);
 
 #endif

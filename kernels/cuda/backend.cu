@@ -41,6 +41,7 @@ static const struct ops cuda_ops = {
     .to_channels_last = cuda_to_channels_last,
     .conv2d = cuda_conv2d,
     .group_norm = cuda_group_norm,
+    .group_sums = cuda_group_sums,
     .to_pixels = cuda_to_pixels,
 };
 

@@ -112,8 +112,8 @@ void cuda_free_weights(struct cuda_device *c);
 
 /* ---- group_norm.cu */
 
-/* The statistics of x: means and factors of its channels, in FACTORS_BYTES of memory; NULL after a failure.
- */
+/* The statistics of x, or of the picture that it is rows of: means and factors of its channels, in
+ * FACTORS_BYTES of memory; NULL after a failure. */
 const float *cuda_group_factors(
     struct cuda_device *c, void *memory, const struct tensor *x, const struct group_norm *norm);
 /* y := x normed with them: the picture that they are of, or rows of it. */
@@ -242,6 +242,8 @@ void cuda_conv2d(struct device *d, struct tensor *y, const struct tensor *x, con
     const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape);
 void cuda_group_norm(
     struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm);
+void cuda_group_sums(
+    struct device *d, struct tensor *sums, const struct tensor *x, int64_t first, int64_t height);
 void cuda_to_pixels(struct device *d, struct tensor *pixels, const struct tensor *x);
 
 /* The forms of attention that have files of their own (attention.cu has the table). `takes` says whether the

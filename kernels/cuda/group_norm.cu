@@ -1,33 +1,59 @@
 /*
- * group_norm on CUDA, channels last, in three passes: sums of every group over strips of pixels, the strips'
- * sums to a mean and a factor for every channel, and the application, which a convolution has done a few rows
- * at a time. Memory sees 2 bytes read for the sums, 2 read and 2 written for the result; the sums need every
- * processor, so a strip is short.
+ * group_norm and group_sums on CUDA, channels last, in three passes: sums of every group over strips of rows,
+ * the strips' sums to a mean and a factor for every channel, and the application, which a convolution has
+ * done a few rows at a time. Memory sees 2 bytes read for the sums, 2 read and 2 written for the result; the
+ * sums need every processor, so a strip is short.
  *
- * Sums are of x - shift, shift being the picture's first number in the group: the mean of a large flat
- * picture, squared, is close to its mean square, and float has not digits enough for their difference.
+ * A strip's sums are of x - shift, shift being its own first number in the group: the mean of a large flat
+ * picture, squared, is close to its mean square, and float has not digits enough for their difference. What
+ * the strips say is put together in double.
  */
 #include "kernels/cuda/cuda.cuh"
 
-enum { THREADS = 256, MAX_STRIPS = 1024, MIN_PIXELS = 64 /* of a strip */, MAX_CHANNELS = 2048 };
+enum { THREADS = 256, MAX_GROUPS = 128, MAX_CHANNELS = 2048 };
 
+/* What a group_sums tensor holds of a strip and a group. */
+struct alignas(16) group_sum {
+	float sum, squares; /* of x - shift */
+	float shift, unused;
+};
+
+/* A picture, or rows of one, in strips. */
 struct picture {
-	int64_t pixels, strip; /* pixels of one strip; the last may have fewer */
+	int64_t pixels, strip; /* of all; of one strip, the last of the picture may have fewer */
 	int channels, groups, strips;
 };
 
-/* partial (strips, groups, 2): sum and sum of squares of x - shift. A block to a strip, and in it a thread to
- * a group at a time, W numbers a load; groups are runs of consecutive channels, so neighbouring threads read
- * neighbouring runs. Threads of more rows than one share a group and are added in order. */
+static struct picture
+in_strips(const struct tensor *x, int64_t height, int groups)
+{
+	int64_t rows = group_strip_rows(height, x->dim[1]);
+
+	return (struct picture){x->dim[0] * x->dim[1], rows * x->dim[1], (int)x->dim[2], groups,
+	    (int)blocks_for(x->dim[0], rows)};
+}
+
+/* How many numbers of a group are in a strip. */
+__device__ static double
+strip_numbers(const struct picture &p, int s)
+{
+	int64_t first = s * p.strip, pixels = first + p.strip < p.pixels ? p.strip : p.pixels - first;
+
+	return (double)pixels * (p.channels / p.groups);
+}
+
+/* sums (strips, groups). A block to a strip, and in it a thread to a group at a time, W numbers a load;
+ * groups are runs of consecutive channels, so neighbouring threads read neighbouring runs. Threads of more
+ * rows than one share a group and are added in order. */
 template <typename T, int W>
 __global__ static void
-sums_kernel(float *partial, const T *x, struct picture p)
+sums_kernel(struct group_sum *sums, const T *x, struct picture p)
 {
-	__shared__ float sums[2][THREADS];
+	__shared__ float of_thread[2][THREADS];
 	int width = p.channels / p.groups, rows = THREADS / p.groups, row = threadIdx.x / p.groups,
 	    group = threadIdx.x % p.groups;
 	int64_t first = blockIdx.x * p.strip, end = first + p.strip < p.pixels ? first + p.strip : p.pixels;
-	float sum = 0, squares = 0, shift = to_float(x[group * width]);
+	float sum = 0, squares = 0, shift = to_float(x[first * p.channels + group * width]);
 
 	for (int64_t at = first + row; row < rows && at < end; at += rows) {
 		const T *run = x + at * p.channels + group * width;
@@ -41,44 +67,54 @@ sums_kernel(float *partial, const T *x, struct picture p)
 			}
 		}
 	}
-	sums[0][threadIdx.x] = sum;
-	sums[1][threadIdx.x] = squares;
+	of_thread[0][threadIdx.x] = sum;
+	of_thread[1][threadIdx.x] = squares;
 	__syncthreads();
 	if (row > 0)
 		return;
 	for (int r = 1; r < rows; r++) {
-		sum += sums[0][r * p.groups + group];
-		squares += sums[1][r * p.groups + group];
+		sum += of_thread[0][r * p.groups + group];
+		squares += of_thread[1][r * p.groups + group];
 	}
-	partial[((int64_t)blockIdx.x * p.groups + group) * 2] = sum;
-	partial[((int64_t)blockIdx.x * p.groups + group) * 2 + 1] = squares;
+	sums[(int64_t)blockIdx.x * p.groups + group] = (struct group_sum){sum, squares, shift, 0};
 }
 
-/* factors (2, channels): the mean, and w / deviation. A block to a group; strips are added in double. */
-template <typename T>
-__global__ static void
-factors_kernel(float *factors, const float *partial, const T *x, const float *w, struct picture p, float eps)
+/* The sum over the lanes of v, for each of them, in the lanes' order. */
+__device__ static double
+sum_lanes(double v, double *of_lane)
 {
-	__shared__ double sums[2][WARP];
+	double sum = 0;
+
+	__syncthreads();
+	of_lane[threadIdx.x] = v;
+	__syncthreads();
+	for (int l = 0; l < WARP; l++)
+		sum += of_lane[l];
+	return sum;
+}
+
+/* factors (2, channels): the mean, and w / deviation. A warp to a group. Around the mean of all, a strip's
+ * squares are those around its own and the square of the distance between the two, for each number. */
+__global__ static void
+factors_kernel(float *factors, const struct group_sum *sums, const float *w, struct picture p, float eps)
+{
+	__shared__ double of_lane[WARP];
 	int width = p.channels / p.groups, group = blockIdx.x, lane = threadIdx.x;
-	double sum = 0, squares = 0, mean, variance, count = (double)p.pixels * width;
+	double sum = 0, squares = 0, count = (double)p.pixels * width, mean, variance;
 
 	for (int s = lane; s < p.strips; s += WARP) {
-		sum += partial[((int64_t)s * p.groups + group) * 2];
-		squares += partial[((int64_t)s * p.groups + group) * 2 + 1];
+		struct group_sum of = sums[(int64_t)s * p.groups + group];
+		sum += of.sum + (double)of.shift * strip_numbers(p, s);
 	}
-	sums[0][lane] = sum;
-	sums[1][lane] = squares;
-	__syncthreads();
-	sum = squares = 0;
-	for (int l = 0; l < WARP; l++) {
-		sum += sums[0][l];
-		squares += sums[1][l];
+	mean = sum_lanes(sum, of_lane) / count;
+	for (int s = lane; s < p.strips; s += WARP) {
+		struct group_sum of = sums[(int64_t)s * p.groups + group];
+		double n = strip_numbers(p, s), apart = of.shift + of.sum / n - mean;
+		squares += fmax(of.squares - (double)of.sum * of.sum / n, 0.0) + n * apart * apart;
 	}
-	mean = sum / count;
-	variance = fmax(squares / count - mean * mean, 0.0);
+	variance = sum_lanes(squares, of_lane) / count;
 	for (int c = group * width + lane; c < (group + 1) * width; c += WARP) {
-		factors[c] = (float)(mean + (double)to_float(x[group * width]));
+		factors[c] = (float)mean;
 		factors[p.channels + c] = (float)(w[c] / sqrt(variance + (double)eps));
 	}
 }
@@ -108,33 +144,67 @@ apply_kernel(
 	store_numbers<T, W>(y + at, v);
 }
 
-const float *
-cuda_group_factors(struct cuda_device *c, void *memory, const struct tensor *x, const struct group_norm *norm)
+/* false after failing the device: more groups or channels than the kernels are made for. */
+static bool
+is_possible(struct cuda_device *c, int64_t channels, int64_t groups)
 {
-	struct picture p = {x->dim[0] * x->dim[1], MIN_PIXELS, (int)x->dim[2], norm->groups, 0};
+	if (groups <= MAX_GROUPS && channels <= MAX_CHANNELS)
+		return true;
+	device_fail(&c->base, DEVICE_INTERNAL, "group_norm: %lld groups of %lld channels", (long long)groups,
+	    (long long)channels);
+	return false;
+}
+
+/* Of the strips of x, whose first is at sums. */
+static void
+put_sums(struct cuda_device *c, struct group_sum *sums, const struct tensor *x, struct picture p)
+{
 	int width = p.channels / p.groups;
-	int64_t least = (p.pixels + MAX_STRIPS - 1) / MAX_STRIPS;
-	float *partial = (float *)memory, *factors = partial + (size_t)MAX_STRIPS * THREADS * 2;
 	bool wide = is_wide(x->data, p.channels, dtype_size(x->type));
 
-	static_assert(((size_t)MAX_STRIPS * THREADS + MAX_CHANNELS) * 2 * sizeof(float) <= FACTORS_BYTES, "");
-	if (p.groups > THREADS || p.channels > MAX_CHANNELS) {
-		device_fail(
-		    &c->base, DEVICE_INTERNAL, "group_norm: %d groups of %d channels", p.groups, p.channels);
-		return NULL;
-	}
-	p.strip = least > MIN_PIXELS ? least : MIN_PIXELS;
-	p.strips = (int)blocks_for(p.pixels, p.strip);
 	WITH_TYPE(x->type, T, {
 		const int W = full_width<T>();
 		launch(c, "group_norm: sums", p.strips, THREADS,
 		    wide && width % W == 0   ? sums_kernel<T, full_width<T>()>
 		    : wide && width % 4 == 0 ? sums_kernel<T, 4>
 					     : sums_kernel<T, 1>,
-		    partial, (const T *)x->data, p);
-		launch(c, "group_norm: factors", p.groups, WARP, factors_kernel<T>, factors, partial,
-		    (const T *)x->data, (const float *)norm->w->data, p, norm->eps);
+		    sums, (const T *)x->data, p);
 	});
+}
+
+void
+cuda_group_sums(struct device *d, struct tensor *sums, const struct tensor *x, int64_t first, int64_t height)
+{
+	struct cuda_device *c = (struct cuda_device *)d;
+	int64_t groups = sums->dim[1];
+	struct picture p = in_strips(x, height, (int)groups);
+
+	if (is_possible(c, x->dim[2], groups))
+		put_sums(c, (struct group_sum *)sums->data + first * x->dim[1] / p.strip * groups, x, p);
+}
+
+const float *
+cuda_group_factors(struct cuda_device *c, void *memory, const struct tensor *x, const struct group_norm *norm)
+{
+	struct tensor all = *x;
+	struct group_sum *own = (struct group_sum *)memory;
+	const struct group_sum *sums = norm->sums != NULL ? (const struct group_sum *)norm->sums->data : own;
+	float *factors = (float *)(own + (size_t)GROUP_STRIPS * MAX_GROUPS);
+	struct picture p;
+
+	static_assert(
+	    (size_t)GROUP_STRIPS * MAX_GROUPS * sizeof(struct group_sum) + 2 * MAX_CHANNELS * sizeof(float) <=
+		FACTORS_BYTES,
+	    "");
+	if (!is_possible(c, x->dim[2], norm->groups))
+		return NULL;
+	if (norm->sums != NULL)
+		all.dim[0] = norm->height;
+	p = in_strips(&all, all.dim[0], norm->groups);
+	if (norm->sums == NULL)
+		put_sums(c, own, x, p);
+	launch(c, "group_norm: factors", p.groups, WARP, factors_kernel, factors, sums,
+	    (const float *)norm->w->data, p, norm->eps);
 	return factors;
 }
 

@@ -38,6 +38,7 @@ static const struct ops ref_ops = {
     .to_channels_last = ref_to_channels_last,
     .conv2d = ref_conv2d,
     .group_norm = ref_group_norm,
+    .group_sums = ref_group_sums,
     .to_pixels = ref_to_pixels,
 };
 

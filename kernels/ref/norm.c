@@ -1,7 +1,9 @@
 /*
- * rms_norm, layer_norm, norm_gate_add and group_norm, by definition.
+ * rms_norm, layer_norm, norm_gate_add, group_norm and group_sums, by definition.
  */
+#include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "kernels/ref/ref.h"
 
@@ -101,6 +103,44 @@ group_moments(const float *x, int64_t pixels, int64_t channels, int64_t first, i
 	*variance = squares / count;
 }
 
+/* Mean and variance of a group whose sums and sums of squares lie strip by strip. */
+static void
+summed_moments(
+    const struct group_norm *norm, int64_t w, int64_t width, int group, double *mean, double *variance)
+{
+	const double *sums = norm->sums->data;
+	int64_t strip = group_strip_rows(norm->height, w);
+	double sum = 0, squares = 0, count = (double)(norm->height * w * width);
+
+	for (int64_t s = 0; s * strip < norm->height; s++) {
+		sum += sums[(s * norm->groups + group) * 2];
+		squares += sums[(s * norm->groups + group) * 2 + 1];
+	}
+	*mean = sum / count;
+	*variance = fmax(squares / count - *mean * *mean, 0);
+}
+
+void
+ref_group_sums(struct device *d, struct tensor *sums, const struct tensor *x, int64_t first, int64_t height)
+{
+	int64_t w = x->dim[1], channels = x->dim[2], groups = sums->dim[1], width = channels / groups;
+	int64_t strip = group_strip_rows(height, w);
+	const float *in = x->data;
+
+	(void)d;
+	assert(first % strip == 0 && (x->dim[0] % strip == 0 || first + x->dim[0] == height));
+	for (int64_t row = 0; row < x->dim[0]; row += strip) {
+		int64_t rows = x->dim[0] - row < strip ? x->dim[0] - row : strip;
+		double *to = (double *)sums->data + (first + row) / strip * groups * 2;
+		memset(to, 0, (size_t)groups * 2 * sizeof(*to));
+		for (int64_t at = row * w * channels; at < (row + rows) * w * channels; at++) {
+			int64_t group = at % channels / width;
+			to[2 * group] += in[at];
+			to[2 * group + 1] += (double)in[at] * in[at];
+		}
+	}
+}
+
 void
 ref_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm)
 {
@@ -111,7 +151,10 @@ ref_group_norm(struct device *d, struct tensor *y, const struct tensor *x, const
 	(void)d;
 	for (int64_t first = 0; first < channels; first += width) {
 		double mean, variance;
-		group_moments(in, pixels, channels, first, width, &mean, &variance);
+		if (norm->sums != NULL)
+			summed_moments(norm, x->dim[1], width, (int)(first / width), &mean, &variance);
+		else
+			group_moments(in, pixels, channels, first, width, &mean, &variance);
 		for (int64_t p = 0; p < pixels; p++) {
 			for (int64_t c = first; c < first + width; c++) {
 				double v =

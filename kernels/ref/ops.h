@@ -52,6 +52,8 @@ void ref_conv2d(struct device *d, struct tensor *y, const struct tensor *x, cons
     const struct tensor *bias, const struct tensor *add, const struct conv_shape *shape);
 void ref_group_norm(
     struct device *d, struct tensor *y, const struct tensor *x, const struct group_norm *norm);
+void ref_group_sums(
+    struct device *d, struct tensor *sums, const struct tensor *x, int64_t first, int64_t height);
 void ref_to_pixels(struct device *d, struct tensor *pixels, const struct tensor *x);
 
 #endif

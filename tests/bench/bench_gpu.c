@@ -411,7 +411,8 @@ static void
 run_group_norm(void *arg)
 {
 	struct single *s = arg;
-	struct group_norm norm = {&s->t[2], &s->t[3], s->groups, 1e-6f, true};
+	struct group_norm norm = {
+	    .w = &s->t[2], .b = &s->t[3], .groups = s->groups, .eps = 1e-6f, .silu = true};
 
 	bench.ops->group_norm(bench.device, &s->t[0], &s->t[1], &norm);
 }
@@ -484,8 +485,11 @@ bench_conv(const struct conv_line *l)
 	s.t[3] = make(DT_F32, 1, &inputs);
 	s.t[4] = make(DT_F32, 1, &inputs);
 	s.w = random_weight(WEIGHT_CONV, 4, DIM(outputs, inputs, 3, 3));
-	s.norm = (struct group_norm){
-	    &s.t[3], &s.t[4], inputs < bench.config->vae.groups ? 1 : bench.config->vae.groups, 1e-6f, true};
+	s.norm = (struct group_norm){.w = &s.t[3],
+	    .b = &s.t[4],
+	    .groups = inputs < bench.config->vae.groups ? 1 : bench.config->vae.groups,
+	    .eps = 1e-6f,
+	    .silu = true};
 	s.conv.norm = l->normed ? &s.norm : NULL;
 	time_conv(l, &s, flops, (double)(tensor_bytes(&s.t[0]) + tensor_bytes(&s.t[1])));
 	release(&s);
@@ -601,6 +605,18 @@ run_decode(void *arg)
 	vae_decode(bench.vae, &p->arena, &p->latent, NULL);
 }
 
+/* In as much memory as the last block in bands takes. */
+static void
+run_decode_in_bands(void *arg)
+{
+	struct picture *p = arg;
+	struct arena less = p->arena;
+
+	arena_reset(&less);
+	less.size = vae_plan(bench.vae, p->latent.dim[1], p->latent.dim[2], 1);
+	vae_decode(bench.vae, &less, &p->latent, NULL);
+}
+
 /* From ids to pixels in the host's memory, as a job does it; its tokens and its PNG are the host's. */
 static void
 run_all(void *arg)
@@ -631,6 +647,7 @@ plan(struct picture *p)
 {
 	struct arena a;
 	struct tensor hidden;
+	size_t decode;
 
 	arena_plan(&a);
 	hidden =
@@ -641,9 +658,8 @@ plan(struct picture *p)
 	arena_reset(&a);
 	dit_step(
 	    bench.dit, &a, &p->velocity, &p->latent, &p->caption, &p->cos, &p->sin, &p->modulation, NULL);
-	arena_reset(&a);
-	vae_decode(bench.vae, &a, &p->latent, NULL);
-	return a.peak;
+	decode = vae_plan(bench.vae, p->latent.dim[1], p->latent.dim[2], 0);
+	return decode > a.peak ? decode : a.peak;
 }
 
 static void
@@ -705,11 +721,12 @@ bench_side(int64_t side, bool usual)
 	double decode = vae_flops(&c->vae, (double)(cells * cells)) / bench.flops_per_ms;
 	double text = floor_of(2 * text_numbers(&c->text) * (double)tokens, 2 * text_numbers(&c->text));
 	struct picture p = {0};
-	char name[NAME], decode_name[NAME];
+	char name[NAME], decode_name[NAME], bands_name[NAME];
 
 	snprintf(name, sizeof(name), "dit-%d", (int)side);
 	snprintf(decode_name, sizeof(decode_name), "vae-%d", (int)side);
-	if (!is_wanted(name) && !is_wanted(decode_name) &&
+	snprintf(bands_name, sizeof(bands_name), "vae-%d-bands", (int)side);
+	if (!is_wanted(name) && !is_wanted(decode_name) && !is_wanted(bands_name) &&
 	    !(usual && (is_wanted("text") || is_wanted("picture"))))
 		return;
 	picture_open(&p, side, tokens);
@@ -717,6 +734,9 @@ bench_side(int64_t side, bool usual)
 		report(name, time_ms(name, run_step, &p), step);
 	if (is_wanted(decode_name))
 		report(decode_name, time_ms(decode_name, run_decode, &p), decode);
+	if (is_wanted(bands_name) &&
+	    vae_plan(bench.vae, cells, cells, 1) < vae_plan(bench.vae, cells, cells, 0))
+		report(bands_name, time_ms(bands_name, run_decode_in_bands, &p), decode);
 	if (usual && is_wanted("picture"))
 		report("picture", time_ms("picture", run_all, &p), text + STEPS * step + decode);
 	for (int64_t t = 32; t <= MAX_PROMPT_TOKENS && usual; t *= 4) {

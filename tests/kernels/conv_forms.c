@@ -91,7 +91,8 @@ run_normed_by(const char *form, struct bench *b, const struct shape *s)
 		      scale = bench_vector(b, s->n[2]), shift = bench_vector(b, s->n[2]),
 		      bias = bench_vector(b, s->n[3]);
 	struct weight *w = bench_weight(b, WEIGHT_CONV, 4, DIM(s->n[3], s->n[2], kind->k, kind->k));
-	struct group_norm norm = {&scale, &shift, (int)s->n[5], 1e-6f, true};
+	struct group_norm norm = {
+	    .w = &scale, .b = &shift, .groups = (int)s->n[5], .eps = 1e-6f, .silu = true};
 	struct conv_shape shape = kind->shape;
 
 	shape.norm = &norm;

@@ -275,7 +275,8 @@ run_group_norm(
 	    scaled_tensor(b, device_act_type(b->d), 3, DIM(s->n[0], s->n[1], s->n[2]), 1, (float)s->n[5]);
 	struct tensor y = empty(b, 3, DIM(s->n[0], s->n[1], s->n[2]));
 	struct tensor w = bench_vector(b, s->n[2]), bias = bench_vector(b, s->n[2]);
-	struct group_norm norm = {&w, &bias, (int)s->n[3], 1e-6f, s->n[4] != 0};
+	struct group_norm norm = {
+	    .w = &w, .b = &bias, .groups = (int)s->n[3], .eps = 1e-6f, .silu = s->n[4] != 0};
 
 	b->ops->group_norm(b->d, &y, &x, &norm);
 	return y;
@@ -286,10 +287,43 @@ run_group_norm_in_place(struct bench *b, const struct shape *s) /* h, w, channel
 {
 	struct tensor x = bench_random(b, 3, DIM(s->n[0], s->n[1], s->n[2]));
 	struct tensor w = bench_vector(b, s->n[2]), bias = bench_vector(b, s->n[2]);
-	struct group_norm norm = {&w, &bias, (int)s->n[3], 1e-6f, true};
+	struct group_norm norm = {.w = &w, .b = &bias, .groups = (int)s->n[3], .eps = 1e-6f, .silu = true};
 
 	b->ops->group_norm(b->d, &x, &x, &norm);
 	return x;
+}
+
+/* A picture normed a band at a time, and 1000 times what that differs from the picture normed at once: its
+ * sums are made from the last band to the first, over what another picture has left there. */
+static struct tensor
+run_group_norm_of_bands(struct bench *b, const struct shape *s) /* h, w, channels, groups, rows, offset */
+{
+	int64_t h = s->n[0], rows = s->n[4], bands = (h + rows - 1) / rows;
+	struct tensor x =
+	    scaled_tensor(b, device_act_type(b->d), 3, DIM(h, s->n[1], s->n[2]), 1, (float)s->n[5]);
+	struct tensor other = empty(b, 3, DIM(h, s->n[1], s->n[2])),
+		      y = empty(b, 3, DIM(h, s->n[1], s->n[2]));
+	struct tensor w = bench_vector(b, s->n[2]), bias = bench_vector(b, s->n[2]);
+	struct tensor sums = scaled_tensor(b, DT_F32, 3, DIM(GROUP_STRIPS, s->n[3], 4), 1, 1);
+	struct group_norm norm = {.w = &w, .b = &bias, .groups = (int)s->n[3], .eps = 1e-6f, .silu = true};
+
+	b->ops->group_norm(b->d, &other, &x, &norm);
+	for (int64_t i = bands - 1; i >= 0; i--) {
+		struct tensor band = tensor_rows(&x, i * rows, h - i * rows < rows ? h - i * rows : rows);
+		b->ops->group_sums(b->d, &sums, &band, i * rows, h);
+	}
+	norm.sums = &sums;
+	norm.height = h;
+	for (int64_t i = 0; i < bands; i++) {
+		int64_t count = h - i * rows < rows ? h - i * rows : rows;
+		struct tensor from = tensor_rows(&x, i * rows, count), to = tensor_rows(&y, i * rows, count);
+		b->ops->group_norm(b->d, &to, &from, &norm);
+	}
+	b->ops->affine(b->d, &x, &other, -1, 0);
+	b->ops->add(b->d, &y, &x);
+	b->ops->affine(b->d, &y, &y, 1000, 0);
+	b->ops->add(b->d, &y, &other);
+	return y;
 }
 
 /* A picture, the parameters of its norm, and a convolution behind it. */
@@ -310,7 +344,8 @@ make_normed(struct bench *b, struct normed *n, const struct shape *s) /* h, w, i
 	n->b = bench_vector(b, s->n[2]);
 	n->bias = bench_vector(b, s->n[3]);
 	n->filters = bench_weight(b, WEIGHT_CONV, 4, DIM(s->n[3], s->n[2], s->n[5], s->n[5]));
-	n->norm = (struct group_norm){&n->w, &n->b, (int)s->n[4], 1e-6f, true};
+	n->norm =
+	    (struct group_norm){.w = &n->w, .b = &n->b, .groups = (int)s->n[4], .eps = 1e-6f, .silu = true};
 	n->shape = (struct conv_shape){1, pad, pad, false, &n->norm};
 }
 
@@ -594,6 +629,9 @@ const struct operation operations[] = {
 	    {{33, 31, 128, 32, 0, 10}}, {{3, 5, 24, 3, 0, 0}}}},
     {"group_norm in place", run_group_norm_in_place, 2e-5, 2e-5, 4e-3,
 	{{{9, 11, 64, 32}}, {{40, 40, 16, 4}}}},
+    {"group_norm of bands", run_group_norm_of_bands, 2e-5, 2e-5, 4e-3,
+	{{{1, 1, 32, 32, 1, 0}}, {{40, 20, 32, 4, 16, 0}}, {{37, 70, 64, 32, 5, 10}},
+	    {{2100, 3, 8, 2, 1024, 0}}, {{1030, 65, 6, 3, 2, 0}}}},
     {"repeat_row", run_repeat_row, 0, 0, 0, {{{1, 5}}, {{13, 384}}}},
     {"pick_row", run_pick_row, 0, 0, 0,
 	{{{1, 5, 0, 1, 0}}, {{100, 300, 99, 1, 0}}, {{7, 1, 3, 0, 0}}, {{9, 384, 0, 0, 1}},

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "kernels/device.h"
+
 bool
 golden_is_bf16(const struct golden_setting *s)
 {
@@ -150,4 +152,45 @@ golden_check_tensor(const struct golden_setting *s, struct device *d, const char
 	device_ops(d)->copy_out(d, host, DT_F32, t);
 	golden_check(s, dir, name, host, count, tolerance);
 	free(host);
+}
+
+/* ---- devices with little memory */
+
+#define EMULATED ((uint64_t)1 << 30) /* bytes of the emulated device, unless EMUL_MEMORY says otherwise */
+
+static uint64_t limit_bytes;
+
+static uint64_t
+limited_bytes(struct device *d)
+{
+	(void)d;
+	return limit_bytes;
+}
+
+struct device *
+golden_limited_device(const struct golden_setting *setting, uint64_t bytes)
+{
+	struct device *d = golden_device(setting);
+	uint64_t before = device_free_bytes(d);
+	char text[32];
+
+	if (before == 0) {
+		limit_bytes = bytes;
+		d->free_bytes = limited_bytes;
+		return d;
+	}
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)((EMULATED - before + bytes) >> 10));
+	setenv("EMUL_MEMORY", text, 1);
+	if (device_free_bytes(d) == before) {
+		device_close(&d);
+		skip();
+	}
+	return d;
+}
+
+void
+golden_unlimit(struct device **d)
+{
+	device_close(d);
+	unsetenv("EMUL_MEMORY");
 }

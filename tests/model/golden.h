@@ -41,6 +41,11 @@ bool golden_must_skip(const char *backend, enum precision precision);
 /* Opens its device; skips the test where golden_must_skip says so, fails it when it cannot. */
 struct device *golden_device(const struct golden_setting *s);
 
+/* A device that has so many bytes free: the emulated one takes no more from then on, one with the host's
+ * memory only says so. Skips the test on a card. golden_unlimit closes it. */
+struct device *golden_limited_device(const struct golden_setting *s, uint64_t bytes);
+void golden_unlimit(struct device **d);
+
 /* The directory of a golden checkpoint below build/ (or $GOLDEN_ROOT); static. */
 const char *golden_dir(const char *which);
 

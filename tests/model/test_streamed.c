@@ -23,8 +23,6 @@ enum {
 	MAX_ROWS = 16 * 64 /* H of golden-d, tokens */
 };
 
-#define EMULATED ((uint64_t)1 << 30) /* bytes of the emulated device, unless EMUL_MEMORY says otherwise */
-
 static const struct generation_request requests[REQUESTS] = {
     {"A cat sitting on a mat.", 42, SIDE, SIDE, 1, false, true},
     {"", 7, SIDE, SIDE, 1, false, true},
@@ -280,52 +278,13 @@ needed(const void *setting, enum text_weights where, bool all)
 	return bytes;
 }
 
-static uint64_t limit_bytes;
-
-static uint64_t
-limited_bytes(struct device *d)
-{
-	(void)d;
-	return limit_bytes;
-}
-
-/* A device that has so many bytes free: the emulated one takes no more from then on, one with the host's
- * memory only says so. Skips the test on a card. */
-static struct device *
-limited_device(const void *setting, uint64_t bytes)
-{
-	struct device *d = golden_device(setting);
-	uint64_t before = device_free_bytes(d);
-	char text[32];
-
-	if (before == 0) {
-		limit_bytes = bytes;
-		d->free_bytes = limited_bytes;
-		return d;
-	}
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)((EMULATED - before + bytes) >> 10));
-	setenv("EMUL_MEMORY", text, 1);
-	if (device_free_bytes(d) == before) {
-		device_close(&d);
-		skip();
-	}
-	return d;
-}
-
-static void
-unlimit(struct device **d)
-{
-	device_close(d);
-	unsetenv("EMUL_MEMORY");
-}
-
 /* Opening is refused, and is said to be for these two reasons. */
 static void
 check_refused(
     const void *setting, uint64_t bytes, enum text_weights where, const char *first, const char *second)
 {
 	const struct model_options options = {.max_pixels = SIDE * SIDE, .text_weights = where};
-	struct device *d = limited_device(setting, bytes);
+	struct device *d = golden_limited_device(setting, bytes);
 	struct model *m = NULL;
 	struct err e;
 
@@ -333,7 +292,7 @@ check_refused(
 	assert_null(m);
 	if (strstr(e.text, first) == NULL || strstr(e.text, second) == NULL)
 		fail_msg("%s", e.text);
-	unlimit(&d);
+	golden_unlimit(&d);
 }
 
 /* The latent of a step, drawn by a model that is to find its own way there. */
@@ -341,7 +300,7 @@ static void
 draw_limited(const void *setting, uint64_t bytes, bool streamed, float *latent)
 {
 	const struct model_options options = {.max_pixels = SIDE * SIDE};
-	struct device *d = limited_device(setting, bytes);
+	struct device *d = golden_limited_device(setting, bytes);
 	struct generation *g;
 	struct model *m;
 	struct err e;
@@ -354,7 +313,7 @@ draw_limited(const void *setting, uint64_t bytes, bool streamed, float *latent)
 	assert_int_equal(generation_latent(g, latent, &e), 0);
 	generation_free(&g);
 	model_close(&m);
-	unlimit(&d);
+	golden_unlimit(&d);
 }
 
 /* A little less than all on the device would take: that is refused and the way out named, and left to itself
