@@ -79,7 +79,7 @@ daemon_is_admin(const struct daemon *d, uid_t uid, gid_t gid)
 		if (strcmp(*member, user->pw_name) == 0)
 			return true;
 	}
-	return group->gr_gid == gid;
+	return group->gr_gid == gid || (user != NULL && user->pw_gid == group->gr_gid);
 }
 
 /* ---- the loop's turns */

@@ -1,5 +1,6 @@
 """Turns, ceilings, limits: who waits for whom, and who is told what."""
 import json
+import pwd
 import time
 
 import pytest
@@ -166,6 +167,16 @@ def test_ceilings(zitd):
     assert refusal(lambda: daemon.call("priority", job=job, priority="normal")).name == "not_permitted"
     daemon.call("resume")
     assert daemon.wait(job)["state"] == "done"
+
+
+@needs_root
+def test_an_administrator_by_his_own_group_has_no_ceiling(zitd):
+    """admin_group is the group of that user in passwd, which does not list him among its members."""
+    daemon = zitd("step 0", clients={"ceiling": "low"}, zitd={"admin_group": "nogroup"})
+    nobody = connect_as(daemon, pwd.getpwnam("nobody").pw_uid)
+    job = nobody.call("submit", prompt="a", priority="high", steps=1, wait=True)
+    daemon.accepted.add(job["job"])
+    assert (job["state"], job["priority"]) == ("done", "high")
 
 
 @needs_root
