@@ -32,7 +32,7 @@ last_line(char *text, char reason[MAX_REASON])
 	line = line != NULL ? line + 1 : text;
 	if (strncmp(line, "zitd: ", 6) == 0)
 		line += 6;
-	snprintf(reason, MAX_REASON, "%s", line);
+	snprintf(reason, MAX_REASON, "%.*s", MAX_REASON - 1, line);
 	utf8_make_line(reason);
 }
 
