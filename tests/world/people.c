@@ -189,6 +189,17 @@ act_turn_of_luck(void)
 	run.device_stolen = odds(50);
 }
 
+/* Whether zitd's end would interrupt a job: one that it happens to three times is given up. */
+static bool
+is_at_work(void)
+{
+	for (int i = 0; i < open_count; i++) {
+		if (open_jobs[i].job != NULL && open_jobs[i].job->runner != NULL)
+			return true;
+	}
+	return false;
+}
+
 /* SIGKILL to zitd itself. */
 static void
 act_end_life(void)
@@ -216,7 +227,7 @@ act(void)
 
 	run.actions_left--;
 	run.action_us = run.now_us + span_us(MS, 20 * SECOND);
-	if (run.mortal && odds(300)) {
+	if (run.mortal && odds(is_at_work() ? 700 : 100)) {
 		act_end_life();
 		return;
 	}
