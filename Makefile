@@ -215,7 +215,7 @@ $(BUILD)/tests/bench/bench_%: $(BUILD)/tests/bench/bench_%.o \
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_zit-runner)
 
 # Networks of full size with random weights, on a card; small ones on the emulated device, to see that the program works.
-BENCH_GPU := $(addprefix $(BUILD)/,tests/bench/bench_gpu.o tests/bench/random_checkpoint.o $(IPC) \
+BENCH_GPU := $(addprefix $(BUILD)/,$(addprefix tests/bench/,bench_gpu.o bench_measure.o bench_operations.o bench_networks.o random_checkpoint.o) $(IPC) \
 	$(filter-out runner/checkpoint.o,$(RUNNER_MODEL)))
 
 $(BUILD)/tests/bench/random_checkpoint.o: CFLAGS := -O3 -g -fopenmp
