@@ -29,17 +29,26 @@ command_job(struct ctl *ctl)
 	return CTL_OK;
 }
 
+enum { PAGE = 1000 /* jobs that one answer has at most: `limit` in ipc/api.def */ };
+
 int
 command_queue(struct ctl *ctl)
 {
 	int status = CTL_INTERNAL;
 	json_t *result = ctl->arg_count > 0
-			     ? call_once(ctl, "list", json_pack("{s:s}", "state", ctl->args[0]), &status)
+			     ? call_once(ctl, "list",
+				   json_pack("{s:s, s:i}", "state", ctl->args[0], "limit", PAGE), &status)
 			     : call_once(ctl, "queue", NULL, &status);
 
 	if (result == NULL)
 		return status;
 	output_list(ctl, result, "jobs", &tables_queue);
+	if (ctl->arg_count > 0 && json_array_size(json_object_get(result, "jobs")) == PAGE && !ctl->quiet)
+		fprintf(stderr,
+		    "zitctl: there may be more than these %d: with 'before' the method list goes on after "
+		    "the "
+		    "last one, see zit-api(7)\n",
+		    PAGE);
 	json_decref(result);
 	return CTL_OK;
 }

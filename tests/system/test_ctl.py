@@ -217,6 +217,19 @@ def test_a_picture_that_cannot_be_saved_is_not_lost(zitd, tmp_path):
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_list_that_is_cut_off_says_so(zitd):
+    daemon = zitd("step 0", queue={"max_size": 2000, "client_cap": 100})
+    connection = daemon.connect()
+    for _ in range(1000):
+        daemon.accepted.add(connection.call("submit", prompt="a", not_before=3600)["job"])
+    whole = daemon.ctl("queue", "final", "-o", "name")
+    assert whole.returncode == 0 and "more" not in whole.stderr
+    cut = daemon.ctl("queue", "waiting", "-o", "name")
+    assert len(cut.stdout.split()) == 1000 and "more than these 1000" in cut.stderr
+    assert daemon.ctl("queue", "waiting", "-o", "name", "--quiet").stderr == ""
+    connection.call("cancel", job=sorted(daemon.accepted))
+
+
 # ---- trying again
 
 def test_what_ended_without_a_picture_is_tried_again(zitd):
