@@ -123,7 +123,8 @@ struct ops {
 	/* ---- memory. reserve/release are for start-up: nothing is reserved after the first job (design
 	 * section 5). */
 
-	/* `bytes` of device memory, 256-byte aligned, contents undefined; NULL when there is none. */
+	/* `bytes` of device memory, 256-byte aligned, contents undefined; NULL when there is none. What was
+	 * asked for and may use it is done before it is released. */
 	void *(*reserve)(struct device *d, size_t bytes);
 	void (*release)(struct device *d, void *memory);
 	/* Host to device and back; same count, types converted (round to nearest even). copy_out waits. */

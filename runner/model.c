@@ -274,7 +274,6 @@ model_close(struct model **out)
 
 	if (m == NULL)
 		return;
-	m->ops->sync(m->device); /* what was given up may be under way still */
 	model_release_memory(m);
 	free_networks(m);
 	checkpoint_close(&m->text_files);

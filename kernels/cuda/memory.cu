@@ -49,7 +49,7 @@ cuda_reserve(struct device *d, size_t bytes)
 void
 cuda_release(struct device *d, void *memory)
 {
-	if (memory != NULL && !cuda_failed(cuda(d)))
+	if (memory != NULL && cuda_sync(d) == DEVICE_OK)
 		cuda_check(cuda(d), cudaFree(memory), "cudaFree");
 }
 
