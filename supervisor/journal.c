@@ -39,29 +39,6 @@ journal_set_objects(void (*job)(const struct job *, struct journal_facts *),
 
 /* ---- fields */
 
-static const char **
-text_of(struct journal_facts *facts, int field)
-{
-	return (const char **)((char *)facts + journal_fields[field].at);
-}
-
-static int64_t
-number_of(const struct journal_facts *facts, int field)
-{
-	return *(const int64_t *)((const char *)facts + journal_fields[field].at);
-}
-
-bool
-journal_has(const struct journal_facts *facts, enum fact field)
-{
-	const char *text;
-
-	if (journal_fields[field].kind != TEXT)
-		return number_of(facts, field) >= 0;
-	text = *text_of((struct journal_facts *)facts, field);
-	return text != NULL && *text != '\0';
-}
-
 static const char *
 hash_of(const char *text)
 {
@@ -101,12 +78,12 @@ make_safe(struct journal_facts *facts, uint64_t fields)
 		    !journal_has(facts, (enum fact)i))
 			continue;
 		if (most < 2) {
-			*text_of(facts, i) = NULL;
+			*journal_text(facts, i) = NULL;
 			continue;
 		}
-		snprintf(room + used, most, "%s", *text_of(facts, i));
+		snprintf(room + used, most, "%s", *journal_text(facts, i));
 		utf8_make_line(room + used);
-		*text_of(facts, i) = room + used;
+		*journal_text(facts, i) = room + used;
 		used += strlen(room + used) + 1;
 	}
 }
@@ -167,14 +144,14 @@ put_field(struct line *out, const struct journal_facts *facts, const char *name,
 	if (field == FACT_COUNT || !journal_has(facts, (enum fact)field))
 		return false;
 	if (journal_fields[field].kind == TEXT) {
-		const char *text = *text_of((struct journal_facts *)facts, field);
+		const char *text = *journal_text((struct journal_facts *)facts, field);
 		put_bytes(out, text, strlen(text));
 		return true;
 	}
 	if (journal_fields[field].kind == USEC)
-		snprintf(number, sizeof(number), "%.3f s", (double)number_of(facts, field) * 1e-6);
+		snprintf(number, sizeof(number), "%.3f s", (double)journal_number(facts, field) * 1e-6);
 	else
-		snprintf(number, sizeof(number), "%lld", (long long)number_of(facts, field));
+		snprintf(number, sizeof(number), "%lld", (long long)journal_number(facts, field));
 	put_bytes(out, number, strlen(number));
 	return true;
 }

@@ -44,6 +44,9 @@ extern const struct event_row journal_events[EVENT_COUNT];
 /* Its name in lower case, until the next call. */
 const char *journal_event_name(const struct event_row *row);
 
+/* Where the facts have a field of text; one of the other kinds, below 0 where they have it not. */
+const char **journal_text(struct journal_facts *facts, int field);
+int64_t journal_number(const struct journal_facts *facts, int field);
 /* Whether the facts have that field. */
 bool journal_has(const struct journal_facts *facts, enum fact field);
 

@@ -1,5 +1,5 @@
 /*
- * journal.def as data.
+ * journal.def as data: the events, the fields, and the facts by their fields.
  */
 #include <ctype.h>
 
@@ -27,6 +27,29 @@ journal_event_name(const struct event_row *row)
 		name[i] = (char)tolower((unsigned char)row->name[i]);
 	name[i] = '\0';
 	return name;
+}
+
+const char **
+journal_text(struct journal_facts *facts, int field)
+{
+	return (const char **)((char *)facts + journal_fields[field].at);
+}
+
+int64_t
+journal_number(const struct journal_facts *facts, int field)
+{
+	return *(const int64_t *)((const char *)facts + journal_fields[field].at);
+}
+
+bool
+journal_has(const struct journal_facts *facts, enum fact field)
+{
+	const char *text;
+
+	if (journal_fields[field].kind != TEXT)
+		return journal_number(facts, field) >= 0;
+	text = *journal_text((struct journal_facts *)facts, field);
+	return text != NULL && *text != '\0';
 }
 
 static json_t *
