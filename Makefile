@@ -53,7 +53,7 @@ RUNNER := runner/main.o runner/bus_error.o runner/options.o runner/session.o run
 	runner/resume.o runner/canary.o runner/warm_up.o runner/probe.o
 
 SCHEDULING := $(addprefix supervisor/scheduling/,fair.o fair_clients.o fair_copy.o fair_admit.o fair_dump.o cost.o plan.o forecast.o gate.o limits.o load.o)
-STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_log.o seal.o)
+STORE := $(addprefix supervisor/store/,store.o store_open.o store_find.o store_salvage.o store_rows.o store_tables.o store_space.o store_log.o seal.o)
 SOCKET := $(addprefix supervisor/socket/,client.o clients.o client_handover.o attachment.o outbox.o listener.o)
 JOBS := $(addprefix supervisor/jobs/,job.o job_clocks.o job_attempt.o job_make.o job_row.o job_handover.o queue.o \
 	quarantine.o)

@@ -1,6 +1,7 @@
 /*
- * What store.c (writing), store_open.c, store_find.c (reading, forgetting) and store_salvage.c share. Nobody
- * else includes this.
+ * What the files of the store share: store.c (commits), store_find.c (reading, forgetting), store_open.c,
+ * store_salvage.c, and those on which they stand, store_rows.c, store_tables.c and store_space.c. Nobody else
+ * includes this.
  */
 #ifndef SUPERVISOR_STORE_STORE_INSIDE_H
 #define SUPERVISOR_STORE_STORE_INSIDE_H
@@ -76,27 +77,45 @@ struct store {
 			   known */
 };
 
+/* ---- store_rows.c */
+
+int store_prepare(struct store *s); /* all statements; SQLite's status */
+void store_finalize(struct store *s);
 /* Binds nothing: steps a statement that gives no rows. 0 or errno. */
 int store_run(struct store *s, enum statement which);
+/* The next step of a statement that gives rows: 1 row, 0 end, or a negative errno; ended, it is reset. */
+int store_step(struct store *s, enum statement which);
 /* errno for what SQLite says. */
 int store_errno(sqlite3 *db, int status);
 
 /* All but the text itself, from the text. false: it is damaged, or no job's. */
 bool store_read_row(struct store_row *row, const char *body, size_t bytes);
-/* The next step of a statement that gives rows: 1 row, 0 end, or a negative errno; ended, it is reset. */
-int store_step(struct store *s, enum statement which);
-int store_put_row(struct store *s, const struct store_row *row); /* 0 or errno */
-void store_notes_free(struct store_note *notes, int count);
+int store_put_row(struct store *s, const struct store_row *row); /* 0 or errno, as the next two */
+int store_put_note(struct store *s, const char *name, const char *body);
 int store_note_open_count(struct store *s);
+void store_notes_free(struct store_note *notes, int count);
+
+/* ---- store_tables.c */
+
+/* Opens the file, made where there is none, and brings it to this version, unless a newer one wrote it.
+ * SQLite's status; *version is what was found, 0 for a new file. */
+int store_open_file(sqlite3 **db, const char *path, int *version);
+/* Makes an empty file with the schema, open. */
+int store_create(sqlite3 **db, const char *path, struct err *e);
+
+/* ---- store_space.c */
+
 /* Space for final records on a full disk: 0 or errno. */
 int store_make_reserve(struct store *s);
+void store_release_reserve(struct store *s);
 /* SQLite's wal_hook: notes how many frames the log has. */
 int store_on_logged(void *arg, sqlite3 *db, const char *name, int frames);
+/* A transaction that failed may lie in the log as a whole, and would count after a crash though everybody was
+ * told that it did not: it is cut off. */
+void store_cut_log(struct store *s);
 
 /* ---- store_open.c */
 
-int store_prepare(struct store *s); /* all statements; 0 or errno */
-void store_finalize(struct store *s);
 void store_close_file(struct store *s);
 
 /* ---- store_salvage.c */
@@ -106,7 +125,5 @@ bool store_is_sound(sqlite3 *db);
 /* Moves DIR/queue.db aside and makes a new one from what is whole in it and in its log, as that was before
  * anybody opened the file. 0, or a negative code with *e. */
 int store_salvage(const char *dir, const struct store_log *log, struct store_report *report, struct err *e);
-/* Makes an empty file with the schema, open. */
-int store_create(sqlite3 **db, const char *path, struct err *e);
 
 #endif

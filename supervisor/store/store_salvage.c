@@ -234,7 +234,7 @@ settle(struct salvage *s)
 {
 	struct store new = {.db = s->db};
 	sqlite3_stmt *all = NULL;
-	int error = store_prepare(&new);
+	int error = store_errno(s->db, store_prepare(&new));
 
 	if (error == 0)
 		error = store_run(&new, S_BEGIN);
