@@ -133,6 +133,16 @@ always(void *arg, const struct job *job, double at_s, double *again_s)
 
 static const struct queue_world counted_world = {NULL, counted_lines, cost_of_one, always};
 
+/* An empty queue whose looks are counted, by this clock. */
+static void
+begin_counting(struct queue *q, int64_t *now_us)
+{
+	clock_replace(now_us);
+	looks = 0;
+	queue_init(q);
+	q->world = &counted_world;
+}
+
 /* Behind others of its client a newcomer is placed as they follow one another, and a look finds it there. */
 static void
 test_a_long_queue_is_looked_at_now_and_then(void **state)
@@ -144,10 +154,7 @@ test_a_long_queue_is_looked_at_now_and_then(void **state)
 	struct queue q;
 
 	(void)state;
-	clock_replace(&now_us);
-	looks = 0;
-	queue_init(&q);
-	q.world = &counted_world;
+	begin_counting(&q, &now_us);
 	for (int i = 0; i < MANY; i++)
 		push(&q, &jobs[i], CLASS_NORMAL, i % 2 == 0 ? "a" : "b");
 	assert_int_equal(queue_spot(&q, &jobs[MANY - 1]).place, MANY);
@@ -195,10 +202,7 @@ test_a_rough_spot_costs_no_look(void **state)
 	struct queue q;
 
 	(void)state;
-	clock_replace(&now_us);
-	looks = 0;
-	queue_init(&q);
-	q.world = &counted_world;
+	begin_counting(&q, &now_us);
 	for (int i = 0; i < 4; i++)
 		push(&q, &jobs[i], CLASS_NORMAL, i % 2 == 0 ? "a" : "b");
 	assert_int_equal(queue_rough_spot(&q, &jobs[3]).place, 4);
