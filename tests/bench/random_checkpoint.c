@@ -14,12 +14,15 @@
 #include "kernels/convert.h"
 #include "runner/checkpoint.h"
 
-enum { POOL = 1 << 27, ONES = 1 << 17, STRIDE = 64 * 7919 /* numbers from one tensor's place to the next */ };
+/* The largest tensor is w1 and w3 of a full-size block in one, 79 million numbers. Places of tensors are in
+ * the pool's first quarter. */
+enum { POOL = 1 << 28, PLACES = POOL / 4, ONES = 1 << 17, STRIDE = 64 * 7919 /* from place to place */ };
 
 #define DEVIATION 0.02f
 
 struct checkpoint {
 	uint16_t *normals, *ones; /* POOL and ONES numbers */
+	int64_t made;		  /* of the normals: as many as were asked for */
 	int64_t next;
 };
 
@@ -33,16 +36,20 @@ scramble(uint64_t x)
 
 /* Box and Muller's, from a counter. */
 static void
-fill_normals(uint16_t *to, int64_t count)
+make_normals(struct checkpoint *c, int64_t count)
 {
+	uint16_t *to = c->normals;
+
 #pragma omp parallel for schedule(static)
-	for (int64_t i = 0; i < count; i += 2) {
+	for (int64_t i = c->made; i < count; i += 2) {
 		uint64_t bits = scramble((uint64_t)i + 0x9e3779b97f4a7c15);
 		float u = (float)((bits >> 40) + 1) * 0x1p-24f, angle = (float)(bits & 0xffffff) * 0x1p-24f;
 		float radius = DEVIATION * sqrtf(-2.0f * logf(u));
 		to[i] = bf16_of_float(radius * cosf(6.2831853f * angle));
 		to[i + 1] = bf16_of_float(radius * sinf(6.2831853f * angle));
 	}
+	if (count > c->made)
+		c->made = (count + 1) / 2 * 2;
 }
 
 int
@@ -58,7 +65,6 @@ checkpoint_open(struct checkpoint **out, const char *dir, const char *stem, stru
 	}
 	if (c == NULL || c->normals == NULL || c->ones == NULL)
 		return err_set(e, ERR_SYSTEM, "no memory for random weights");
-	fill_normals(c->normals, POOL);
 	for (int i = 0; i < ONES; i++)
 		c->ones[i] = bf16_of_float(1.0f);
 	*out = c;
@@ -89,10 +95,11 @@ checkpoint_tensor(const struct checkpoint *c, const char *name, int rank, const 
 		out->dim[i] = dim[i];
 		count *= dim[i];
 	}
-	if (count > POOL / 2 || (norm && count > ONES))
+	if (count > POOL - PLACES || (norm && count > ONES))
 		return err_set(e, ERR_INTERNAL, "%s is larger than the pool", name);
 	out->data = norm ? c->ones : c->normals + mine->next;
-	mine->next = (mine->next + STRIDE) % (POOL / 2);
+	make_normals(mine, mine->next + count);
+	mine->next = (mine->next + STRIDE) % PLACES;
 	return 0;
 }
 
