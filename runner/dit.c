@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Modulation of one block, views of the step's table; all NULL data for the context refiner. */
 struct modulation {
@@ -124,36 +125,68 @@ dit_padded(int64_t rows)
 	return (rows + SEQUENCE_MULTIPLE - 1) / SEQUENCE_MULTIPLE * SEQUENCE_MULTIPLE;
 }
 
-/* Angles of one row at integer position (p0, p1, p2): float64, rounded to float32, as the reference does. */
-static void
-rope_row(const struct dit *d, const int64_t position[MAX_ROPE_AXES], float *cos_row, float *sin_row)
-{
-	int at = 0;
+/* What is rotated: an h x w latent's tokens, padded, and a caption's. */
+struct rope_rows {
+	int64_t h, w, tokens; /* as dit_rope has them */
+};
 
-	for (int axis = 0; axis < MAX_ROPE_AXES; axis++) {
-		for (int end = at + d->config.axes_dims[axis] / 2; at < end; at++) {
-			float angle = (float)((double)position[axis] * d->frequency[at]);
-			cos_row[at] = (float)cos(angle);
-			sin_row[at] = (float)sin(angle);
-		}
+/* Where a row is on an axis: frame, row or column. */
+static int64_t
+rope_position(const struct rope_rows *p, int64_t r, int axis)
+{
+	int64_t rows = p->h / 2 * (p->w / 2), image = dit_padded(rows);
+	const int64_t of_token[MAX_ROPE_AXES] = {dit_padded(p->tokens) + 1, r / (p->w / 2), r % (p->w / 2)};
+
+	if (r < rows)
+		return of_token[axis];
+	return r >= image && axis == 0 ? 1 + r - image : 0; /* image pads have zeros */
+}
+
+/* An earlier row that is where r is on this axis, or -1: the token on the left is in the same row, the one
+ * above in the same column. */
+static int64_t
+rope_alike(const struct rope_rows *p, int64_t r, int axis)
+{
+	const int64_t near[] = {r - 1, r - p->w / 2};
+
+	for (int i = 0; i < 2; i++)
+		if (near[i] >= 0 && rope_position(p, near[i], axis) == rope_position(p, r, axis))
+			return near[i];
+	return -1;
+}
+
+/* Angles of one axis at an integer position: float64, rounded to float32, as the reference does. */
+static void
+rope_axis(const double *frequency, int count, int64_t position, float *cos_row, float *sin_row)
+{
+	for (int i = 0; i < count; i++) {
+		float angle = (float)((double)position * frequency[i]);
+		cos_row[i] = (float)cos(angle);
+		sin_row[i] = (float)sin(angle);
 	}
 }
 
+/* Sines in float64 for each of 4000 tokens would take 10 ms, while the device waits; some hundred are new. */
 void
 dit_rope(const struct dit *d, int64_t h, int64_t w, int64_t tokens, float *cos, float *sin)
 {
-	int64_t rows = h / 2 * (w / 2), image = dit_padded(rows), caption = dit_padded(tokens);
-	int half = d->config.head_dim / 2;
+	struct rope_rows p = {h, w, tokens};
+	int64_t rows = dit_padded(h / 2 * (w / 2)) + dit_padded(tokens), half = d->config.head_dim / 2;
 
-	for (int64_t r = 0; r < image + caption; r++) {
-		int64_t position[MAX_ROPE_AXES] = {0, 0, 0}; /* as image pads have it */
-		if (r < rows) {
-			position[0] = caption + 1;
-			position[1] = r / (w / 2);
-			position[2] = r % (w / 2);
-		} else if (r >= image)
-			position[0] = 1 + r - image;
-		rope_row(d, position, cos + r * half, sin + r * half);
+	for (int64_t r = 0; r < rows; r++) {
+		int64_t at = r * half, frequency = 0;
+		for (int axis = 0; axis < MAX_ROPE_AXES; axis++) {
+			int count = d->config.axes_dims[axis] / 2;
+			int64_t alike = rope_alike(&p, r, axis), from = alike * half + frequency;
+			if (alike >= 0) {
+				memcpy(cos + at, cos + from, (size_t)count * sizeof(*cos));
+				memcpy(sin + at, sin + from, (size_t)count * sizeof(*sin));
+			} else
+				rope_axis(d->frequency + frequency, count, rope_position(&p, r, axis),
+				    cos + at, sin + at);
+			at += count;
+			frequency += count;
+		}
 	}
 }
 
