@@ -18,6 +18,7 @@
 struct generation {
 	struct model *model;
 	struct slot *slot;
+	uint64_t seed;
 	int width, height, steps, step;
 	float sigmas[MAX_STEPS + 1];
 	int32_t *ids; /* the prompt with its frame */
@@ -88,15 +89,16 @@ put_rope(struct generation *g, struct err *e)
 	return 0;
 }
 
+/* Some milliseconds of the host's, so the device is given its prompt first where there is one. */
 static int
-put_noise(struct generation *g, uint64_t seed, struct err *e)
+put_noise(struct generation *g, struct err *e)
 {
 	size_t count = (size_t)tensor_count(&g->tensors.latent);
 	float *host = malloc(count * sizeof(float));
 
 	if (host == NULL)
 		return err_set(e, ERR_SYSTEM, "no memory for noise");
-	noise_fill(host, count, seed);
+	noise_fill(host, count, g->seed);
 	g->model->ops->copy_in(g->model->device, &g->tensors.latent, host, DT_F32);
 	free(host);
 	return 0;
@@ -135,7 +137,8 @@ begin_caption(struct generation *g, struct err *e)
 	return fault_check(m->device, e);
 }
 
-/* Everything of a new picture but its caption, its slot being taken and its tokens counted. */
+/* Everything of a new picture but its caption and, until that is made, its noise; its slot is taken and its
+ * tokens are counted. */
 static int
 prepare(struct generation *g, const struct generation_request *r, struct err *e)
 {
@@ -147,9 +150,9 @@ prepare(struct generation *g, const struct generation_request *r, struct err *e)
 	model_slot_tensors(m, &slot, r->height / scale, r->width / scale, g->tokens, &g->tensors);
 	status = put_rope(g, e);
 	if (status == 0)
-		status = put_noise(g, r->seed, e);
-	if (status == 0)
 		status = begin_caption(g, e);
+	if (status == 0 && g->encoded)
+		status = put_noise(g, e);
 	if (status == 0)
 		status = put_steps(g, e);
 	return status;
@@ -192,6 +195,7 @@ generation_begin(struct generation **out, struct model *m, const struct generati
 	if (g == NULL)
 		return err_set(e, ERR_SYSTEM, "out of memory");
 	g->model = m;
+	g->seed = r->seed;
 	g->width = r->width;
 	g->height = r->height;
 	g->steps = r->steps;
@@ -233,6 +237,8 @@ generation_encode(struct generation *g, struct err *e)
 	g->layer = text_encoder_go_on(m->text_encoder, &m->work, &g->tensors.hidden, g->layer, m->trace);
 	g->encoded = text_encoder_is_done(m->text_encoder, g->layer);
 	if (g->encoded)
+		status = put_noise(g, e);
+	if (g->encoded && status == 0)
 		status = make_caption(g, e);
 	if (g->encoded && status == 0)
 		status = check_files(m, e);

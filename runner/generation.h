@@ -76,7 +76,7 @@ struct generation_times {
 	double tokenize_s, text_s, denoise_s, decode_s; /* wall seconds so far */
 };
 
-/* Tokenises and draws the noise; the text is to be encoded next. 0; -ERR_PROMPT_TOO_LONG,
+/* Tokenises; the text is to be encoded next, and the noise drawn meanwhile. 0; -ERR_PROMPT_TOO_LONG,
  * -ERR_INVALID_PARAM (sides, steps), -ERR_TOO_BIG, -ERR_INTERNAL when MAX_GENERATIONS are held already (the
  * caller's bug), -ERR_SYSTEM (no host memory), or a device failure as -ERR_OUT_OF_MEMORY / -ERR_INTERNAL /
  * -ERR_POISONED. */

@@ -155,9 +155,9 @@ run_all(void *arg)
 	struct tensor hidden, cos, sin, pixels;
 	int64_t caption = p->caption.dim[0], image = p->cos.dim[0] - caption;
 
+	hidden = encode_text(p);
 	noise_fill(p->noise, (size_t)tensor_count(&p->latent), 1);
 	bench()->ops->copy_in(bench()->device, &p->latent, p->noise, DT_F32);
-	hidden = encode_text(p);
 	cos = tensor_rows(&p->cos, image, caption);
 	sin = tensor_rows(&p->sin, image, caption);
 	dit_caption(networks.dit, &p->arena, &p->caption, &hidden, &cos, &sin, NULL);
