@@ -81,28 +81,118 @@ attend_plainly(struct cuda_device *c, struct tensor *o, const struct tensor *q, 
 /* ---- the form with scores in memory: as many query rows at a time as the scratch has room for. At 1024x1024
  * the VAE has 16384 pixels, so 1024 rows of scores, 16 times; 2 x 2 x 16384^2 x 512 = 0.55 TFLOP. */
 
-/* One row of scores, in place: softmax(scale x), as numbers of type T from the row's beginning on. A row is
- * read whole before any of it is overwritten, chunk by chunk: T is not wider than float. */
-template <typename T>
-__global__ static void
-softmax_kernel(float *scores, int64_t keys, int64_t first, bool causal, float scale)
-{
-	float *row = scores + blockIdx.x * keys, largest = -INFINITY, sum = 0;
-	int64_t visible = causal ? first + blockIdx.x + 1 : keys;
-	T *out = (T *)row;
+/* A row is softened in chunks that the registers of one block hold: at 1024x1024 a row is one. */
+enum {
+	SOFTENING = 512, /* threads */
+	SCORES = 32,	 /* of a thread */
+	CHUNK = SOFTENING * SCORES
+};
 
-	for (int64_t at = threadIdx.x; at < visible; at += THREADS)
-		largest = fmaxf(largest, row[at]);
-	largest = block_max<THREADS>(largest);
-	for (int64_t at = threadIdx.x; at < visible; at += THREADS)
-		sum += expf(scale * (row[at] - largest));
-	sum = 1.0f / block_sum<THREADS>(sum);
-	for (int64_t chunk = 0; chunk < keys; chunk += THREADS) {
-		int64_t at = chunk + threadIdx.x;
-		float p = at < visible ? expf(scale * (row[at] - largest)) * sum : 0.0f;
-		__syncthreads(); /* this chunk has been read, and all before it */
+/* Below every score, and still a number. */
+static const float LOWEST = -0x1p127f;
+
+/* This thread's numbers of the chunk that begins at `chunk`, W neighbours at a time; piece i begins here. */
+template <int W>
+__device__ static inline int
+piece_at(int chunk, int i)
+{
+	return chunk + (i * SOFTENING + (int)threadIdx.x) * W;
+}
+
+/* All loads are under way before the first number is used. What the row does not see is -inf. */
+template <int n, int W>
+__device__ static inline void
+load_scores(float (&score)[n][W], const float *row, int chunk, int visible)
+{
+#pragma unroll
+	for (int i = 0; i < n; i++) {
+		int at = piece_at<W>(chunk, i);
+		if (at < visible)
+			load_numbers<float, W>(score[i], row + at);
+#pragma unroll
+		for (int j = 0; j < W; j++) {
+			if (at + j >= visible)
+				score[i][j] = -INFINITY;
+		}
+	}
+}
+
+template <int n, int W>
+__device__ static inline float
+max_of(const float (&score)[n][W])
+{
+	float largest = -INFINITY;
+
+#pragma unroll
+	for (int i = 0; i < n; i++) {
+#pragma unroll
+		for (int j = 0; j < W; j++)
+			largest = fmaxf(largest, score[i][j]);
+	}
+	return largest;
+}
+
+/* Scores become weights 2^(scale score - base); their sum. */
+template <int n, int W>
+__device__ static inline float
+soften(float (&score)[n][W], float scale, float base)
+{
+	float sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < n; i++) {
+#pragma unroll
+		for (int j = 0; j < W; j++) {
+			score[i][j] = fast_exp2(fmaf(score[i][j], scale, -base));
+			sum += score[i][j];
+		}
+	}
+	return sum;
+}
+
+template <typename T, int n, int W>
+__device__ static inline void
+store_weights(T *row, float (&weight)[n][W], int chunk, int keys, float factor)
+{
+#pragma unroll
+	for (int i = 0; i < n; i++) {
+		int at = piece_at<W>(chunk, i);
+#pragma unroll
+		for (int j = 0; j < W; j++)
+			weight[i][j] *= factor;
 		if (at < keys)
-			out[at] = from_float<T>(p);
+			store_numbers<T, W>(row + at, weight[i]);
+	}
+}
+
+/* A row of scores to a block, in place: softmax(scale x), scale times log2 e, as numbers of type T from the
+ * row's beginning on. The last rows come first, and so do the last chunks: the second-level cache has them
+ * still. Each thread weighs by the largest of its own scores; the row's makes a factor of that. A row of one
+ * chunk is read once; of more, all but the first are read again, each before the chunk's weights are written:
+ * T is not wider than float, so they lie before what has not been read. */
+template <typename T, int W>
+__global__ static void
+__launch_bounds__(SOFTENING, 2) softmax_kernel(float *scores, int keys, int first, bool causal, float scale)
+{
+	int r = (int)(gridDim.x - 1 - blockIdx.x),
+	    visible = causal && first + r < keys ? first + r + 1 : keys;
+	float *row = scores + (int64_t)r * keys, score[SCORES / W][W], largest = LOWEST, total = 0, factor;
+
+	for (int chunk = (keys - 1) / CHUNK * CHUNK; chunk >= 0; chunk -= CHUNK) {
+		float before = largest;
+		load_scores(score, row, chunk, visible);
+		largest = fmaxf(before, max_of(score) * scale);
+		total = total * fast_exp2(before - largest) + soften(score, scale, largest);
+	}
+	factor = fast_exp2(largest - block_max<SOFTENING>(largest));
+	factor /= block_sum<SOFTENING>(total * factor);
+	for (int chunk = 0; chunk < keys; chunk += CHUNK) {
+		if (chunk > 0) {
+			load_scores(score, row, chunk, visible);
+			soften(score, scale, largest);
+			__syncthreads();
+		}
+		store_weights((T *)row, score, chunk, keys, factor);
 	}
 }
 
@@ -131,8 +221,9 @@ attend_rows(struct cuda_device *c, const struct attention_shape *s, struct tenso
 	score.batch = 1;
 	cuda_gemm(c, &score);
 	WITH_TYPE(q->type, T, {
-		launch(c, "softmax", (unsigned)rows, THREADS, softmax_kernel<T>, (float *)c->scratch, keys,
-		    first, s->causal, s->scale);
+		launch(c, "softmax", (unsigned)rows, SOFTENING,
+		    keys % 4 == 0 ? softmax_kernel<T, 4> : softmax_kernel<T, 1>, (float *)c->scratch, keys,
+		    first, s->causal, s->scale * (float)M_LOG2E);
 	});
 	mix = score;
 	mix.n = s->head_dim;
