@@ -30,8 +30,10 @@ SMALL = (
          head_dim=64, vocab_size=512))
 BACKENDS = ["native", "_native_cudnn", "_native_flash", "_native_efficient", "flash", "_flash_3", "sage", "xformers"]
 TEXT_BACKENDS = ["sdpa", "flash_attention_2", "eager"]
+KERNELS = {"cudnn": "CUDNN_ATTENTION", "flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION"}
 LENGTHS = (32, 128, 512)
 STEPS = 8
+IN_A_ROW = 20  # of what takes less than a millisecond
 
 
 def skip(why):
@@ -62,11 +64,11 @@ def compare(title, contenders, ours, rounds):
 
 
 def summary(results):
-    """NAME zit_ms best_ms ratio: the best of diffusers, eager and compiled."""
+    """NAME zit_ms best_ms ratio: the best of diffusers, eager and compiled, and of PyTorch's own kernels."""
     print(f"{'NAME':30} {'zit_ms':>9} {'best_ms':>9} {'ratio':>6}")
     for title, medians in results.items():
-        for how in ("eager", "compile"):
-            others = [value for name, value in medians.items() if name.startswith(f"diffusers-{how}")]
+        for how in ("eager", "compile", "torch"):
+            others = [value for name, value in medians.items() if name.startswith((f"diffusers-{how}", f"{how}-"))]
             if others:
                 print(f"{title + '-' + how:30} {medians['zit']:9.2f} {min(others):9.2f} {min(others) / medians['zit']:6.2f}")
 
@@ -106,8 +108,9 @@ def find_diffusers(path):
 class Peer:
     """diffusers' three networks with random weights, and what is asked of them."""
 
-    def __init__(self, path, small):
+    def __init__(self, path, small, backends):
         find_diffusers(path)
+        self.backends = backends
         try:
             import torch
         except ImportError as e:
@@ -162,8 +165,8 @@ class Peer:
         torch.cuda.synchronize()
         return begin.elapsed_time(end)
 
-    def contenders(self, forms):
-        """Of {name: function}, those that work, each warmed up."""
+    def contenders(self, forms, whose="diffusers", in_a_row=1):
+        """Of {name: function}, those that work, each warmed up; in_a_row: how many runs a call of one is."""
         found = []
         for name, run in forms.items():
             try:
@@ -176,8 +179,8 @@ class Peer:
 
             def measure(run=run):
                 with self.torch.inference_mode():
-                    return self.timed(run)
-            found.append((f"diffusers-{name}", measure))
+                    return self.timed(run) / in_a_row
+            found.append((f"{whose}-{name}", measure))
         return found
 
     def random(self, *shape):
@@ -189,13 +192,26 @@ class Peer:
 
     # ---- forms: {name: a function without arguments}
 
+    def attentions(self, heads, rows, width):
+        """PyTorch's kernels for the transformer's attention, of numbers as each of them likes them best."""
+        torch = self.torch
+        q, k, v = (self.random(1, heads, rows, width) for _ in range(3))
+        forms = {}
+        for name, kernel in KERNELS.items():
+            def run(kernel=kernel):
+                with torch.nn.attention.sdpa_kernel(getattr(torch.nn.attention.SDPBackend, kernel)):
+                    for _ in range(IN_A_ROW):
+                        torch.nn.functional.scaled_dot_product_attention(q, k, v)
+            forms[name] = run
+        return forms
+
     def forwards(self):
         """One forward of the transformer, each attention backend."""
         latent, caption = [self.random(16, 1, self.side // 8, self.side // 8)], [self.random(128, self.width)]
         when = self.torch.tensor([0.5], device=self.device, dtype=self.torch.bfloat16)
         forms = {}
         for how, form in self.both(self.dit):
-            for backend in BACKENDS:
+            for backend in self.backends:
                 def run(form=form, backend=backend):
                     self.dit.set_attention_backend(backend)
                     return form(latent, when, caption)
@@ -218,8 +234,8 @@ class Peer:
         latent = self.random(1, 16, self.side // 8, self.side // 8)
         return {how: lambda form=form: form(latent) for how, form in self.both(self.vae.decode)}
 
-    def pictures(self, backends):
-        """Prompt's ids to 8-bit pixels on the host; `backends`: those whose forward works, as "how-backend"."""
+    def pictures(self):
+        """Prompt's ids to 8-bit pixels on the host."""
         torch = self.torch
         ids = torch.randint(0, self.words, (1, 128), device=self.device)
         forms = {}
@@ -236,9 +252,8 @@ class Peer:
                     latent = latent + velocity.float().squeeze(1) / STEPS
                 pixels = decode(latent.to(torch.bfloat16) / 0.3611 + 0.1159).sample
                 return ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-            for backend in BACKENDS:
-                if f"{how}-{backend.strip('_')}" in backends:
-                    forms[f"{how}-{backend.strip('_')}"] = (lambda a=text, b=dit, c=decode, d=backend, run=run: run(a, b, c, d))
+            for backend in self.backends:
+                forms[f"{how}-{backend.strip('_')}"] = (lambda a=text, b=dit, c=decode, d=backend, run=run: run(a, b, c, d))
         return forms
 
 
@@ -249,22 +264,30 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", type=int, choices=(512, 1024, 2048))
     parser.add_argument("--small", action="store_true", help="small networks, on a CPU too: to see that this program works")
+    parser.add_argument("--only", default="", metavar="NAMES", help="of attention, dit, text, vae, picture; commas between")
+    parser.add_argument("--backends", default=",".join(BACKENDS), help="of diffusers' attention; commas between")
     options = parser.parse_args()
-    peer, ours, results = Peer(options.diffusers, options.small), Ours(options.ours, options.small), {}
+    peer = Peer(options.diffusers, options.small, options.backends.split(","))
+    ours, results = Ours(options.ours, options.small), {}
     peer.side = options.side or peer.side
+    side, size, wanted = peer.side, f"{peer.side}x{peer.side}", [name for name in options.only.split(",") if name]
 
-    def duel(name, title, forms):
-        contenders = peer.contenders(forms)
+    def duel(name, title, forms, **how):
+        """`forms`: a function, for what is not wanted is not made either."""
+        if wanted and name.split("-")[0] not in wanted:
+            return
+        contenders = peer.contenders(forms(), **how)
         results[name] = compare(title, contenders, lambda: ours.measure(name), options.rounds)
-        return {contender.removeprefix("diffusers-") for contender, _ in contenders}
 
-    size = f"{peer.side}x{peer.side}"
-    working = duel(f"dit-{peer.side}", f"one forward of the transformer at {size}, 128 tokens", peer.forwards())
-    for tokens in LENGTHS:
-        duel(f"text-{tokens}", f"text encoder, {tokens} tokens", peer.texts(tokens))
-    duel(f"vae-{peer.side}", f"decode to {size}", peer.decodes())
+    rows, heads = (96, 2) if options.small else (4096 + 128, 30)
+    duel("attention-dit", f"attention, {heads} heads, {rows} rows, width 128", lambda: peer.attentions(heads, rows, 128),
+         whose="torch", in_a_row=IN_A_ROW)
+    duel(f"dit-{side}", f"one forward of the transformer at {size}, 128 tokens", peer.forwards)
+    duel(f"vae-{side}", f"decode to {size}", peer.decodes)
     if options.side in (None, 1024):
-        duel("picture", f"prompt to pixels at {size}, {STEPS} forwards", peer.pictures(working))
+        duel("picture", f"prompt to pixels at {size}, {STEPS} forwards", peer.pictures)
+    for tokens in LENGTHS:
+        duel(f"text-{tokens}", f"text encoder, {tokens} tokens", lambda: peer.texts(tokens))
     summary(results)
 
 
