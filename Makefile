@@ -441,6 +441,10 @@ gpu-timeout: gpu-needs
 gpu-jobs: gpu-needs
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(WITH_DEVICE) $(PYTHON) tests/bench/bench_jobs.py --runner $(BUILD)/zit-runner-cuda --device cuda:0
 
+# The same with a checkpoint as large as the real one: what a client waits for, a start, a kill.
+gpu-service: gpu-needs
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(WITH_DEVICE) $(PYTHON) tests/bench/bench_full_size.py --runner $(BUILD)/zit-runner-cuda
+
 gpu-memcheck gpu-racecheck: gpu-%: gpu-needs
 	$(Q)$(if $(SANITIZER),$(WITH_DEVICE) $(SANITIZER) --tool $* --error-exitcode 1 $(BUILD)/cuda/test_cuda, \
 		echo "skipped: compute-sanitizer is not installed"; exit 77)
@@ -610,6 +614,6 @@ clean:
 
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
 
-.PHONY: check-gpu bench-gpu bench-png gpu-jobs gpu-programs gpu-needs gpu-pack $(GPU_PARTS) programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
+.PHONY: check-gpu bench-gpu bench-png gpu-jobs gpu-service gpu-programs gpu-needs gpu-pack $(GPU_PARTS) programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
 	bench-preempt bench-queue check check-parts check-whole check-bench-gpu check-unit check-kernels check-model check-runner check-system check-layers check-scripts \
 	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade deb check-deb lint-deb check-units check-systemd bench-systemd

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 from harness import BUILD, ROOT, Zitd  # noqa: E402
 
 
-def run(daemon, count, steps):
+def run(daemon, count, steps, **params):
     """[(job's record, when its device was free)], one after the other on one runner, all submitted at once."""
     connection = daemon.connect(timeout=300)
-    requests = [connection.send("submit", prompt="a red circle", seed=i, steps=steps, wait=True, events=True) for i in range(count)]
+    requests = [connection.send("submit", prompt="a red circle", seed=i, steps=steps, wait=True, events=True, **params) for i in range(count)]
     free, records = {}, {}
     while len(records) < count:
         line = connection.read_line()
@@ -75,4 +75,5 @@ def main():
             daemon.clean_up()
 
 
-main()
+if __name__ == "__main__":
+    main()
