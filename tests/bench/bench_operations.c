@@ -18,6 +18,7 @@ struct single {
 	struct attention_shape shape;
 	int form; /* of attention or conv2d */
 	struct conv_shape conv;
+	bool adds;
 	struct group_norm norm;
 	int groups;
 };
@@ -255,7 +256,8 @@ run_conv(void *arg)
 {
 	struct single *s = arg;
 
-	bench()->ops->conv2d(bench()->device, &s->t[0], &s->t[1], s->w, &s->t[2], NULL, &s->conv);
+	bench()->ops->conv2d(
+	    bench()->device, &s->t[0], &s->t[1], s->w, &s->t[2], s->adds ? &s->t[0] : NULL, &s->conv);
 }
 
 static void
@@ -284,13 +286,14 @@ bench_group_norm(const char *name, int64_t side, int64_t channels)
 static const struct conv_line {
 	const char *name;
 	int64_t side, inputs, outputs;
-	bool doubled, normed;
+	bool doubled, normed, adds; /* adds: to what is there, as a resnet's second one */
 } conv_lines[] = {
-    {"conv-512", 256, 512, 512, false, true},
-    {"conv-256", 512, 256, 256, false, true},
-    {"conv-up-256", 512, 256, 256, true, false},
-    {"conv-128", 1024, 128, 128, false, true},
-    {"conv-out", 1024, 128, 3, false, true},
+    {"conv-512", 256, 512, 512, false, true, false},
+    {"conv-256", 512, 256, 256, false, true, false},
+    {"conv-up-256", 512, 256, 256, true, false, false},
+    {"conv-128", 1024, 128, 128, false, true, false},
+    {"conv-128-add", 1024, 128, 128, false, true, true},
+    {"conv-out", 1024, 128, 3, false, true, false},
 };
 
 static void
@@ -298,7 +301,8 @@ run_conv_form(void *arg)
 {
 	struct single *s = arg;
 
-	cuda_conv_by(bench()->device, s->form, &s->t[0], &s->t[1], s->w, &s->t[2], NULL, &s->conv);
+	cuda_conv_by(bench()->device, s->form, &s->t[0], &s->t[1], s->w, &s->t[2], s->adds ? &s->t[0] : NULL,
+	    &s->conv);
 }
 
 /* The operation, and as remarks the forms for tensor cores that this device has. */
@@ -326,11 +330,11 @@ bench_conv(const struct conv_line *l)
 		inputs = l->inputs < most ? l->inputs : most, outputs = l->outputs < most ? l->outputs : most,
 		out = l->doubled ? 2 * side : side;
 	double flops = (l->doubled ? 32.0 : 18.0) * (double)(side * side * inputs * outputs);
-	struct single s = {.conv = {1, 1, 1, l->doubled, NULL}};
+	struct single s = {.conv = {1, 1, 1, l->doubled, NULL}, .adds = l->adds};
 
 	if (!bench_wants(l->name))
 		return;
-	s.t[0] = bench_reserve(act, 3, DIM(out, out, outputs));
+	s.t[0] = bench_make(act, 3, DIM(out, out, outputs));
 	s.t[1] = bench_make(act, 3, DIM(side, side, inputs));
 	s.t[2] = bench_make(DT_F32, 1, &outputs);
 	s.t[3] = bench_make(DT_F32, 1, &inputs);
@@ -342,7 +346,8 @@ bench_conv(const struct conv_line *l)
 	    .eps = 1e-6f,
 	    .silu = true};
 	s.conv.norm = l->normed ? &s.norm : NULL;
-	time_conv(l, &s, flops, (double)(tensor_bytes(&s.t[0]) + tensor_bytes(&s.t[1])));
+	time_conv(l, &s, flops,
+	    (l->adds ? 2.0 : 1.0) * (double)tensor_bytes(&s.t[0]) + (double)tensor_bytes(&s.t[1]));
 	single_release(&s);
 }
 
