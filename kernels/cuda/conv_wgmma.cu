@@ -120,6 +120,20 @@ bring_tap(struct ring<outputs> *r, const struct wgmma_job *j, unsigned i, int ch
 	copy_box(r->tap[at], &j->filters, channel, tap, output, &r->tap_full[at]);
 }
 
+/* What is added to a tile's pixels, all of their outputs, comes to the second-level cache while they are
+ * multiplied. Of the tiles of the same pixels, which are made at the same time, the first one asks. */
+__device__ static inline void
+ask_for_addend(const struct conv_job &v, const struct tile &t)
+{
+	int columns = v.out_w - t.column < COLUMNS ? v.out_w - t.column : (int)COLUMNS;
+
+	if (v.add == NULL || !v.wide || v.phases > 1 || t.output > 0)
+		return;
+	for (int row = t.row; row < t.row + ROWS && row < v.out_h; row++)
+		prefetch((const bf16 *)v.add + result_at(v, 0, row, t.column),
+		    (uint32_t)(columns * v.outputs) * sizeof(bf16));
+}
+
 template <int outputs>
 __device__ static inline void
 bring_all(struct ring<outputs> *r, const struct wgmma_job *j)
@@ -130,6 +144,7 @@ bring_all(struct ring<outputs> *r, const struct wgmma_job *j)
 	for (int i = blockIdx.x; i < tile_count(j); i += gridDim.x) {
 		struct tile t = tile_of(j, i, outputs);
 		int row = t.row - v->top + t.phase / 2, column = t.column - v->left + t.phase % 2;
+		ask_for_addend(*v, t);
 		for (int channel = 0; channel < v->channels; channel += PANEL_NUMBERS) {
 			for (int dx = 0; dx < v->k; dx++) {
 				bring_box(r, j, boxes++, channel, column + dx, row);

@@ -89,6 +89,14 @@ copy_box(void *to_shared, const CUtensorMap *map, int x, int y, int z, uint64_t 
 		     : "memory");
 }
 
+/* ---- cp.async.bulk.prefetch: a hint that so many bytes from there on will be read, to the second-level
+ * cache; multiples of 16, both. */
+__device__ static inline void
+prefetch(const void *from, uint32_t bytes)
+{
+	asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
 /* ---- bar with a number (1 .. 15; 0 is __syncthreads) and a count of threads, those who wait and those who
  * only arrive together */
 

@@ -25,6 +25,9 @@ void emul_let_woken_run(void);
 uint32_t emul_shared_address(const void *p);
 void *emul_shared_pointer(uint32_t address, size_t bytes, const char *what);
 
+/* Whether all of it lies in one piece that cudaMalloc gave. */
+bool emul_is_device_memory(const void *from, size_t bytes);
+
 /* The stack of the running thread from `low` on. */
 size_t emul_stack_above(const void *low);
 

@@ -4,7 +4,7 @@
  *   "Contents of the mbarrier object", "Phase completion of the mbarrier object", "Tracking asynchronous
  *   operations by the mbarrier object"; mbarrier.init, .arrive (.expect_tx), .test_wait and .try_wait
  *   membar / fence (.mbarrier_init, .proxy.async)
- *   "Swizzling Modes", "Out of Boundary Access"; cp.async.bulk.tensor
+ *   "Swizzling Modes", "Out of Boundary Access"; cp.async.bulk.tensor, cp.async.bulk.prefetch
  *   bar / barrier
  *   setmaxnreg
  * and what the driver's cuda.h says at cuTensorMapEncodeTiled.
@@ -68,6 +68,7 @@ static std::vector<box_copy> copies; /* under way, oldest first */
 static bool in_order;		     /* they end as they began, so that what is young comes late */
 static named_barrier names[NAMES];
 static int registers[EMUL_MAX_THREADS]; /* 0: as launched */
+uint64_t emul_prefetched;
 
 /* ---- mbarriers. Their state is not in shared memory, only a mark, so that one that is overwritten or moved
  * is noticed. */
@@ -257,6 +258,16 @@ finish_copy(const box_copy *c)
 	}
 	b->bytes -= (int64_t)box_bytes(&c->map);
 	end_phase(b);
+}
+
+void
+emul_prefetch(const void *from, uint32_t bytes)
+{
+	if ((uintptr_t)from % 16 != 0 || bytes % 16 != 0)
+		emul_fault("a prefetch of %u bytes at %p", bytes, from);
+	if (!emul_is_device_memory(from, bytes))
+		emul_fault("a prefetch of %u bytes that are not the device's", bytes);
+	emul_prefetched += bytes;
 }
 
 /* ---- named barriers: 1 .. 15, by whole warps, each phase for one number of threads */

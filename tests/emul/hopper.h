@@ -20,6 +20,10 @@ void emul_mbarrier_wait(uint64_t *barrier, uint32_t parity);
  * any time. */
 void emul_copy_box(void *to_shared, const CUtensorMap *map, int x, int y, int z, uint64_t *barrier);
 
+/* What is asked for must be device memory; the count is of bytes so far. */
+void emul_prefetch(const void *from, uint32_t bytes);
+extern uint64_t emul_prefetched;
+
 void emul_named(int number, int threads, bool wait);
 void emul_registers(int registers, bool give);
 

@@ -258,6 +258,19 @@ cudaFree(void *memory)
 	return answer();
 }
 
+bool
+emul_is_device_memory(const void *from, size_t bytes)
+{
+	auto after = pieces.upper_bound((void *)from);
+	size_t into;
+
+	if (after == pieces.begin())
+		return false;
+	--after;
+	into = (size_t)((const char *)from - (const char *)after->first);
+	return into <= after->second && bytes <= after->second - into;
+}
+
 cudaError_t
 cudaMemGetInfo(size_t *available, size_t *total)
 {

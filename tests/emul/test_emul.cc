@@ -1,6 +1,6 @@
 /*
  * The emulated device itself: that it sees the mistakes it is there to see. And of the real kernels what only
- * it can tell: that no load of tiles meets another in a bank.
+ * it can tell: that no load of tiles meets another in a bank, and what the cache is asked for.
  */
 extern "C" {
 #include <setjmp.h>
@@ -18,6 +18,7 @@ extern "C" {
 #include <unistd.h>
 
 #include "kernels/cuda/numbers.cuh"
+#include "tests/emul/hopper.h"
 
 extern "C" {
 #include "kernels/cuda/attention.h"
@@ -329,6 +330,43 @@ test_card_decides_about_convolutions(void **)
 	assert_string_equal(conv_form_taken("10", 128, 1), "mma");
 }
 
+/* Bytes that a convolution of 20 x 37 pixels, which are nine tiles, asks for before it adds. */
+static uint64_t
+prefetched_by(struct device *d, int outputs, bool doubled, bool adds)
+{
+	struct conv_shape shape = {1, 1, 1, doubled, NULL};
+	int side = doubled ? 2 : 1;
+	struct tensor x = {NULL, DT_BF16, 3, {20, 37, 16, 1}},
+		      y = {NULL, DT_BF16, 3, {side * 20, side * 37, outputs, 1}};
+	static const float filters[264 * 16 * 9] = {};
+	struct stored stored = {filters, DT_F32, 4, {outputs, 16, 3, 3}};
+	struct weight *w = device_ops(d)->weight_load(d, WEIGHT_CONV, &stored, 1);
+
+	x.data = device_ops(d)->reserve(d, tensor_bytes(&x));
+	y.data = device_ops(d)->reserve(d, tensor_bytes(&y));
+	emul_prefetched = 0;
+	device_ops(d)->conv2d(d, &y, &x, w, NULL, adds ? &y : NULL, &shape);
+	assert_int_equal(device_ops(d)->sync(d), 0);
+	device_ops(d)->release(d, x.data);
+	device_ops(d)->release(d, y.data);
+	return emul_prefetched;
+}
+
+/* Once, however many tiles of outputs there are. */
+static void
+test_addend_is_asked_for(void **)
+{
+	struct device *d = open_device("9");
+
+	assert_int_equal(prefetched_by(d, 128, false, true), 20 * 37 * 128 * 2);
+	assert_int_equal(prefetched_by(d, 264, false, true), 20 * 37 * 264 * 2);
+	assert_int_equal(prefetched_by(d, 8, false, true), 20 * 37 * 8 * 2);
+	assert_int_equal(prefetched_by(d, 128, false, false), 0);
+	assert_int_equal(prefetched_by(d, 36, false, true), 0); /* pixels are no multiples of 16 bytes */
+	assert_int_equal(prefetched_by(d, 128, true, true), 0); /* a tile's pixels are apart */
+	device_close(&d);
+}
+
 /* Of many outputs and of few. */
 static void
 test_convolutions_have_no_conflicts(void **)
@@ -368,6 +406,7 @@ main(void)
 	    cmocka_unit_test(test_card_decides_about_attention),
 	    cmocka_unit_test(test_card_decides_about_convolutions),
 	    cmocka_unit_test(test_convolutions_have_no_conflicts),
+	    cmocka_unit_test(test_addend_is_asked_for),
 	};
 	int failed;
 

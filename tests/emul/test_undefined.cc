@@ -225,6 +225,41 @@ too_many_bytes_at_a_time(void)
 	barrier_expect(barrier_at(0), 1 << 14);
 }
 
+static void
+prefetch_of(bool inside, int off)
+{
+	static uint64_t host[4];
+	void *memory;
+
+	cudaMalloc(&memory, 64);
+	prefetch((inside ? (unsigned char *)memory : (unsigned char *)host) + off, 32);
+	cudaFree(memory);
+}
+
+static void
+prefetch_inside(void)
+{
+	prefetch_of(true, 32);
+}
+
+static void
+prefetch_not_aligned(void)
+{
+	prefetch_of(true, 8);
+}
+
+static void
+prefetch_beyond(void)
+{
+	prefetch_of(true, 48);
+}
+
+static void
+prefetch_of_the_hosts(void)
+{
+	prefetch_of(false, 0);
+}
+
 /* Each kernel, and a piece of what is said when it ends the program; NULL: it does not. */
 static const struct fault {
 	void (*kernel)(void);
@@ -254,6 +289,10 @@ static const struct fault {
     {registers_that_are_not_there, "32 registers where there are"},
     {registers_of_three<40, 232>, NULL, 3 * WARPGROUP},
     {registers_of_three<32, 240>, "384 threads have 65536 registers of 64512", 3 * WARPGROUP},
+    {prefetch_inside, NULL, 1},
+    {prefetch_not_aligned, "a prefetch of 32 bytes at", 1},
+    {prefetch_beyond, "that are not the device's", 1},
+    {prefetch_of_the_hosts, "that are not the device's", 1},
     {too_many_bytes_at_a_time, "1048576 bytes are more than a barrier counts"},
 };
 

@@ -47,6 +47,12 @@ copy_box(void *to_shared, const CUtensorMap *map, int x, int y, int z, uint64_t 
 }
 
 static inline void
+prefetch(const void *from, uint32_t bytes)
+{
+	emul_prefetch(from, bytes);
+}
+
+static inline void
 named_wait(int number, int threads)
 {
 	emul_named(number, threads, true);
