@@ -79,7 +79,7 @@ show_step(const char *dir)
 {
 	struct generation_request request = {"A cat.", 1, SIDE, SIDE, ROUNDS, false, false};
 	int64_t step_us[ROUNDS], save_us[ROUNDS], step, save;
-	struct device_options options = {.precision = PRECISION_BF16, .threads = 2};
+	struct device_options options = {.precision = PRECISION_AUTO, .threads = 2};
 	struct device *device;
 	struct model *m;
 	struct generation *g;

@@ -154,7 +154,7 @@ test_every_changed_bit_is_seen(void **state)
 {
 	struct memory m = make_memory();
 	struct resume *r = enter(&m, &cat);
-	size_t used = 8 + 48 + COUNT * sizeof(float), seen = 0; /* checksum and magic, what it covers */
+	size_t used = 16 + 48 + COUNT * sizeof(float), seen = 0; /* magic and checksum, what it covers */
 
 	(void)state;
 	keep(r, 1);
