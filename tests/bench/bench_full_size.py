@@ -126,7 +126,8 @@ def main():
         begin = time.perf_counter()
         size = full_size_model.write(model, options.small)
         print(f"# {size / 1e9:.1f} GB written in {time.perf_counter() - begin:.0f} s", flush=True)
-        runner = {"command": Path(options.runner).resolve(), "device": options.device, "model": model, "canary_interval": 0}
+        runner = {"command": Path(options.runner).resolve(), "device": options.device, "model": model, "canary_interval": 0,
+                  "max_pixels": 256 * 256 if options.small else 2048 * 2048}
         daemon = Zitd(state, runner=runner, queue={"max_size": 100, "client_cap": 100, "quarantine": 0})
         try:
             measure(daemon, options, *((64, [128]) if options.small else (1024, [512, 2048])))

@@ -290,7 +290,7 @@ bench_side(int64_t side, bool usual)
 	snprintf(decode_name, sizeof(decode_name), "vae-%d", (int)side);
 	snprintf(bands_name, sizeof(bands_name), "vae-%d-bands", (int)side);
 	if (!bench_wants(name) && !bench_wants(decode_name) && !bench_wants(bands_name) &&
-	    !(usual && (bench_wants("text") || bench_wants("picture"))))
+	    !(usual && (strncmp(bench()->only, "text", 4) == 0 || bench_wants("picture"))))
 		return;
 	picture_open(&p, side, tokens);
 	if (bench_wants(name))
