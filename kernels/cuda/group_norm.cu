@@ -42,41 +42,51 @@ strip_numbers(const struct picture &p, int s)
 	return (double)pixels * (p.channels / p.groups);
 }
 
-/* sums (strips, groups). A block to a strip, and in it a thread to a group at a time, W numbers a load;
- * groups are runs of consecutive channels, so neighbouring threads read neighbouring runs. Threads of more
- * rows than one share a group and are added in order. */
-template <typename T, int W>
+/* sums (strips, groups). A block to a strip, and in it a thread to G groups at a time, W numbers a load: of
+ * one group, or of all of two. Groups are runs of consecutive channels, so neighbouring threads read
+ * neighbouring runs. Threads of more rows than one share their groups and are added in order. A thread has
+ * one load under way: memory needs 16 bytes of each of 2048 on a processor, so none may have more than 32
+ * registers. */
+template <typename T, int W, int G>
 __global__ static void
 sums_kernel(struct group_sum *sums, const T *x, struct picture p)
 {
-	__shared__ float of_thread[2][THREADS];
-	int width = p.channels / p.groups, rows = THREADS / p.groups, row = threadIdx.x / p.groups,
-	    group = threadIdx.x % p.groups;
+	__shared__ float of_thread[2][G][THREADS];
+	int width = p.channels / p.groups, across = p.groups / G, rows = THREADS / across,
+	    row = threadIdx.x / across, group = threadIdx.x % across * G, length = G > 1 ? W : width;
 	int64_t first = blockIdx.x * p.strip, end = first + p.strip < p.pixels ? first + p.strip : p.pixels;
-	float sum = 0, squares = 0, shift = to_float(x[first * p.channels + group * width]);
+	float sum[G] = {0}, squares[G] = {0}, shift[G];
 
+	for (int g = 0; g < G; g++)
+		shift[g] = to_float(x[first * p.channels + (group + g) * width]);
 	for (int64_t at = first + row; row < rows && at < end; at += rows) {
 		const T *run = x + at * p.channels + group * width;
-		for (int c = 0; c < width; c += W) {
+		for (int c = 0; c < length; c += W) {
 			float v[W];
 			load_numbers<T, W>(v, run + c);
 #pragma unroll
 			for (int j = 0; j < W; j++) {
-				sum += v[j] - shift;
-				squares += (v[j] - shift) * (v[j] - shift);
+				int g = j * G / W;
+				sum[g] += v[j] - shift[g];
+				squares[g] += (v[j] - shift[g]) * (v[j] - shift[g]);
 			}
 		}
 	}
-	of_thread[0][threadIdx.x] = sum;
-	of_thread[1][threadIdx.x] = squares;
+	for (int g = 0; g < G; g++) {
+		of_thread[0][g][threadIdx.x] = sum[g];
+		of_thread[1][g][threadIdx.x] = squares[g];
+	}
 	__syncthreads();
 	if (row > 0)
 		return;
-	for (int r = 1; r < rows; r++) {
-		sum += of_thread[0][r * p.groups + group];
-		squares += of_thread[1][r * p.groups + group];
+	for (int g = 0; g < G; g++) {
+		for (int r = 1; r < rows; r++) {
+			sum[g] += of_thread[0][g][r * across + threadIdx.x];
+			squares[g] += of_thread[1][g][r * across + threadIdx.x];
+		}
+		sums[(int64_t)blockIdx.x * p.groups + group + g] =
+		    (struct group_sum){sum[g], squares[g], shift[g], 0};
 	}
-	sums[(int64_t)blockIdx.x * p.groups + group] = (struct group_sum){sum, squares, shift, 0};
 }
 
 /* The sum over the lanes of v, for each of them, in the lanes' order. */
@@ -165,9 +175,10 @@ put_sums(struct cuda_device *c, struct group_sum *sums, const struct tensor *x, 
 	WITH_TYPE(x->type, T, {
 		const int W = full_width<T>();
 		launch(c, "group_norm: sums", p.strips, THREADS,
-		    wide && width % W == 0   ? sums_kernel<T, full_width<T>()>
-		    : wide && width % 4 == 0 ? sums_kernel<T, 4>
-					     : sums_kernel<T, 1>,
+		    wide && width % W == 0   ? sums_kernel<T, full_width<T>(), 1>
+		    : wide && width * 2 == W ? sums_kernel<T, full_width<T>(), 2>
+		    : wide && width % 4 == 0 ? sums_kernel<T, 4, 1>
+					     : sums_kernel<T, 1, 1>,
 		    sums, (const T *)x->data, p);
 	});
 }
