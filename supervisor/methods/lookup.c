@@ -211,7 +211,7 @@ lookup_query(struct call *call, struct store_query *query, lookup_then *then)
 	json_incref(l->request.id);
 	call->request->json = NULL; /* it is the lookup's now */
 	TAILQ_INSERT_TAIL(&lookups, l, link);
-	client_hold_lookup(call->client);
+	client_hold_in_turn(call->client);
 	daemon_changed(call->daemon);
 	return NULL;
 }

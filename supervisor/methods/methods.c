@@ -253,7 +253,7 @@ methods_answer_later(struct call *call, json_t *result)
 {
 	char *line = line_of(call, result);
 
-	client_answer_lookup(call->client, line, &call->attachment);
+	client_answer_in_turn(call->client, line, &call->attachment);
 }
 
 /* A notification, a request without id, is done and not answered. */

@@ -157,7 +157,7 @@ static bool
 has_enough(const struct client *c)
 {
 	return c->out.weight > OUT_ENOUGH || c->pending >= MAX_PENDING || c->pending_fds >= MAX_PENDING_FDS ||
-	       c->looked_up || c->all->paused;
+	       c->in_turn || c->all->paused;
 }
 
 static void
@@ -357,17 +357,17 @@ client_answer(struct client *c, int fds, char *line, struct attachment *a)
 }
 
 void
-client_hold_lookup(struct client *c)
+client_hold_in_turn(struct client *c)
 {
-	c->looked_up = true;
+	c->in_turn = true;
 	client_hold(c, 0);
 }
 
 void
-client_answer_lookup(struct client *c, char *line, struct attachment *a)
+client_answer_in_turn(struct client *c, char *line, struct attachment *a)
 {
 	enter(c);
-	c->looked_up = false;
+	c->in_turn = false;
 	client_answer(c, 0, line, a);
 	if (!c->dead)
 		client_watch(c);

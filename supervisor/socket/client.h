@@ -78,8 +78,8 @@ bool client_fd_is_reserved(int fd);
  * client_answer sends that answer; NULL: nobody wants one. */
 void client_hold(struct client *c, int fds);
 void client_answer(struct client *c, int fds, char *line, struct attachment *attachment);
-/* Likewise of an answer that the store is asked for: until it is given, no further request is taken. */
-void client_hold_lookup(struct client *c);
-void client_answer_lookup(struct client *c, char *line, struct attachment *attachment);
+/* Likewise of an answer that waits for the store: until it is given, no further request is taken. */
+void client_hold_in_turn(struct client *c);
+void client_answer_in_turn(struct client *c, char *line, struct attachment *attachment);
 
 #endif

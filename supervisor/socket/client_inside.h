@@ -26,7 +26,7 @@ struct client {
 	struct ucred peer;
 	int pending, pending_fds; /* answers to come, and what they will bring */
 	int64_t moved_us;	  /* when a byte of it moved last */
-	bool looked_up;		  /* the store is being asked for one of them */
+	bool in_turn;		  /* no further request is taken before one of them */
 	bool introduced;	  /* has sent a whole line */
 	bool lines_left;	  /* whole lines of it wait for another turn */
 	bool half_closed;	  /* it sends no more */
