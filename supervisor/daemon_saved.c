@@ -5,6 +5,12 @@
 
 #include "supervisor/daemon_inside.h"
 
+bool
+daemon_end_is_pending(const struct daemon *d, const struct job *job)
+{
+	return job_is_final(job) && !job->refused && d->store_error == 0 && (job->unsaved || job->in_batch);
+}
+
 void
 daemon_forget(struct daemon *d, struct job *job)
 {

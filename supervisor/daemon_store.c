@@ -246,12 +246,6 @@ daemon_store_error(const struct daemon *d)
 	return d->store_error;
 }
 
-bool
-daemon_end_is_pending(const struct daemon *d, const struct job *job)
-{
-	return job_is_final(job) && !job->refused && d->store_error == 0 && (job->unsaved || job->in_batch);
-}
-
 /* Row `at` is written: all are, or the final ones at least, and it is one. */
 static bool
 is_written(const struct commit *c, int at, int error)
