@@ -56,11 +56,26 @@ put_back(struct daemon *d, struct job *job, bool good)
 	d->options.public->job_advanced(job);
 }
 
+/* Where it will be put when it is released: before all of its client's line, held ones too. */
+static void
+move_held(struct daemon *d, struct job *job)
+{
+	const struct job *other;
+
+	TAILQ_FOREACH(other, &d->jobs, all_link)
+	{
+		if (other != job && other->turn.client == job->turn.client && other->class == job->class &&
+		    other->turn.order <= job->turn.order)
+			job->turn.order = other->turn.order - 1;
+	}
+	daemon_save(d, job);
+}
+
 void
 daemon_move_to_front(struct daemon *d, struct job *job)
 {
 	if (job_state(job) == JOB_HELD)
-		job->turn.order = 0; /* where it will be put when it is released */
+		move_held(d, job);
 	if (!job->in_queue)
 		return;
 	queue_remove(&d->queue, job);

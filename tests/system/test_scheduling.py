@@ -59,6 +59,21 @@ def test_a_hold_has_an_end(zitd):
     daemon.call("cancel", job=first)
 
 
+def test_held_jobs_are_moved(zitd):
+    """To where they will be when they are released, the last one first, over a restart too; and others before them later."""
+    daemon = zitd("step 0.05", queue={"hold_timeout": 3600})
+    daemon.call("pause")
+    jobs = [daemon.submit(f"job {i}", steps=1) for i in range(4)]
+    daemon.call("hold", job=jobs[2:])
+    daemon.call("move", job=[jobs[3], jobs[2]])
+    daemon.restart()
+    daemon.call("release", job=jobs[2:])
+    assert waiting(daemon) == [jobs[2], jobs[3], jobs[0], jobs[1]]
+    daemon.call("move", job=jobs[1])
+    assert waiting(daemon) == [jobs[1], jobs[2], jobs[3], jobs[0]]
+    daemon.call("resume")
+
+
 def test_move_and_priority(zitd):
     daemon = zitd("step 0.05", queue={"client_cap": 100}, runner={"preemption": "false"})
     first = busy(daemon)
