@@ -61,7 +61,7 @@ RUNNERS := $(addprefix supervisor/runners/,runner.o runner_clocks.o runner_make.
 	runner_device.o runner_jobs.o runner_spares.o runner_preempt.o runner_orders.o runner_messages.o runner_death.o runner_log.o \
 	runner_handover.o probe.o devices.o environment.o spawn.o device_lock.o cgroup.o strays.o)
 METHODS := $(addprefix supervisor/methods/,methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o \
-	methods_service.o waiters.o lookup.o events.o job_record.o)
+	methods_service.o waiters.o acks.o lookup.o events.o job_record.o)
 SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(METHODS) $(addprefix supervisor/,main.o conf.o \
 	conf_compare.o conf_rows.o daemon.o daemon_admit.o daemon_clients.o daemon_conf.o daemon_dead.o daemon_devices.o \
 	daemon_end.o daemon_handover.o daemon_health.o daemon_jobs.o daemon_memory.o daemon_metrics.o daemon_orders.o \

@@ -37,7 +37,7 @@ struct param_row {
 #define BOOLEAN(name, need, help) {NULL, #name, PARAM_BOOLEAN, NULL, help},
 #define CHOICE(name, need, words, help) {NULL, #name, PARAM_CHOICE, words, help},
 #define IDS(name, need, max, help) {NULL, #name, PARAM_IDS, NULL, help},
-#define METHOD(name, role, fields, help) {#name, NULL, PARAM_STRING, NULL, NULL}, fields
+#define METHOD(name, role, when, fields, help) {#name, NULL, PARAM_STRING, NULL, NULL}, fields
 static const struct param_row api_rows[] = {
 #include "ipc/api.def"
 };

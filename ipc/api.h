@@ -19,9 +19,10 @@ enum {
 };
 
 enum api_role { API_ANYONE, API_ADMIN };
+enum api_when { API_READY, API_KEPT, API_ENDED }; /* its answer leaves: api.def */
 
 enum api_method {
-#define METHOD(name, role, fields, help) API_##name,
+#define METHOD(name, role, when, fields, help) API_##name,
 #include "ipc/api.def"
 	API_METHOD_COUNT
 };
@@ -45,7 +46,7 @@ enum api_method {
 #define IDS(name, need, max, help) \
 	const json_t *name; \
 	bool has_##name;
-#define METHOD(name, role, fields, help) \
+#define METHOD(name, role, when, fields, help) \
 	struct api_##name { \
 		fields \
 	};
@@ -57,7 +58,7 @@ struct api_request {
 	    *id; /* the reference that api_parse gave in *id; NULL: a notification, nobody wants an answer */
 	enum api_method method;
 	union {
-#define METHOD(name, role, fields, help) struct api_##name name;
+#define METHOD(name, role, when, fields, help) struct api_##name name;
 #include "ipc/api.def"
 	};
 };
@@ -72,8 +73,9 @@ int api_parse(
     struct api_request *r, const char *line, size_t bytes, struct err *e, char param[64], json_t **id);
 void api_request_clear(struct api_request *r);
 
-/* Role needed, name and help of a method. */
+/* Role needed, when it is answered, and name of a method. */
 enum api_role api_role(enum api_method method);
+enum api_when api_when(enum api_method method);
 const char *api_method_name(enum api_method method);
 bool api_has_field(enum api_method method, const char *field);
 /* "normal" for (API_submit, "priority", 1); NULL when there is no such field or word. Valid until the

@@ -213,7 +213,7 @@ api_take_fields(struct taker *t, struct api_request *r)
 #define BOOLEAN(name, need, help) p->has_##name = take_boolean(t, #name, need, &p->name);
 #define CHOICE(name, need, words, help) p->has_##name = take_choice(t, #name, need, words, &p->name);
 #define IDS(name, need, max, help) p->has_##name = take_ids(t, #name, need, max, &p->name);
-#define METHOD(NAME, role, fields, help) \
+#define METHOD(NAME, role, when, fields, help) \
 	case API_##NAME: { \
 		struct api_##NAME *p = &r->NAME; \
 		(void)p; \

@@ -12,7 +12,7 @@ static const struct field_row field_rows[] = {
 #define BOOLEAN(name, need, help) {NULL, #name, NULL},
 #define CHOICE(name, need, words, help) {NULL, #name, words},
 #define IDS(name, need, max, help) {NULL, #name, NULL},
-#define METHOD(name, role, fields, help) {#name, NULL, NULL}, fields
+#define METHOD(name, role, when, fields, help) {#name, NULL, NULL}, fields
 #include "ipc/api.def"
     {"", NULL, NULL},
 };
@@ -20,10 +20,14 @@ static const struct field_row field_rows[] = {
 static const struct {
 	const char *name;
 	enum api_role role;
+	enum api_when when;
 } methods[] = {
 #define ANYONE API_ANYONE
 #define ADMIN API_ADMIN
-#define METHOD(name, role, fields, help) {#name, role},
+#define READY API_READY
+#define KEPT API_KEPT
+#define ENDED API_ENDED
+#define METHOD(name, role, when, fields, help) {#name, role, when},
 #include "ipc/api.def"
 };
 
@@ -31,6 +35,12 @@ enum api_role
 api_role(enum api_method method)
 {
 	return methods[method].role;
+}
+
+enum api_when
+api_when(enum api_method method)
+{
+	return methods[method].when;
 }
 
 const char *

@@ -84,6 +84,9 @@ boolean_field(const char *name, const char *need, const char *help)
 #define OPTIONAL ""
 #define ANYONE ""
 #define ADMIN "For administrators.\n"
+#define READY ""
+#define KEPT "Answered when that is on disk.\n"
+#define ENDED KEPT
 
 void
 list_methods(void)
@@ -95,10 +98,10 @@ list_methods(void)
 #define BOOLEAN(name, need, help) boolean_field(#name, need, help);
 #define CHOICE(name, need, words, help) choice_field(#name, need, words, help);
 #define IDS(name, need, max, help) ids_field(#name, need, max, help);
-#define METHOD(name, role, fields, help) \
+#define METHOD(name, role, when, fields, help) \
 	printf(".It Cm " #name "\n"); \
 	put_sentence(help); \
-	fputs(role, stdout); \
+	fputs(role when, stdout); \
 	if (sizeof(#fields) > 1) { \
 		begin("negative_prompt"); \
 		fields puts(".El"); \

@@ -87,7 +87,7 @@ list_submit_options(void)
 #define NUMBER(name, need, min, max, help) OPTION_OF_SUBMIT(name, "number", help)
 #define BOOLEAN(name, need, help) OPTION_OF_SUBMIT(name, NULL, help)
 #define CHOICE(name, need, words, help) OPTION_OF_SUBMIT(name, words, help)
-#define METHOD(name, role, fields, help) \
+#define METHOD(name, role, when, fields, help) \
 	method = #name; \
 	fields
 #include "ipc/api.def"

@@ -126,6 +126,7 @@ before_sleep(struct ev_loop *loop, struct ev_prepare *w, int events)
 		if (d->unsaved_count + d->loose_count == 0 || d->store_error != 0)
 			d->options.public->lookups_send(
 			    d); /* what they ask for was handed over before them */
+		d->options.public->acks_send(d);
 		daemon_tell_status(d);
 	}
 	for (int i = 0; i < d->runner_count; i++)

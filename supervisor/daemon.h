@@ -43,6 +43,9 @@ struct daemon_public {
 	void (*lookups_send)(struct daemon *d);
 	bool (*lookups_are_done)(void);
 
+	/* who waits for what he changed: acks.h */
+	void (*acks_send)(struct daemon *d);
+
 	void (*job_facts)(const struct job *job, struct journal_facts *facts); /* for the log */
 	void (*clear)(void);						       /* the disk thread is gone */
 	/* From one zitd to the next: into the document, false without memory; and back, when clients and jobs
@@ -73,6 +76,9 @@ void daemon_changed(struct daemon *d);		      /* something may be dispatched, or
 void daemon_store(struct daemon *d, struct job *job); /* its result to disk */
 /* errno with which the state directory takes no writes; 0: it does. */
 int daemon_store_error(const struct daemon *d);
+/* What must survive is numbered as it changes: the last change, and the last up to which all is on disk. */
+int64_t daemon_change(const struct daemon *d);
+int64_t daemon_saved_change(const struct daemon *d);
 /* The job has ended, and that is on its way to the disk: nobody is told yet. */
 bool daemon_end_is_pending(const struct daemon *d, const struct job *job);
 

@@ -71,6 +71,8 @@ struct daemon {
 	int unsaved_count;
 	struct store_row *loose; /* likewise: rows of ended jobs that are not in memory */
 	int loose_count;
+	int64_t change;		 /* number of the last one that must survive */
+	int64_t saved_change;	 /* likewise, of those on disk */
 	bool hurried;		 /* somebody may be waiting for what is to be written, or it must survive */
 	struct ev_timer leisure; /* else it is written when this ends */
 	struct commit *commit;	 /* the transaction under way, or NULL */
@@ -146,6 +148,7 @@ void daemon_save_again(struct daemon *d, struct job *job); /* as it is: what was
 /* Likewise of one that is not in memory: its new row, or that it goes. */
 void daemon_save_ended(struct daemon *d, struct job *job);
 void daemon_remove_ended(struct daemon *d, const struct job *job);
+void daemon_save_note(struct daemon *d); /* what scheduling remembers, likewise */
 /* Hands over what has changed, if the last transaction is done and it is time. */
 void daemon_commit(struct daemon *d);
 bool daemon_is_saved(const struct daemon *d); /* nothing waits to be written, or it cannot be */

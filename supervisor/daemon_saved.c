@@ -1,9 +1,21 @@
 /*
- * What it means for a job that it is on disk, or cannot be.
+ * What is on disk, and what it means for a job that it is, or cannot be.
  */
 #include <string.h>
 
 #include "supervisor/daemon_inside.h"
+
+int64_t
+daemon_change(const struct daemon *d)
+{
+	return d->change;
+}
+
+int64_t
+daemon_saved_change(const struct daemon *d)
+{
+	return d->saved_change;
+}
 
 bool
 daemon_end_is_pending(const struct daemon *d, const struct job *job)

@@ -28,6 +28,7 @@ struct commit {
 	struct job **jobs; /* of its rows; NULL where the job is not in memory */
 	int64_t *revisions;
 	enum job_state *states;
+	int64_t change; /* the last one that it has on disk, with all before it */
 };
 
 /* ---- what is to be written */
@@ -40,6 +41,7 @@ daemon_save_again(struct daemon *d, struct job *job)
 	TAILQ_INSERT_TAIL(&d->unsaved, job, unsaved_link);
 	job->unsaved = true;
 	d->unsaved_count++;
+	d->change += job->durable;
 	d->hurried |= job->durable;
 	d->changed = true;
 }
@@ -76,6 +78,7 @@ add_loose(struct daemon *d, struct store_row row)
 	}
 	d->loose = larger;
 	d->loose[d->loose_count++] = row;
+	d->change++;
 	d->hurried = d->changed = true;
 }
 
@@ -100,6 +103,13 @@ void
 daemon_remove_ended(struct daemon *d, const struct job *job)
 {
 	add_loose(d, (struct store_row){.number = job->number});
+}
+
+void
+daemon_save_note(struct daemon *d)
+{
+	d->change++;
+	d->note_is_due = d->changed = true;
 }
 
 /* ---- one transaction */
@@ -200,13 +210,14 @@ take_note(struct daemon *d, struct commit *c)
 	d->note_is_owed = d->phase == SERVING && !d->note_is_due && now_us - d->noted_us < NOTE_US;
 	if (d->note_is_owed)
 		return;
-	d->note_is_due = false;
+	d->note_is_due = true; /* without memory it stays so */
 	note = calloc(1, sizeof(*note));
 	if (note == NULL)
 		return;
 	*note = (struct store_note){strdup(DAEMON_NOTE), seal("note", daemon_remember(d))};
 	c->batch.notes = note;
 	c->batch.note_count = note->name != NULL && note->body != NULL;
+	d->note_is_due = c->batch.note_count == 0;
 	d->noted_us = now_us;
 }
 
@@ -216,6 +227,17 @@ take_loose(struct daemon *d, struct commit *c)
 	for (int i = 0; i < d->loose_count; i++)
 		c->batch.rows[c->batch.row_count++] = d->loose[i];
 	d->loose_count = 0;
+}
+
+/* All that waits, as far as there is memory. */
+static void
+take_all(struct daemon *d, struct commit *c)
+{
+	take_jobs(d, c);
+	d->hurried = d->unsaved_count > 0;
+	take_loose(d, c);
+	take_note(d, c);
+	c->change = d->unsaved_count > 0 || d->note_is_due ? d->saved_change : d->change;
 }
 
 /* ---- trouble */
@@ -305,7 +327,9 @@ on_committed(struct disk_task *task)
 		note_recovery(d);
 	for (int i = 0; i < c->batch.row_count; i++)
 		settle(d, c, i, task->error);
+	d->note_is_due |= task->error != 0 && c->batch.note_count > 0;
 	if (task->error == 0) {
+		d->saved_change = c->change;
 		d->last_event += c->batch.event_count;
 		d->options.public->events_tell(c->batch.events, c->batch.event_count);
 	}
@@ -353,10 +377,7 @@ daemon_commit(struct daemon *d)
 	d->commit = new_commit(d);
 	if (d->commit != NULL) {
 		ev_timer_stop(d->loop, &d->leisure);
-		take_jobs(d, d->commit);
-		d->hurried = d->unsaved_count > 0;
-		take_loose(d, d->commit);
-		take_note(d, d->commit);
+		take_all(d, d->commit);
 		task.batch = &d->commit->batch;
 		if (disk_put(d->disk, &task) == 0)
 			return;

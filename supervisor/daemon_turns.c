@@ -118,8 +118,7 @@ daemon_pause(struct daemon *d, int class, const char *client, bool paused)
 	TAILQ_FOREACH(job, &d->jobs, all_link)
 	forget_promise(job);
 	d->queue.order_stale = true;
-	d->note_is_due = true;
-	d->changed = true;
+	daemon_save_note(d);
 	return true;
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "ipc/api.h"
+#include "supervisor/methods/acks.h"
 #include "supervisor/methods/job_record.h"
 #include "supervisor/socket/client.h"
 #include "supervisor/methods/events.h"
@@ -22,6 +23,7 @@ client_gone(struct daemon *d, struct client *c)
 {
 	upgrade_client_gone(d, c);
 	lookups_client_gone(c);
+	acks_client_gone(c);
 	events_client_gone(c);
 	waiters_client_gone(c);
 }
@@ -186,7 +188,7 @@ call_treat(struct call *call, const struct found *found, int count,
 }
 
 static json_t *(*const handlers[API_METHOD_COUNT])(struct call *) = {
-#define METHOD(name, role, fields, help) [API_##name] = method_##name,
+#define METHOD(name, role, when, fields, help) [API_##name] = method_##name,
 #include "ipc/api.def"
 };
 
@@ -253,7 +255,10 @@ methods_answer_later(struct call *call, json_t *result)
 {
 	char *line = line_of(call, result);
 
-	client_answer_in_turn(call->client, line, &call->attachment);
+	if (line != NULL && acks_must_wait(call))
+		acks_add(call, line);
+	else
+		client_answer_in_turn(call->client, line, &call->attachment);
 }
 
 /* A notification, a request without id, is done and not answered. */
@@ -274,7 +279,10 @@ handle(struct daemon *d, struct client *c, struct api_request *r)
 	else
 		result = handlers[r->method](&call);
 	line = line_of(&call, result);
-	if (line != NULL)
+	if (line != NULL && acks_must_wait(&call)) {
+		client_hold_in_turn(c);
+		acks_add(&call, line);
+	} else if (line != NULL)
 		client_send(c, line, &call.attachment);
 }
 
@@ -332,6 +340,7 @@ const struct daemon_public methods_public = {
     .events_tell = events_tell,
     .lookups_send = lookups_send,
     .lookups_are_done = lookups_are_done,
+    .acks_send = acks_send,
     .job_facts = job_facts,
     .clear = clear,
     .hand_over = hand_over,

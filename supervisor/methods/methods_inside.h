@@ -11,7 +11,7 @@
 
 struct runner;
 
-#define METHOD(name, role, fields, help) json_t *method_##name(struct call *call);
+#define METHOD(name, role, when, fields, help) json_t *method_##name(struct call *call);
 #include "ipc/api.def"
 
 bool call_is_admin(const struct call *call);

@@ -112,7 +112,7 @@ check_request(const struct api_request *r)
 	assert_true(p->has_##x || need); \
 	if (p->has_##x) \
 		check_ids(p->x, max);
-#define METHOD(NAME, role, fields, help) \
+#define METHOD(NAME, role, when, fields, help) \
 	case API_##NAME: { \
 		const struct api_##NAME *p = &r->NAME; \
 		(void)p; \

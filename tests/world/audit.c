@@ -404,6 +404,7 @@ audit(void)
 		audit_runner(run.runners[i]);
 	audit_processes();
 	audit_queue();
+	audit_orders(daemon_is_saved(run.daemon));
 	if (run.settled_us != 0 && run.now_us - run.settled_us > LONGEST_REST_US)
 		violated("it does not come to rest");
 	if (run.term_us != 0 && run.now_us - run.term_us > LONGEST_END_US)

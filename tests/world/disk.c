@@ -29,6 +29,14 @@ is_shelved(uint64_t number, bool *final)
 	return s != NULL;
 }
 
+int64_t
+shelved_revision(uint64_t number)
+{
+	const struct shelved *s = find_shelved(number);
+
+	return s != NULL ? s->revision : -1;
+}
+
 void
 clear_shelf(void)
 {
@@ -58,6 +66,7 @@ put_row(const struct store_row *row)
 	if (s->final && strstr(row->body, "\"final\":true") == NULL)
 		violated("job number %llu: has ended on disk, and goes on", (unsigned long long)row->number);
 	*s = (struct shelved){.number = row->number,
+	    .revision = row->revision,
 	    .final = strstr(row->body, "\"final\":true") != NULL,
 	    .dead = strstr(row->body, "\"dead\":true") != NULL,
 	    .claimed = strstr(row->body, "\"state\":\"claimed\"") != NULL,

@@ -315,6 +315,7 @@ const struct daemon_public world_public = {
     .events_tell = events_tell,
     .lookups_send = lookups_send,
     .lookups_are_done = lookups_are_done,
+    .acks_send = acks_send,
     .job_facts = job_facts,
     .clear = clear,
     .hand_over = hand_over,

@@ -47,8 +47,9 @@ act_cancel(void)
 {
 	struct job *job = open_count > 0 ? open_jobs[draw((uint32_t)open_count)].job : NULL;
 
-	if (job != NULL && !job_is_final(job))
-		job_event(job, JOB_EVENT_CANCEL);
+	if (job == NULL || job_is_final(job))
+		return;
+	book_order(job_event(job, JOB_EVENT_CANCEL) == 0 ? job : NULL);
 }
 
 /* Whose turn it is: one job, or a class, a client, or all. */
@@ -72,6 +73,8 @@ act_turn(void)
 		daemon_set_class(run.daemon, job, (enum job_class)draw(CLASS_COUNT));
 	if (job != NULL)
 		json_decref(daemon_why(run.daemon, job));
+	if (what >= 2)
+		book_order(job);
 }
 
 json_t *__real_daemon_remember(const struct daemon *d);

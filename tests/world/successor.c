@@ -9,8 +9,6 @@
 
 #define SETTLE_US SECOND
 
-bool daemon_is_saved(const struct daemon *d); /* daemon_inside.h has names that are also ours */
-
 /* ---- before it: nobody is heard, nothing is begun */
 
 static void
@@ -138,6 +136,7 @@ upgrade(const struct daemon_options *old_options)
 	struct err e;
 	int document;
 
+	audit_orders(true);
 	run.upgrading = true;
 	conf = *daemon_conf(run.daemon);
 	daemon_hand_over(run.daemon, &h);

@@ -251,6 +251,7 @@ lead_life(const struct conf *conf)
 	snprintf(path, sizeof(path), "%s/zitd.conf", dir);
 	run.killed = run.opened = run.replayed = false;
 	run.runner_count = 0;
+	forget_orders();
 	if (daemon_start(&run.daemon, &options, conf, &e) != 0)
 		violated("daemon_start: %s", e.text);
 	json_decref(daemon_order(run.daemon, NULL, note_runner));

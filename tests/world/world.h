@@ -31,6 +31,7 @@
 #include "supervisor/methods/waiters.h"
 #include "supervisor/methods/events.h"
 #include "supervisor/methods/lookup.h"
+#include "supervisor/methods/acks.h"
 
 /* Every row is driven in the first 10000; sanitized they take three times as long. */
 #ifdef __SANITIZE_ADDRESS__
@@ -69,6 +70,8 @@ enum {
 #define WATCHDOG_US (17 * SECOND)
 
 struct process;
+
+bool daemon_is_saved(const struct daemon *d); /* daemon_inside.h has names that are also ours */
 
 /* ---- world.c */
 
@@ -281,6 +284,7 @@ void finish_task(struct disk *d, int at);
 
 struct shelved {
 	uint64_t number;
+	int64_t revision;
 	bool final, dead, claimed;
 	char *body;
 };
@@ -289,6 +293,7 @@ extern struct shelved shelf[MAX_SHELF];
 extern int shelf_count;
 
 bool is_shelved(uint64_t number, bool *final);
+int64_t shelved_revision(uint64_t number); /* -1: it is not there */
 void clear_shelf(void);
 void audit_recorded(const struct job *job);
 struct job *load_dead_letter(void); /* the caller frees it; NULL: there is none */
@@ -311,6 +316,12 @@ void audit_kept(void);	 /* a life has ended in peace: what is open is on disk */
 void want_upgrade(void);
 bool is_time_to_upgrade(const struct ev_loop *loop);
 void upgrade(const struct daemon_options *options);
+
+/* ---- orders.c */
+
+void book_order(const struct job *job); /* somebody gave one about it, and waits for the answer; NULL: none */
+void audit_orders(bool all_is_saved);
+void forget_orders(void); /* who gave them has gone with zitd */
 
 /* ---- people.c */
 
