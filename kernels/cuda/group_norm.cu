@@ -89,41 +89,43 @@ sums_kernel(struct group_sum *sums, const T *x, struct picture p)
 	}
 }
 
-/* The sum over the lanes of v, for each of them, in the lanes' order. */
+/* The sum over the block's threads of v, for each of them: halves added to halves. */
 __device__ static double
-sum_lanes(double v, double *of_lane)
+sum_threads(double v)
 {
-	double sum = 0;
+	__shared__ double of_thread[THREADS];
 
+	__syncthreads(); /* an earlier sum has been read by all */
+	of_thread[threadIdx.x] = v;
+	for (int half = THREADS / 2; half > 0; half /= 2) {
+		__syncthreads();
+		if ((int)threadIdx.x < half)
+			of_thread[threadIdx.x] += of_thread[threadIdx.x + half];
+	}
 	__syncthreads();
-	of_lane[threadIdx.x] = v;
-	__syncthreads();
-	for (int l = 0; l < WARP; l++)
-		sum += of_lane[l];
-	return sum;
+	return of_thread[0];
 }
 
-/* factors (2, channels): the mean, and w / deviation. A warp to a group. Around the mean of all, a strip's
+/* factors (2, channels): the mean, and w / deviation. A block to a group. Around the mean of all, a strip's
  * squares are those around its own and the square of the distance between the two, for each number. */
 __global__ static void
 factors_kernel(float *factors, const struct group_sum *sums, const float *w, struct picture p, float eps)
 {
-	__shared__ double of_lane[WARP];
-	int width = p.channels / p.groups, group = blockIdx.x, lane = threadIdx.x;
+	int width = p.channels / p.groups, group = blockIdx.x, me = threadIdx.x;
 	double sum = 0, squares = 0, count = (double)p.pixels * width, mean, variance;
 
-	for (int s = lane; s < p.strips; s += WARP) {
+	for (int s = me; s < p.strips; s += THREADS) {
 		struct group_sum of = sums[(int64_t)s * p.groups + group];
 		sum += of.sum + (double)of.shift * strip_numbers(p, s);
 	}
-	mean = sum_lanes(sum, of_lane) / count;
-	for (int s = lane; s < p.strips; s += WARP) {
+	mean = sum_threads(sum) / count;
+	for (int s = me; s < p.strips; s += THREADS) {
 		struct group_sum of = sums[(int64_t)s * p.groups + group];
 		double n = strip_numbers(p, s), apart = of.shift + of.sum / n - mean;
 		squares += fmax(of.squares - (double)of.sum * of.sum / n, 0.0) + n * apart * apart;
 	}
-	variance = sum_lanes(squares, of_lane) / count;
-	for (int c = group * width + lane; c < (group + 1) * width; c += WARP) {
+	variance = sum_threads(squares) / count;
+	for (int c = group * width + me; c < (group + 1) * width; c += THREADS) {
 		factors[c] = (float)mean;
 		factors[p.channels + c] = (float)(w[c] / sqrt(variance + (double)eps));
 	}
@@ -214,7 +216,7 @@ cuda_group_factors(struct cuda_device *c, void *memory, const struct tensor *x, 
 	p = in_strips(&all, all.dim[0], norm->groups);
 	if (norm->sums == NULL)
 		put_sums(c, own, x, p);
-	launch(c, "group_norm: factors", p.groups, WARP, factors_kernel, factors, sums,
+	launch(c, "group_norm: factors", p.groups, THREADS, factors_kernel, factors, sums,
 	    (const float *)norm->w->data, p, norm->eps);
 	return factors;
 }
