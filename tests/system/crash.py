@@ -3,8 +3,8 @@
 
   make crash N=300 SEED=1     ends with one line of figures; fails when a job was lost or done twice
 
-Each round: zitd is started; clients submit jobs that must survive, some of them waited for, some by a key; 20 to 250 ms
-later it is killed. An attempt counts once it is on disk, which it is not in state claimed, and an answer may say that too.
+Each round: zitd is started; clients submit jobs that must survive, some of them waited for, some by a key, and hold, release,
+reclass and cancel others that wait for long; 20 to 250 ms later it is killed. An order that was acknowledged is so in the next life. An attempt counts once it is on disk, which it is not in state claimed, and an answer may say that too.
 lost: acknowledged jobs that zitd does not know later, or that do not end, or whose attempts went down. twice: jobs that ran again though a client had been told their end, and keys with two jobs. replay: from zitd's exec
 to its first answer on the socket.
 """
@@ -22,8 +22,11 @@ from pathlib import Path
 from harness import FINAL, Connection, RpcError, Zitd, until
 
 CLIENTS = 6
+PARKED = {"group": "parked", "not_before": 86400}  # a job that waits for long, to be ordered about
+ORDERS = (("hold", {}), ("release", {}), ("priority", {"priority": "high"}), ("priority", {"priority": "normal"}), ("cancel", {}))
 REFUSALS = {"queue_full", "client_cap", "no_runner"}
-SECTIONS = {"queue": {"max_size": 300, "client_cap": 100, "queue_timeout": 86400, "quarantine": 0}, "runner": {"concurrency": 2},
+SECTIONS = {"queue": {"max_size": 300, "client_cap": 100, "queue_timeout": 86400, "hold_timeout": 86400, "quarantine": 0},
+            "runner": {"concurrency": 2},
             "zitd": {"log_level": "warning"}}
 
 
@@ -35,6 +38,8 @@ class Books:
         self.acknowledged = {}  # id -> the most attempts that anybody has seen
         self.told = {}  # id -> the final record that a client was given
         self.keys = collections.defaultdict(set)
+        self.parked = {}  # id -> what of it was acknowledged last; None: an order is under way
+        self.orders = 0  # acknowledged
         self.broken = []
 
     def known(self):
@@ -55,6 +60,37 @@ class Books:
             if key:
                 self.keys[key].add(job)
 
+    def begin_order(self, rng):
+        """A parked job that nobody orders about meanwhile; None: there is none."""
+        with self.lock:
+            free = [job for job, promise in self.parked.items() if promise]
+            job = rng.choice(free) if free else None
+            if job:
+                self.parked[job] = None
+            return job
+
+    def end_order(self, record):
+        with self.lock:
+            self.orders += 1
+            self.parked[record["job"]] = standing(record)
+            if record["state"] in FINAL:
+                del self.parked[record["job"]]
+
+    def check_orders(self, waiting):
+        """In a new life, before anybody asks for more."""
+        for job, promise in list(self.parked.items()):
+            found = waiting.get(job)
+            if promise and found != promise:
+                self.broken.append(f"{job}: acknowledged as {promise}, then {found}")
+            self.parked[job] = found
+            if not found:
+                del self.parked[job]
+
+
+def standing(record):
+    """What orders change of a job that waits."""
+    return record["state"], record["priority"]
+
 
 class Client(threading.Thread):
     """Requests one after another on one connection, until that breaks."""
@@ -74,7 +110,7 @@ class Client(threading.Thread):
             self.books.broken.append(repr(e))
 
     def one(self, connection):
-        kind = self.rng.choice(("submit", "submit", "wait", "key", "look"))
+        kind = self.rng.choice(("submit", "submit", "wait", "key", "look", "order", "order"))
         key = f"key {self.rng.randrange(10000)}"
         request = {"prompt": key if kind == "key" else "a cat", "steps": 1}
         known = self.books.known()
@@ -83,6 +119,8 @@ class Client(threading.Thread):
                 for record in connection.call("list", limit=50)["jobs"]:
                     if record["job"] in known:
                         self.books.note(record, known)
+            elif kind == "order":
+                self.order(connection, known)
             elif kind == "key":
                 self.books.note(connection.call("submit", idempotency_key=key, **request), known, key)
             else:
@@ -91,6 +129,17 @@ class Client(threading.Thread):
             if e.name not in REFUSALS:
                 raise
             time.sleep(0.01)
+
+    def order(self, connection, known):
+        """A parked job more, or one that is ordered about."""
+        job = self.books.begin_order(self.rng) if self.rng.random() < 0.8 else None
+        method, params = self.rng.choice(ORDERS)
+        if job:
+            record = connection.call(method, job=job, **params)["jobs"][0]
+        else:
+            record = connection.call("submit", prompt="parked", **PARKED)
+        self.books.note(record, known)
+        self.books.end_order(record)
 
 
 def start(daemon):
@@ -108,6 +157,7 @@ def start(daemon):
 def one_round(daemon, books, rng):
     """One life of zitd; how long its start took."""
     took_s = start(daemon)
+    books.check_orders({r["job"]: standing(r) for r in daemon.call("list", state="waiting", group="parked", limit=1000)["jobs"]})
     clients = [Client(daemon, books, rng.random()) for _ in range(CLIENTS)]
     for client in clients:
         client.start()
@@ -154,6 +204,8 @@ def main():
         replays = sorted(one_round(daemon, books, rng) for _ in range(options.kills))
         start(daemon)
         daemon.wait_ready()
+        with contextlib.suppress(RpcError):
+            daemon.call("cancel", group="parked")
         until(lambda: not daemon.call("queue")["jobs"], 300.0, "the queue's end")
         lost, twice = compare(books, all_records(daemon))
         states = collections.Counter(r["state"] for r in all_records(daemon).values())
@@ -163,7 +215,7 @@ def main():
         daemon.clean_up()
     for line in books.broken + [f"lost: {job}" for job in lost] + [f"twice: {job}" for job in twice]:
         print("WRONG:", line)
-    print("ends:", ", ".join(f"{state} {count}" for state, count in sorted(states.items())))
+    print("ends:", ", ".join(f"{state} {count}" for state, count in sorted(states.items())), f"after {books.orders} orders")
     p99 = replays[min(len(replays) - 1, int(len(replays) * 0.99))]
     print(f"kills={options.kills} acknowledged={len(books.acknowledged)} lost={len(lost)} twice={len(twice)} "
           f"replay_p99_ms={p99 * 1e3:.0f}", flush=True)
