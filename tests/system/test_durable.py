@@ -521,13 +521,18 @@ def test_ends_on_a_full_disk_are_events_later(small_disk, zitd):
 # ---- a disk that fails
 
 
+def disk_by(control):
+    """The environment of a disk that is as the file says: "slow MS", "fail"; a sanitizer's runtime wants to be loaded first."""
+    return {} if SANITIZED else {"LD_PRELOAD": str(BUILD / "tests" / "faulty_disk.so"), "FAULTY_DISK": str(control)}
+
+
 @pytest.fixture
 def faulty_disk(tmp_path):
     """How the disk is: write "slow MS" or "fail" into the file; and the environment that makes it so."""
     if SANITIZED:
         pytest.skip("a sanitizer's runtime wants to be loaded first")
     control = tmp_path / "disk"
-    return control, {"LD_PRELOAD": str(BUILD / "tests" / "faulty_disk.so"), "FAULTY_DISK": str(control)}
+    return control, disk_by(control)
 
 
 def test_fsync_fails(faulty_disk, zitd):

@@ -3,8 +3,8 @@ import select
 import time
 
 import pytest
-from harness import until
-from test_durable import faulty_disk, refused  # noqa: F401, a fixture
+from harness import SANITIZED, until
+from test_durable import disk_by, faulty_disk, refused  # noqa: F401, a fixture
 
 SYNC_MS = 150
 SECTIONS = {"queue": {"hold_timeout": 3600, "queue_timeout": 3600, "quarantine": 0}}
@@ -45,10 +45,10 @@ ORDERS = {
 
 
 @pytest.fixture
-def slow(faulty_disk, zitd):  # noqa: F811
-    """A daemon with its jobs; slow(): its disk is from now on, and has something to do."""
-    control, env = faulty_disk
-    daemon = zitd("step 0.02; @dies; step 1 kill 6", env=env, runner={"startretries": 20}, **SECTIONS)
+def slow(tmp_path, zitd):
+    """A daemon with its jobs; make_slow(): its disk is so from now on, and has something to do."""
+    control = tmp_path / "disk"
+    daemon = zitd("step 0.02; @dies; step 1 kill 6", env=disk_by(control), runner={"startretries": 20}, **SECTIONS)
     jobs = {"d": daemon.submit("@dies", steps=2)}
     assert daemon.wait(jobs["d"])["state"] == "dead"
     daemon.call("pause")
@@ -58,10 +58,8 @@ def slow(faulty_disk, zitd):  # noqa: F811
 
     def make_slow():
         control.write_text(f"slow {SYNC_MS}")
-        connection = daemon.connect()
-        connection.send("submit", prompt="a cat", steps=1)
+        daemon.connect().send("submit", prompt="a cat", steps=1)
         time.sleep(SYNC_MS / 3000)  # it is being synced, and what comes now is not in its transaction
-        return connection
 
     def make_good():
         control.unlink()
@@ -99,6 +97,22 @@ def test_what_is_so_already_waits_for_who_made_it_so(slow):
     assert daemon.job(jobs["b"])["state"] == "held"
 
 
+def test_an_upgrade_comes_between(slow):
+    """The order is answered once, and kept, whoever answers it."""
+    daemon, jobs, make_slow, make_good = slow
+    make_slow()
+    connection, other = daemon.connect(), daemon.connect()
+    hold, upgrade = connection.send("hold", job=jobs["b"]), other.send("upgrade")
+    assert connection.reply(hold)["jobs"][0]["state"] == "held"
+    assert other.reply(upgrade)["pid"] == daemon.process.pid
+    assert connection.call("status")["queue"]["held"] == 2 and not connection.strays
+    daemon.kill()
+    make_good()
+    daemon.start()
+    assert daemon.job(jobs["b"])["state"] == "held"
+
+
+@pytest.mark.skipif(SANITIZED, reason="wants a slow disk: a sanitizer's runtime wants to be loaded first")
 def test_who_only_looks_does_not_wait(slow):
     """Nor does an error; and on the connection that waits all is answered in its turn."""
     daemon, jobs, make_slow, make_good = slow
