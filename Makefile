@@ -445,11 +445,12 @@ gpu-jobs: gpu-needs
 gpu-service: gpu-needs
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(WITH_DEVICE) $(PYTHON) tests/bench/bench_full_size.py --runner $(BUILD)/zit-runner-cuda
 
-# racecheck takes how the library's kernels for 9.0 wait for each other for races (seen with 2025.3); ours it knows.
-SANITIZER_FLAGS_racecheck := --kernel-name-exclude kernel_substring=nvjet
+gpu-memcheck: gpu-needs
+	$(Q)$(if $(SANITIZER),$(WITH_DEVICE) $(SANITIZER) --tool memcheck --error-exitcode 1 $(BUILD)/cuda/test_cuda, \
+		echo "skipped: compute-sanitizer is not installed"; exit 77)
 
-gpu-memcheck gpu-racecheck: gpu-%: gpu-needs
-	$(Q)$(if $(SANITIZER),$(WITH_DEVICE) $(SANITIZER) --tool $* $(SANITIZER_FLAGS_$*) --error-exitcode 1 $(BUILD)/cuda/test_cuda, \
+gpu-racecheck: gpu-needs
+	$(Q)$(if $(SANITIZER),$(WITH_DEVICE) scripts/racecheck $(SANITIZER) $(BUILD)/cuda/test_cuda, \
 		echo "skipped: compute-sanitizer is not installed"; exit 77)
 
 GPU_PARTS := gpu-operations gpu-stages gpu-pictures gpu-reference gpu-faults gpu-timeout gpu-memcheck gpu-racecheck
@@ -467,7 +468,7 @@ check-layers: $(BUILD)/zitd $(BUILD)/zitctl
 SCRIPTS = $(shell git ls-files -z --cached --others --exclude-standard | xargs -0 grep -lE '^\#!.*[/ ](ba|da)?sh$$')
 
 check-scripts:
-	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers scripts/gpu-check scripts/gpu-pack scripts/gpu-unpack scripts/with-device scripts/bench-peers tests/spin/run .ci/run
+	$(Q)shellcheck scripts/setup scripts/demo scripts/test scripts/layers scripts/gpu-check scripts/gpu-pack scripts/gpu-unpack scripts/racecheck scripts/with-device scripts/bench-peers tests/spin/run .ci/run
 
 # The protocol of job, runner and zitd as a model, all of its states; no code of ours runs in it, so once is enough.
 check-spin:
