@@ -178,7 +178,9 @@ def test_dead_letter_has_last_words_and_log(zitd):
 def test_quarantine_and_dead_letters(zitd):
     """Others like a dead job are refused by name; an administrator may see whether it still kills; `drop` forgets."""
     daemon = zitd("step 0.3;@x; step 1 kill 11", queue={"quarantine": 1.5}, runner={"startretries": 20})
+    daemon.call("pause")  # two deaths may take less time than a client between two submissions
     first, other = daemon.submit("@x", steps=2, seed=5), daemon.submit("@x", steps=2, seed=6)
+    daemon.call("resume")
     assert daemon.wait(first)["state"] == "dead"
     assert daemon.wait(other)["error"]["name"] == "poisoned"  # it waited, and would have died likewise
     with pytest.raises(RpcError) as refused:
