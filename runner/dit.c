@@ -174,18 +174,18 @@ dit_rope(const struct dit *d, int64_t h, int64_t w, int64_t tokens, float *cos, 
 	int64_t rows = dit_padded(h / 2 * (w / 2)) + dit_padded(tokens), half = d->config.head_dim / 2;
 
 	for (int64_t r = 0; r < rows; r++) {
-		int64_t at = r * half, frequency = 0;
+		int64_t at = r * half, first = 0; /* where the axis begins: in the table, in its row */
 		for (int axis = 0; axis < MAX_ROPE_AXES; axis++) {
 			int count = d->config.axes_dims[axis] / 2;
-			int64_t alike = rope_alike(&p, r, axis), from = alike * half + frequency;
+			int64_t alike = rope_alike(&p, r, axis), from = alike * half + first;
 			if (alike >= 0) {
 				memcpy(cos + at, cos + from, (size_t)count * sizeof(*cos));
 				memcpy(sin + at, sin + from, (size_t)count * sizeof(*sin));
 			} else
-				rope_axis(d->frequency + frequency, count, rope_position(&p, r, axis),
-				    cos + at, sin + at);
+				rope_axis(d->frequency + first, count, rope_position(&p, r, axis), cos + at,
+				    sin + at);
 			at += count;
-			frequency += count;
+			first += count;
 		}
 	}
 }

@@ -360,7 +360,7 @@ generation_latent_count(const struct generation *g)
 int
 generation_restore(struct generation *g, int step, const float *latent, struct err *e)
 {
-	assert(step >= 0 && step <= g->steps);
+	assert(g->encoded && step >= 0 && step <= g->steps); /* before, its noise is yet to come */
 	g->model->ops->copy_in(g->model->device, &g->tensors.latent, latent, DT_F32);
 	g->step = step;
 	return fault_check(g->model->device, e);

@@ -97,8 +97,8 @@ int generation_decode(struct generation *g, uint8_t *rgb, struct err *e);
 /* The latent as it stands, (16, height/8, width/8) F32, into caller's memory. */
 int generation_latent(struct generation *g, float *latent, struct err *e);
 size_t generation_latent_count(const struct generation *g); /* floats in it */
-/* Goes on from that latent with `step` steps done (0..steps), as if they had been done here. 0 or a device
- * failure. */
+/* Goes on from that latent with `step` steps done (0..steps), as if they had been done here; once it is
+ * encoded. 0 or a device failure. */
 int generation_restore(struct generation *g, int step, const float *latent, struct err *e);
 int generation_tokens(const struct generation *g, bool *truncated); /* of the prompt with its frame */
 const struct generation_times *generation_times(const struct generation *g);
