@@ -357,6 +357,10 @@ $(CUDA_SEEDS): $(BUILD)/emul/test_cuda.seed-%: $(BUILD)/emul/test_cuda
 check-bench-gpu: $(BUILD)/emul/bench_gpu
 	$(Q)OMP_WAIT_POLICY=passive $< --small --rounds 1 --only vae-32 >/dev/null
 
+# That the program of gpu-service works: the tiny model, on the processor.
+check-gpu-service: all $(GOLDEN)/.done
+	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) $(PYTHON) tests/bench/bench_full_size.py --runner $(BUILD)/zit-runner --device cpu --small --pictures 2 >/dev/null
+
 # The real zitd with the real runner and with the fake one, faults from outside, the auditor after each.
 check-system: all $(BUILD)/tests/fake_runner $(PRELOADED) $(GOLDEN)/.done
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -n 3 -p no:cacheprovider tests/system
@@ -493,7 +497,7 @@ LONGEST := $(addprefix $(BUILD)/,tests/unit/test_cuda_runner.run $(if $(SAN),,em
 	emul/test_cuda.seed-1 tests/model/test_model.run tests/unit/test_store_faults.run)
 
 check-parts: $(LONGEST) check-model check-unit check-deb check-kernels check-runner check-spin check-units check-man check-scripts check-layers
-check-whole: check-system check-systemd check-crash check-upgrade chaos
+check-whole: check-system $(if $(SAN),,check-gpu-service) check-systemd check-crash check-upgrade chaos
 check: check-parts check-whole
 
 # ---- manual pages: their lists come from the .def rows
@@ -619,5 +623,5 @@ clean:
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
 
 .PHONY: check-gpu bench-gpu bench-png gpu-jobs gpu-service gpu-programs gpu-needs gpu-pack $(GPU_PARTS) programs chaos all man golden clean install bench bench-pipeline bench-checkpoint bench-service bench-respawn \
-	bench-preempt bench-queue check check-parts check-whole check-bench-gpu check-unit check-kernels check-model check-runner check-system check-layers check-scripts \
+	bench-preempt bench-queue check check-parts check-whole check-bench-gpu check-gpu-service check-unit check-kernels check-model check-runner check-system check-layers check-scripts \
 	check-man check-spin crash check-crash bench-durable upgrade-loop check-upgrade deb check-deb lint-deb check-units check-systemd bench-systemd

@@ -4,8 +4,8 @@
   bench_full_size.py [--runner PROGRAM] [--device cuda:0] [--dir DIR] [--pictures N] [--small]
 
 Prints how long a start takes, what a client waits for a picture (with a prompt that is new, and with one that was kept), how long
-the device rests between two jobs (P12), what there is after a runner was killed in the middle of a forward (R1), and the
-device's memory beside the plan. --dir has room for 33 GB, a tmpfs unless told; --small is the tiny model, to see that this
+the device rests between two jobs (P12), how long it takes from a runner's death in the middle of a forward to its successor's first
+one (R1), and the device's memory beside the plan. --dir has room for 33 GB, a tmpfs unless told; --small is the tiny model, to see that this
 program works. Nothing here fails on a time.
 """
 import argparse
@@ -13,14 +13,13 @@ import os
 import re
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import bench_jobs
 import full_size_model
+from bench_jobs import report, rests, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 from harness import BUILD, RpcError, Zitd, until  # noqa: E402
@@ -28,19 +27,15 @@ from harness import BUILD, RpcError, Zitd, until  # noqa: E402
 START_S = 300
 
 
-def line(name, values, note=""):
-    """Median and largest of some milliseconds, in bench_gpu's manner but for the floor."""
-    values = list(values)
-    print(f"{name:28} p50 {1e3 * statistics.median(values):9.1f} ms  max {1e3 * max(values):9.1f} ms  n {len(values)}  {note}", flush=True)
-
-
 def is_free(event):
     """The device has done its part of a picture."""
     return event.get("stage") == "encode"
 
 
-def steps_done(event):
-    return event.get("stage") == "denoise" and event["step"] >= 1
+def next_steps(connection, more_than=-1):
+    """Waits until it is told of more steps than that; how many."""
+    return until(lambda: (e := connection.read_line()["params"]).get("stage") == "denoise" and e["step"] > more_than and [e["step"]],
+                 START_S, "a step")[0]
 
 
 def picture(daemon, prompt, **params):
@@ -61,12 +56,12 @@ def picture(daemon, prompt, **params):
 def pictures(daemon, name, count, kept=False, **params):
     """Pictures one after the other, of prompts that are new or the same."""
     if kept:
-        picture(daemon, "a red circle at the top", **params)
-    took = [picture(daemon, f"a red circle {'at the top' if kept else i}", **params) for i in range(count)]
-    line(f"{name}-pixels", (free for free, _, _ in took), "from submit to the last pixel" + (", P2: 740" if name == "1024" else ""))
-    line(f"{name}-answer", (answer for _, answer, _ in took), "PNG on the disk too")
+        picture(daemon, f"a red circle {name}", **params)
+    took = [picture(daemon, f"a red circle {name}{'' if kept else f' {i}'}", **params) for i in range(count)]
+    report(f"{name}-pixels", (1e3 * free for free, _, _ in took), "from submit to the last pixel; P2: 740 at 1024x1024")
+    report(f"{name}-answer", (1e3 * answer for _, answer, _ in took), "PNG on the disk too")
     for part in ("text_s", "denoise_s", "decode_s"):
-        line(f"{name}-{part[:-2]}", (record[part] for _, _, record in took))
+        report(f"{name}-{part[:-2]}", (1e3 * record[part] for _, _, record in took), "of the device")
 
 
 def seconds_until_ready(daemon):
@@ -78,21 +73,16 @@ def seconds_until_ready(daemon):
 
 
 def recovery_s(daemon, **params):
-    """From SIGKILL in the middle of a forward to the end of the next process's first one."""
+    """From SIGKILL in the middle of a forward to the end of the next process's first one; the job goes on from its checkpoint."""
     connection = daemon.connect(timeout=START_S)
     connection.send("submit", prompt="a blue star", wait=True, events=True, **params)
-    until(lambda: steps_done(connection.read_line()["params"]), START_S, "a step")
+    next_steps(connection, 0)
     time.sleep(0.03)
     begin = time.perf_counter()
     os.kill(daemon.runner()["pid"], signal.SIGKILL)
     until(lambda: connection.read_line()["params"].get("stage") == "text_encode", START_S, "another attempt")
-    until(lambda: steps_done(connection.read_line()["params"]), START_S, "its first step")
+    next_steps(connection, next_steps(connection))
     return time.perf_counter() - begin
-
-
-def show_memory(daemon):
-    for found in re.findall(r"pieces of device memory.*|memory.*planned.*|.* MiB.*", daemon.log())[-6:]:
-        print(f"# {found.strip()}")
 
 
 def measure(daemon, options, side, others):
@@ -105,11 +95,11 @@ def measure(daemon, options, side, others):
     pictures(daemon, f"{side}-kept", options.pictures, kept=True, **size)
     for other in others:
         pictures(daemon, str(other), max(options.pictures // 3, 1), width=other, height=other, steps=8)
-    jobs = bench_jobs.run(daemon, options.pictures + 1, 8, width=side, height=side)
-    line("device-rest", (b[1] - a[1] - bench_jobs.device_s(b[0]) for a, b in zip(jobs, jobs[1:])), "between two jobs, P12: 1")
-    line("recovery", (recovery_s(daemon, **size) for _ in range(2)), "SIGKILL to the next process's first forward, R1: 1000")
+    report(f"device-rest-{side}", rests(run(daemon, options.pictures + 1, 8, width=side, height=side)), "with 8 checkpoints; P12: 1")
+    report("recovery", [1e3 * recovery_s(daemon, **size) for _ in range(2)], "SIGKILL to the next process's first forward; R1: 1000")
     daemon.stop()
-    show_memory(daemon)
+    for line in re.findall(r"runner 0: .* MiB .*", daemon.log())[-2:]:  # the plan, and what the device had left
+        print(f"# {line}")
 
 
 def main():
@@ -121,7 +111,8 @@ def main():
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     if not options.small and shutil.disk_usage(options.dir).free < 36e9:
-        sys.exit(f"skipped: {options.dir} has not 36 GB of room; --dir names another place")
+        print(f"skipped: {options.dir} has not 36 GB of room; --dir names another place")
+        sys.exit(77)
     with tempfile.TemporaryDirectory(dir=options.dir) as model, tempfile.TemporaryDirectory() as state:
         begin = time.perf_counter()
         size = full_size_model.write(model, options.small)

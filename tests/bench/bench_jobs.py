@@ -41,9 +41,14 @@ def device_s(record):
     return record["text_s"] + record["denoise_s"] + record["decode_s"]
 
 
+def rests(jobs):
+    """Milliseconds that the device rested before each job but the first."""
+    return [1e3 * (b[1] - a[1] - device_s(b[0])) for a, b in zip(jobs, jobs[1:])]
+
+
 def report(name, milliseconds, limit):
     values = sorted(milliseconds)
-    print(f"{name:24} p50 {statistics.median(values):8.3f} ms  p95 {values[int(len(values) * 0.95)]:8.3f} ms  n {len(values)}  ({limit})")
+    print(f"{name:24} p50 {statistics.median(values):8.3f} ms  p95 {values[int(len(values) * 0.95)]:8.3f} ms  n {len(values)}  ({limit})", flush=True)
 
 
 def main():
@@ -63,7 +68,7 @@ def main():
             daemon.start()
             print(f"# {daemon.runner()['device']}, {daemon.runner()['model']}")
             jobs = run(daemon, options.jobs, options.steps)
-            report("device-rest", [1e3 * (b[1] - a[1] - device_s(b[0])) for a, b in zip(jobs, jobs[1:])], "target 1 ms, P12")
+            report("device-rest", rests(jobs), "target 1 ms, P12")
             report("device-work", [1e3 * device_s(record) for record, _ in jobs], "of a job")
             report("png", [1e3 * record["png_s"] for record, _ in jobs], "beside the next job")
             daemon.stop()

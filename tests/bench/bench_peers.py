@@ -13,16 +13,11 @@ import subprocess
 import sys
 import time
 
-# (transformer, VAE, text encoder) of diffusers and transformers, as tests/bench/full_size.h has them for ours.
-FULL = (
-    dict(all_patch_size=(2,), all_f_patch_size=(1,), in_channels=16, dim=3840, n_layers=30, n_refiner_layers=2, n_heads=30,
-         n_kv_heads=30, norm_eps=1e-5, qk_norm=True, cap_feat_dim=2560, rope_theta=256.0, t_scale=1000.0, axes_dims=[32, 48, 48],
-         axes_lens=[1536, 512, 512]),
-    dict(in_channels=3, out_channels=3, down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
-         block_out_channels=[128, 256, 512, 512], layers_per_block=2, latent_channels=16, norm_num_groups=32, sample_size=1024,
-         scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
-    dict(hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32, num_key_value_heads=8,
-         head_dim=128, vocab_size=16384, rms_norm_eps=1e-6, rope_theta=1e6, max_position_embeddings=1024))
+import full_size_model
+
+# (transformer, VAE, text encoder) of diffusers and transformers; of 151936 words 16384, as tests/bench/full_size.h has them for ours.
+CONFIG = full_size_model.configuration(full_size_model.golden(), full_size_model.FULL)
+FULL = (CONFIG["transformer"], CONFIG["vae"], dict(CONFIG["text_encoder"], vocab_size=16384))
 SMALL = (
     dict(FULL[0], dim=256, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=128),
     dict(FULL[1], block_out_channels=[32, 32, 32, 32], layers_per_block=1),

@@ -38,6 +38,11 @@ def golden():
     return module
 
 
+def configuration(tiny, sizes):
+    """{part: its configuration as published}, of those sizes; `tiny`: golden()."""
+    return {part: dict(tiny.B[part], **sizes.get(part, {})) for part in tiny.B}
+
+
 class Numbers:
     """Random normal numbers in bf16, and the same in float32."""
 
@@ -88,10 +93,9 @@ def shards(folder, stem, shapes):
 
 def write(directory, small=False):
     """The whole checkpoint; how many bytes its tensors have."""
-    tiny, directory, sizes = golden(), Path(directory), SMALL if small else FULL
-    config = {part: dict(tiny.B[part], **sizes[part]) for part in sizes}
-    config["scheduler"] = tiny.B["scheduler"]
-    tiny.write_model(directory, dict(tiny.B, **config), {}, {}, {}, False, 1)
+    tiny, directory = golden(), Path(directory)
+    config = configuration(tiny, SMALL if small else FULL)
+    tiny.write_model(directory, config, {}, {}, {}, False, 1)
     shutil.rmtree(directory / "golden")
     for leftover in directory.glob("*/*.safetensors*"):
         leftover.unlink()
