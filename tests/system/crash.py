@@ -4,9 +4,10 @@
   make crash N=300 SEED=1     ends with one line of figures; fails when a job was lost or done twice
 
 Each round: zitd is started; clients submit jobs that must survive, some of them waited for, some by a key, and hold, release,
-reclass and cancel others that wait for long; 20 to 250 ms later it is killed. An order that was acknowledged is so in the next life. An attempt counts once it is on disk, which it is not in state claimed, and an answer may say that too.
-lost: acknowledged jobs that zitd does not know later, or that do not end, or whose attempts went down. twice: jobs that ran again though a client had been told their end, and keys with two jobs. replay: from zitd's exec
-to its first answer on the socket.
+reclass and cancel others that wait for long; 20 to 250 ms later it is killed. An order that was acknowledged is so in the next
+life. An attempt counts once it is on disk, which it is not in state claimed, and an answer may say that too.
+lost: acknowledged jobs that zitd does not know later, or that do not end, or whose attempts went down. twice: jobs that ran again
+though a client had been told their end, and keys with two jobs. replay: from zitd's exec to its first answer on the socket.
 """
 import argparse
 import collections
