@@ -144,17 +144,16 @@ struct job {
 	int64_t running_since_us, ran_us; /* 0: it does not run; in the present attempt, before that */
 	int64_t suspended_since_us, suspended_us; /* 0: it is not; before that, in its life */
 	int suspensions;			  /* it makes way at most once */
-	struct picture pictures[JOB_MAX_PICTURES];
-	int picture_count, unwritten;
-	bool was_waited_for, expired; /* expired: its pictures are removed */
+	struct picture *pictures;		  /* room for `count`; owned */
+	int picture_count, unwritten;		  /* of them, those that are here; of these, not on disk */
+	bool was_waited_for, expired;		  /* expired: its pictures are removed */
 
 	/* how it ended */
 	struct proto_DONE sums;
 	struct err error;
-	int exit_status; /* of the runner that it died with, as waitpid has it; -1: none did */
-	char last_words[SHM_LAST_WORDS];
-	char *log_tail;		/* what that runner printed last; NULL: nothing */
-	char retry_of[ID_SIZE]; /* the dead letter that this is a new try of, or "" */
+	int exit_status;	     /* of the runner that it died with, as waitpid has it; -1: none did */
+	char *last_words, *log_tail; /* of that runner, and what it printed last; owned; NULL: nothing */
+	char retry_of[ID_SIZE];	     /* the dead letter that this is a new try of, or "" */
 	char retried_as[ID_SIZE];
 	uint64_t fingerprint; /* quarantine.h */
 	bool probe;	      /* let in to see whether such jobs still kill */

@@ -31,7 +31,8 @@ void
 job_note_death(struct job *job, int status, const char *words, const char *log_tail)
 {
 	job->exit_status = status;
-	snprintf(job->last_words, sizeof(job->last_words), "%s", words);
+	free(job->last_words);
 	free(job->log_tail);
-	job->log_tail = strdup(log_tail); /* without memory there is none */
+	job->last_words = strdup(words); /* without memory there are none */
+	job->log_tail = strdup(log_tail);
 }

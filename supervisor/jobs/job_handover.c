@@ -108,7 +108,7 @@ take_over_pictures(struct job *job, const json_t *list)
 
 	json_array_foreach(list, i, each)
 	{
-		if (i == JOB_MAX_PICTURES)
+		if ((int)i == job->count)
 			return;
 		fields_take(&job->pictures[i], picture_fields, FIELD_COUNT(picture_fields), each);
 		job->pictures[i].fd = handover_take_fd(json_object_get(each, "fd"));

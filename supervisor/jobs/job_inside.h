@@ -1,11 +1,17 @@
 /*
  * What the files of jobs share: job.c (states), job_clocks.c (how long they may last), job_make.c (beginning
- * and end), job_handover.c (from one zitd to the next). Nobody else includes this.
+ * and end), job_row.c (as the store has it), job_handover.c (from one zitd to the next). Nobody else includes
+ * this.
  */
 #ifndef SUPERVISOR_JOBS_JOB_INSIDE_H
 #define SUPERVISOR_JOBS_JOB_INSIDE_H
 
 #include "supervisor/jobs/job.h"
+
+/* ---- job_make.c */
+
+/* For the pictures that were asked for, none of which is here yet. false: no memory. */
+bool job_make_room(struct job *job);
 
 /* ---- job_clocks.c */
 

@@ -85,11 +85,18 @@ job_blank(struct daemon *d)
 	job->durable = true;
 	job->told_state = JOB_STATE_COUNT;
 	job->exit_status = job->checkpoint = job->device = -1;
-	for (int i = 0; i < JOB_MAX_PICTURES; i++)
-		job->pictures[i].fd = -1;
 	ev_init(&job->timer, on_timer);
 	job->timer.data = job;
 	return job;
+}
+
+bool
+job_make_room(struct job *job)
+{
+	job->pictures = calloc((size_t)job->count, sizeof(*job->pictures));
+	for (int i = 0; job->pictures != NULL && i < job->count; i++)
+		job->pictures[i].fd = -1;
+	return job->pictures != NULL;
 }
 
 struct job *
@@ -101,7 +108,8 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 		return NULL;
 	job->prompt = strdup(p->prompt);
 	job->negative_prompt = strdup(p->has_negative_prompt ? p->negative_prompt : "");
-	if (job->prompt == NULL || job->negative_prompt == NULL) {
+	take_params(job, p);
+	if (job->prompt == NULL || job->negative_prompt == NULL || !job_make_room(job)) {
 		job_free(&job);
 		return NULL;
 	}
@@ -115,7 +123,6 @@ job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid)
 	job->submitted_us = job->queued_us = clock_now_us();
 	job->submitted_wall_us = clock_wall_us();
 	id_make(job->id);
-	take_params(job, p);
 	if (p->has_not_before)
 		job->not_before_us = job->submitted_us + (int64_t)(p->not_before * 1e6);
 	fsm_init(&job->fsm, &job_kind, job, JOB_QUEUED);
@@ -174,6 +181,8 @@ job_free(struct job **out)
 		free(job->warnings[i]);
 	free(job->prompt);
 	free(job->negative_prompt);
+	free(job->pictures);
+	free(job->last_words);
 	free(job->log_tail);
 	free(job);
 	*out = NULL;

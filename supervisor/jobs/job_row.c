@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
+#include "supervisor/jobs/job_inside.h"
 #include "supervisor/store/seal.h"
 
 /* ---- time over restarts */
@@ -206,9 +207,10 @@ take_pictures(struct job *job, const json_t *files)
 	json_array_foreach(files, i, file)
 	{
 		const char *name = json_string_value(json_object_get(file, "name"));
-		struct picture *p = &job->pictures[i];
-		if (i == JOB_MAX_PICTURES)
+		struct picture *p;
+		if (job->picture_count == job->count)
 			break;
+		p = &job->pictures[i];
 		snprintf(p->name, sizeof(p->name), "%s", name != NULL ? name : "");
 		p->bytes = (uint64_t)json_integer_value(json_object_get(file, "bytes"));
 		p->seed = (uint64_t)json_integer_value(json_object_get(file, "seed"));
@@ -268,7 +270,10 @@ job_from_row(struct daemon *d, const char *body, bool *was_with_runner)
 	}
 	state = state_of(o);
 	take_fields(job, o, stamp_shift_us(o));
-	take_rest(job, o);
+	if (job_make_room(job))
+		take_rest(job, o);
+	else
+		state = JOB_STATE_COUNT;
 	json_decref(o);
 	*was_with_runner = is_with_runner(state);
 	if (job->prompt == NULL && (job->prompt = strdup("")) == NULL)

@@ -58,7 +58,7 @@ put_error(const struct job *job, struct json_text *t)
 	json_text_close(t, '}');
 	if (job->exit_status < 0)
 		return;
-	json_text_string(t, "last_words", job->last_words);
+	json_text_string(t, "last_words", job->last_words != NULL ? job->last_words : "");
 	if (job->log_tail != NULL && job->log_tail[0] != '\0')
 		json_text_string(t, "log_tail", job->log_tail);
 	if (WIFSIGNALED(job->exit_status))
