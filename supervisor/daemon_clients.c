@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "ipc/clock.h"
+#include "supervisor/calendar.h"
 #include "supervisor/daemon_inside.h"
 
 enum { MAX_GROUPS = 256 };
@@ -99,40 +99,14 @@ daemon_may_have_class(
 
 /* ---- rates and quotas */
 
-/* Of local time: when the day and the month end. */
-struct calendar {
-	int day, month;
-	time_t begin, day_end, month_end;
-};
-
-static struct calendar
-look_up(time_t wall)
-{
-	struct calendar c = {.begin = wall};
-	struct tm now, next;
-
-	localtime_r(&wall, &now);
-	c.month = now.tm_year * 12 + now.tm_mon;
-	c.day = now.tm_year * 366 + now.tm_yday;
-	next = (struct tm){
-	    .tm_year = now.tm_year, .tm_mon = now.tm_mon, .tm_mday = now.tm_mday + 1, .tm_isdst = -1};
-	c.day_end = mktime(&next);
-	next = (struct tm){.tm_year = now.tm_year, .tm_mon = now.tm_mon + 1, .tm_mday = 1, .tm_isdst = -1};
-	c.month_end = mktime(&next);
-	return c;
-}
-
-/* The calendar is looked up once a day: it costs system calls. */
 struct limits_time
 daemon_limits_time(void)
 {
-	static struct calendar c;
-	time_t wall = (time_t)(clock_wall_us() / 1000000);
+	double wall_s = (double)clock_wall_us() * 1e-6;
+	const struct calendar *c = calendar_at(wall_s);
 
-	if (wall < c.begin || wall >= c.day_end)
-		c = look_up(wall);
-	return (struct limits_time){(double)clock_now_us() * 1e-6, c.day, c.month, difftime(c.day_end, wall),
-	    difftime(c.month_end, wall)};
+	return (struct limits_time){
+	    (double)clock_now_us() * 1e-6, c->day, c->month, c->day_end_s - wall_s, c->month_end_s - wall_s};
 }
 
 static struct limits_rule

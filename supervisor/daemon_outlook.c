@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "ipc/clock.h"
+#include "supervisor/calendar.h"
 #include "supervisor/daemon_inside.h"
 #include "supervisor/journal.h"
 #include "supervisor/timer.h"
@@ -119,33 +119,33 @@ lines_now(void *arg, struct plan_line lines[PLAN_LINES])
 
 /* ---- what holds jobs back */
 
-/* Seconds since midnight, for windows; 0 for a class that has none. */
-static double
-day_s(const struct daemon *d, enum job_class class)
+/* The local clock, for windows; of no use for a class that has none. */
+static struct gate_clock
+clock_for(const struct daemon *d, enum job_class class)
 {
-	struct tm now;
-	time_t wall;
+	double wall_s = (double)clock_wall_us() * 1e-6;
+	const struct calendar *c;
 
 	if (!gate_has_window(&d->gate, (int)class))
-		return 0;
-	wall = (time_t)(clock_wall_us() / 1000000);
-	localtime_r(&wall, &now);
-	return now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec;
+		return (struct gate_clock){.change_s = INFINITY};
+	c = calendar_at(wall_s);
+	return (struct gate_clock){c->day_s + wall_s - c->from_s, c->change_s - wall_s, c->shift_s};
 }
 
 static bool
 may_start(void *arg, const struct job *job, double at_s, double *again_s)
 {
 	const struct daemon *d = arg;
+	const struct gate_clock clock = clock_for(d, job->class);
 	double early_s = job->not_before_us > 0 ? (double)(job->not_before_us - clock_now_us()) * 1e-6 : 0;
-	double then_s = day_s(d, job->class) + at_s;
 	enum gate_reason reason;
 
 	*again_s = early_s;
 	if (early_s > at_s)
 		return false;
-	reason = gate_check(&d->gate, (int)job->class, job->client, then_s);
-	*again_s = reason == GATE_WINDOW ? at_s + gate_opens_in(&d->gate, (int)job->class, then_s) : INFINITY;
+	reason = gate_check(&d->gate, (int)job->class, job->client, &clock, at_s);
+	*again_s =
+	    reason == GATE_WINDOW ? at_s + gate_opens_in(&d->gate, (int)job->class, &clock, at_s) : INFINITY;
 	return reason == GATE_OPEN;
 }
 
@@ -157,7 +157,8 @@ tell_held_back(const struct daemon *d, const struct job *job, char *out, size_t 
 {
 	const struct fair_client *c = job->turn.client;
 	double early_s = (double)(job->not_before_us - clock_now_us()) * 1e-6;
-	double opens_s = gate_opens_in(&d->gate, (int)job->class, day_s(d, job->class));
+	const struct gate_clock clock = clock_for(d, job->class);
+	double opens_s = gate_opens_in(&d->gate, (int)job->class, &clock, 0);
 
 	*out = '\0';
 	if (job_state(job) == JOB_HELD)
@@ -170,7 +171,7 @@ tell_held_back(const struct daemon *d, const struct job *job, char *out, size_t 
 		snprintf(out, size, "everything is paused");
 	else if (d->gate.classes[job->class])
 		snprintf(out, size, "class %s is paused", job_class_name(job->class));
-	else if (gate_check(&d->gate, (int)job->class, job->client, 0) == GATE_CLIENT_PAUSED)
+	else if (gate_check(&d->gate, (int)job->class, job->client, &clock, 0) == GATE_CLIENT_PAUSED)
 		snprintf(out, size, "client %.40s is paused", job->client);
 	else if (opens_s > 0)
 		snprintf(out, size, "class %s starts again in %.0f s", job_class_name(job->class), opens_s);

@@ -73,21 +73,34 @@ gate_has_window(const struct gate *g, int class)
 	return g->windows[class].from_s != g->windows[class].to_s;
 }
 
-double
-gate_opens_in(const struct gate *g, int class, double day_s)
+/* Seconds until it opens, by a clock that shows that time and is not set. */
+static double
+until_open(const struct gate_window *w, double shown_s)
 {
-	const struct gate_window *w = &g->windows[class];
-	double since_s, open_s;
+	double since_s = fmod(fmod(shown_s - w->from_s, GATE_DAY_S) + GATE_DAY_S, GATE_DAY_S);
+	double open_s = (w->to_s - w->from_s + GATE_DAY_S) % GATE_DAY_S;
 
-	if (!gate_has_window(g, class))
-		return 0;
-	since_s = fmod(fmod(day_s - w->from_s, GATE_DAY_S) + GATE_DAY_S, GATE_DAY_S);
-	open_s = (w->to_s - w->from_s + GATE_DAY_S) % GATE_DAY_S;
 	return since_s < open_s ? 0 : GATE_DAY_S - since_s;
 }
 
+double
+gate_opens_in(const struct gate *g, int class, const struct gate_clock *clock, double at_s)
+{
+	const struct gate_window *w = &g->windows[class];
+	double change_s = clock->change_s - at_s, wait_s;
+
+	if (!gate_has_window(g, class))
+		return 0;
+	if (change_s <= 0)
+		return until_open(w, clock->day_s + at_s + clock->shift_s);
+	wait_s = until_open(w, clock->day_s + at_s);
+	if (wait_s < change_s)
+		return wait_s;
+	return change_s + until_open(w, clock->day_s + clock->change_s + clock->shift_s);
+}
+
 enum gate_reason
-gate_check(const struct gate *g, int class, const char *client, double day_s)
+gate_check(const struct gate *g, int class, const char *client, const struct gate_clock *clock, double at_s)
 {
 	if (g->all)
 		return GATE_ALL_PAUSED;
@@ -95,7 +108,7 @@ gate_check(const struct gate *g, int class, const char *client, double day_s)
 		return GATE_CLASS_PAUSED;
 	if (g->client_count > 0 && find(g, client) >= 0)
 		return GATE_CLIENT_PAUSED;
-	return gate_opens_in(g, class, day_s) > 0 ? GATE_WINDOW : GATE_OPEN;
+	return gate_opens_in(g, class, clock, at_s) > 0 ? GATE_WINDOW : GATE_OPEN;
 }
 
 /* ---- over a restart */

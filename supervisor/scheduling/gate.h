@@ -2,7 +2,9 @@
  * Who may not start now whatever the queue's order: what an administrator has paused, and classes outside
  * their window of the day.
  *
- * Pure: no clock, no I/O. Times of day are local, in seconds since midnight.
+ * Pure: no clock, no I/O. A class is open while the local clock shows a time in its window. So on the days on
+ * which that clock is set, a window's part that is skipped is not to be had, and one that is shown twice is
+ * open twice.
  */
 #ifndef SUPERVISOR_SCHEDULING_GATE_H
 #define SUPERVISOR_SCHEDULING_GATE_H
@@ -21,6 +23,13 @@ struct gate_window {
 	int from_s, to_s;
 };
 
+/* The local clock as it goes on from now. */
+struct gate_clock {
+	double day_s;	 /* shown now, in seconds since midnight */
+	double change_s; /* seconds from now until it is set; INFINITY: it is not */
+	double shift_s;	 /* by so much forward then; negative: back */
+};
+
 struct gate {
 	bool all, classes[FAIR_CLASSES];
 	char clients[GATE_CLIENTS][FAIR_KEY];
@@ -37,9 +46,11 @@ void gate_pause_class(struct gate *g, int class, bool paused);
 bool gate_pause_client(struct gate *g, const char *client, bool paused);
 
 bool gate_has_window(const struct gate *g, int class);
-enum gate_reason gate_check(const struct gate *g, int class, const char *client, double day_s);
-/* Seconds until the class's window opens; 0: it is open. */
-double gate_opens_in(const struct gate *g, int class, double day_s);
+/* What keeps the client's jobs of the class from being started at_s from now. */
+enum gate_reason gate_check(
+    const struct gate *g, int class, const char *client, const struct gate_clock *clock, double at_s);
+/* Seconds from then until the class's window opens; 0: it is open. */
+double gate_opens_in(const struct gate *g, int class, const struct gate_clock *clock, double at_s);
 
 /* {"all", "classes", "clients"}: what is paused, a new reference; and back, false when it is no such thing.
  */

@@ -154,6 +154,24 @@ def test_windows_of_the_day(zitd):
     assert daemon.wait(low)["state"] == "done"
 
 
+def test_a_window_is_opened_by_the_clock_on_the_wall(zitd):
+    """The clock is set forward by an hour between now and the window's beginning."""
+    now = time.time()
+    begin, end = (time.gmtime(now + s) for s in (1800, 100 * 86400))  # of a summer time of its own
+    zone = f"STD0DST,{begin.tm_yday - 1}/{time.strftime('%T', begin)},{end.tm_yday - 1}/0"
+    opens = time.strftime("%H:%M", time.gmtime(now + 9000))
+    window = f"{opens}-{time.strftime('%H:%M', time.gmtime(now + 12600))}"
+    daemon = zitd("step 0", env={"TZ": zone}, queue={"window_low": window, "queue_timeout": 86400})
+    daemon.generate(steps=1)
+    job = daemon.submit("for the night", priority="low", steps=1)
+    record = daemon.job(job)
+    told = int(record["held_back"].split()[-2])
+    # the window's time has no seconds, and the test takes some
+    assert 9000 - 3600 - 90 < told <= 9000 - 3600
+    assert told - 1 <= record["eta_s"] <= told + 10
+    daemon.call("cancel", job=job)
+
+
 def test_not_before(zitd):
     daemon = zitd("step 0")
     begin = time.monotonic()

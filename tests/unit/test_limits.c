@@ -257,6 +257,23 @@ test_clients_are_bounded(void **state)
 
 /* ---- the gate */
 
+/* By a clock that shows that hour and is not set. */
+static enum gate_reason
+check_at(const struct gate *g, int class, const char *client, double hour)
+{
+	const struct gate_clock clock = {hour * 3600, INFINITY, 0};
+
+	return gate_check(g, class, client, &clock, 0);
+}
+
+static double
+opens_in_h(const struct gate *g, int class, double hour)
+{
+	const struct gate_clock clock = {hour * 3600, INFINITY, 0};
+
+	return gate_opens_in(g, class, &clock, 0) / 3600;
+}
+
 static void
 test_windows(void **state)
 {
@@ -264,20 +281,71 @@ test_windows(void **state)
 
 	(void)state;
 	assert_true(gate_parse_window("22:00-06:00", &g.windows[2]));
-	assert_int_equal(gate_check(&g, 2, "a", 23 * 3600), GATE_OPEN);
-	assert_int_equal(gate_check(&g, 2, "a", 5.99 * 3600), GATE_OPEN);
-	assert_int_equal(gate_check(&g, 2, "a", 6 * 3600), GATE_WINDOW);
-	assert_int_equal(gate_check(&g, 2, "a", 21.99 * 3600), GATE_WINDOW);
-	assert_int_equal(gate_check(&g, 1, "a", 12 * 3600), GATE_OPEN);
-	assert_true(gate_opens_in(&g, 2, 12 * 3600) == 10 * 3600);
-	assert_true(gate_opens_in(&g, 2, 36 * 3600) == 10 * 3600); /* the day after */
+	assert_int_equal(check_at(&g, 2, "a", 23), GATE_OPEN);
+	assert_int_equal(check_at(&g, 2, "a", 5.99), GATE_OPEN);
+	assert_int_equal(check_at(&g, 2, "a", 6), GATE_WINDOW);
+	assert_int_equal(check_at(&g, 2, "a", 21.99), GATE_WINDOW);
+	assert_int_equal(check_at(&g, 1, "a", 12), GATE_OPEN);
+	assert_true(opens_in_h(&g, 2, 12) == 10);
+	assert_true(opens_in_h(&g, 2, 36) == 10); /* the day after */
 	assert_true(gate_parse_window("09:30-17:00", &g.windows[0]));
-	assert_true(gate_opens_in(&g, 0, 17 * 3600) == 16.5 * 3600);
+	assert_true(opens_in_h(&g, 0, 17) == 16.5);
 	for (const char *const *bad =
 		 (const char *const[]){"9-17", "25:00-06:00", "22:00-06:60", "22:00-06:00 ", "always", NULL};
 	     *bad != NULL; bad++)
 		assert_false(gate_parse_window(*bad, &g.windows[0]));
 	assert_int_equal(g.windows[0].from_s, 34200); /* untouched */
+}
+
+static double
+shown_s(const struct gate_clock *c, double at_s)
+{
+	return fmod(c->day_s + at_s + (at_s >= c->change_s ? c->shift_s : 0) + GATE_DAY_S, GATE_DAY_S);
+}
+
+/* Looked at every five minutes, which all the windows' times are at: until the clock shows a time in it. */
+static double
+seen_opening_s(const struct gate_window *w, const struct gate_clock *c, double at_s)
+{
+	double wait_s = 0;
+
+	for (; wait_s < 3 * GATE_DAY_S; wait_s += 300) {
+		double s = shown_s(c, at_s + wait_s);
+		bool in = w->from_s < w->to_s ? s >= w->from_s && s < w->to_s : s >= w->from_s || s < w->to_s;
+		if (in)
+			break;
+	}
+	return wait_s;
+}
+
+/* On the days on which the clock is set, windows open and close by what it shows, and jobs are told when:
+ * those that begin or end in the hour that is skipped or comes twice, or lie in it, too. */
+static void
+test_windows_when_the_clock_is_set(void **state)
+{
+	static const char *const windows[] = {"22:00-06:00", "02:30-05:00", "22:00-02:30", "02:15-02:45",
+	    "02:00-03:00", "03:00-03:30", "01:00-02:00", "02:00-01:30", "00:30-00:00", "23:30-00:30"};
+	static const struct gate_clock sets[] = {{18 * 3600, 8 * 3600, 3600}, {18 * 3600, 9 * 3600, -3600},
+	    {18 * 3600, 6 * 3600, 3600}, {18 * 3600, 6 * 3600, -3600}, {18 * 3600, 8 * 3600, 1800},
+	    {90 * 60, 1800, 3600}, {90 * 60, 0, -3600}};
+	struct gate g = {0};
+
+	(void)state;
+	for (size_t w = 0; w < sizeof(windows) / sizeof(windows[0]); w++) {
+		assert_true(gate_parse_window(windows[w], &g.windows[2]));
+		for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
+			for (double at_s = 0; at_s < 2 * GATE_DAY_S; at_s += 300) {
+				double wait_s = gate_opens_in(&g, 2, &sets[i], at_s);
+				double seen_s = seen_opening_s(&g.windows[2], &sets[i], at_s);
+
+				if (wait_s != seen_s)
+					fail_msg(
+					    "%s, set by %g s after %g s: at %g s it opens in %g s, told %g s",
+					    windows[w], sets[i].shift_s, sets[i].change_s, at_s, seen_s,
+					    wait_s);
+			}
+		}
+	}
 }
 
 static void
@@ -291,18 +359,18 @@ test_pauses(void **state)
 	gate_pause_class(&g, 1, true);
 	assert_true(gate_pause_client(&g, "a", true) && gate_pause_client(&g, "a", true));
 	assert_true(gate_pause_client(&g, "b", true));
-	assert_int_equal(gate_check(&g, 1, "c", 0), GATE_CLASS_PAUSED);
-	assert_int_equal(gate_check(&g, 0, "a", 0), GATE_CLIENT_PAUSED);
+	assert_int_equal(check_at(&g, 1, "c", 0), GATE_CLASS_PAUSED);
+	assert_int_equal(check_at(&g, 0, "a", 0), GATE_CLIENT_PAUSED);
 	dump = gate_dump(&g, names);
 	assert_true(gate_restore(&again, dump, names));
-	assert_int_equal(gate_check(&again, 1, "c", 0), GATE_CLASS_PAUSED);
-	assert_int_equal(gate_check(&again, 0, "b", 0), GATE_CLIENT_PAUSED);
+	assert_int_equal(check_at(&again, 1, "c", 0), GATE_CLASS_PAUSED);
+	assert_int_equal(check_at(&again, 0, "b", 0), GATE_CLIENT_PAUSED);
 	json_decref(dump);
 	assert_true(gate_pause_client(&g, "a", false) && gate_pause_client(&g, "a", false));
-	assert_int_equal(gate_check(&g, 0, "a", 0), GATE_OPEN);
-	assert_int_equal(gate_check(&g, 0, "b", 0), GATE_CLIENT_PAUSED);
+	assert_int_equal(check_at(&g, 0, "a", 0), GATE_OPEN);
+	assert_int_equal(check_at(&g, 0, "b", 0), GATE_CLIENT_PAUSED);
 	gate_pause_all(&g, true);
-	assert_int_equal(gate_check(&g, 0, "a", 0), GATE_ALL_PAUSED);
+	assert_int_equal(check_at(&g, 0, "a", 0), GATE_ALL_PAUSED);
 	for (int i = 1; i < GATE_CLIENTS; i++) {
 		char key[16];
 		snprintf(key, sizeof(key), "c%d", i);
@@ -346,6 +414,7 @@ main(void)
 	    cmocka_unit_test(test_limits_survive_a_restart),
 	    cmocka_unit_test(test_clients_are_bounded),
 	    cmocka_unit_test(test_windows),
+	    cmocka_unit_test(test_windows_when_the_clock_is_set),
 	    cmocka_unit_test(test_pauses),
 	    cmocka_unit_test(test_load_has_hysteresis),
 	};
