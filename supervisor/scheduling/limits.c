@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DAY_S 86400.0
+#define LEAST_MONTH_S (28 * DAY_S)
+
 static const char *const span_names[LIMITS_SPANS] = {"today", "month", "ever"};
 
 /* ---- clients */
@@ -84,14 +87,17 @@ need(struct limits *l, const char *key)
 	return c;
 }
 
-/* A new day and a new month begin with nothing. */
+/* A new day and a new month begin with nothing. Afterwards the client's day is that of the time, or the one
+ * after it. */
 static void
 turn_calendar(struct limits_client *c, const struct limits_time *t)
 {
-	if (c->day != t->day)
-		memset(&c->sums[LIMITS_DAY], 0, sizeof(c->sums[0]));
-	if (c->month != t->month)
-		memset(&c->sums[LIMITS_MONTH], 0, sizeof(c->sums[0]));
+	if (c->day == t->day + 1)
+		return; /* the clock was set back over midnight */
+	if (c->day < t->day)
+		c->sums[LIMITS_DAY] = (struct limits_sums){0};
+	if (c->day < t->day && c->month < t->month)
+		c->sums[LIMITS_MONTH] = (struct limits_sums){0};
 	c->day = t->day;
 	c->month = t->month;
 }
@@ -162,11 +168,11 @@ check_quotas(const struct limits_client *c, const struct limits_rule *rule, cons
     double cost_s, double *wait_s)
 {
 	if (is_over(rule->quota_month_s, c, LIMITS_MONTH, cost_s)) {
-		*wait_s = t->month_left_s;
+		*wait_s = t->month_left_s + (c->month > t->month ? LEAST_MONTH_S : 0);
 		return LIMITS_QUOTA_MONTH;
 	}
 	if (is_over(rule->quota_day_s, c, LIMITS_DAY, cost_s)) {
-		*wait_s = t->day_left_s;
+		*wait_s = t->day_left_s + (c->day > t->day ? DAY_S : 0);
 		return LIMITS_QUOTA_DAY;
 	}
 	return LIMITS_GOOD;

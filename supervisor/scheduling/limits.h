@@ -3,6 +3,12 @@
  * device seconds a day and a month, and the sums that `usage` shows.
  *
  * Pure: the clock is given. Who has not been seen for longest is forgotten when there are too many.
+ *
+ * A day's and a month's sums begin anew when the calendar goes forward, and never when it goes back. Where
+ * the clock was set back over midnight, the day that had begun goes on until it is over by that clock too:
+ * nobody has its quota twice. Where it was set back by more than a day, it had been wrong before: what was
+ * counted under the wrong date counts for today, and nobody is kept waiting for that date. What a clock that
+ * runs ahead wiped out is lost.
  */
 #ifndef SUPERVISOR_SCHEDULING_LIMITS_H
 #define SUPERVISOR_SCHEDULING_LIMITS_H
@@ -25,7 +31,7 @@ struct limits_rule {
 
 struct limits_time {
 	double now_s;			 /* CLOCK_MONOTONIC, say */
-	int day, month;			 /* counted from anywhere, growing */
+	int day, month;			 /* counted from anywhere, each one more than the last */
 	double day_left_s, month_left_s; /* until the next ones begin */
 };
 

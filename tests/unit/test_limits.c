@@ -195,6 +195,85 @@ test_usage_is_counted(void **state)
 	limits_clear(&l);
 }
 
+/* ---- a clock that is set */
+
+enum { DAY = 86400, MIDNIGHT = 30 * DAY }; /* which is a month's end, too, by at() */
+
+/* Uses so much of its quotas at that moment. */
+static void
+use(struct limits *l, double now_s, double device_s)
+{
+	const struct limits_time t = at(now_s);
+
+	limits_used(l, "a", &t, device_s);
+}
+
+/* Over midnight and back, as often as you like: two days have two quotas. */
+static void
+test_a_clock_set_back_over_midnight_gives_nothing(void **state)
+{
+	const struct limits_rule rule = {.quota_day_s = 100, .quota_month_s = 5000, .refuse = true};
+	struct limits l;
+	double wait_s;
+
+	(void)state;
+	limits_init(&l);
+	use(&l, MIDNIGHT - 7200, 100);
+	assert_int_equal(submit(&l, &rule, MIDNIGHT - 3600, 1, &wait_s), LIMITS_QUOTA_DAY);
+	use(&l, MIDNIGHT + 60, 100);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(submit(&l, &rule, MIDNIGHT - 600, 1, &wait_s), LIMITS_QUOTA_DAY);
+		assert_true(wait_s == 600 + DAY); /* the day that has begun goes on to its end */
+		assert_true(usage_of(&l, MIDNIGHT - 600, "today", "device_s") == 100);
+		assert_int_equal(submit(&l, &rule, MIDNIGHT + 120, 1, &wait_s), LIMITS_QUOTA_DAY);
+		assert_true(wait_s == DAY - 120);
+	}
+	assert_true(usage_of(&l, MIDNIGHT + 120, "month", "device_s") == 100);
+	assert_true(usage_of(&l, MIDNIGHT + 120, "ever", "device_s") == 200);
+	assert_int_equal(submit(&l, &rule, MIDNIGHT + DAY, 1, &wait_s), LIMITS_GOOD);
+	limits_clear(&l);
+}
+
+static void
+test_a_clock_set_back_over_a_month_gives_nothing(void **state)
+{
+	const struct limits_rule rule = {.quota_month_s = 100, .refuse = true};
+	struct limits l;
+	double wait_s;
+
+	(void)state;
+	limits_init(&l);
+	use(&l, MIDNIGHT + 60, 100);
+	assert_int_equal(submit(&l, &rule, MIDNIGHT - 600, 1, &wait_s), LIMITS_QUOTA_MONTH);
+	assert_true(wait_s > 600 && wait_s <= 600 + 30 * DAY);
+	assert_int_equal(submit(&l, &rule, MIDNIGHT + 120, 1, &wait_s), LIMITS_QUOTA_MONTH);
+	assert_int_equal(submit(&l, &rule, 2 * MIDNIGHT, 1, &wait_s), LIMITS_GOOD);
+	limits_clear(&l);
+}
+
+/* A clock that ran years ahead for a while: what was used then counts for the day that it is, and that ends
+ * as days do. */
+static void
+test_a_clock_that_ran_ahead_blocks_nobody(void **state)
+{
+	const struct limits_rule rule = {.quota_day_s = 100, .quota_month_s = 250, .refuse = true};
+	struct limits l;
+	double wait_s;
+
+	(void)state;
+	limits_init(&l);
+	use(&l, MIDNIGHT + 3600, 10);
+	use(&l, MIDNIGHT + 5000.0 * DAY, 95);
+	assert_true(usage_of(&l, MIDNIGHT + 7200, "today", "device_s") == 95);
+	assert_int_equal(submit(&l, &rule, MIDNIGHT + 7200, 10, &wait_s), LIMITS_QUOTA_DAY);
+	assert_true(wait_s == DAY - 7200);
+	use(&l, MIDNIGHT + DAY, 95);
+	use(&l, MIDNIGHT + 2 * DAY, 60);
+	assert_int_equal(submit(&l, &rule, MIDNIGHT + 3 * DAY, 10, &wait_s), LIMITS_QUOTA_MONTH);
+	assert_int_equal(submit(&l, &rule, 2 * MIDNIGHT, 10, &wait_s), LIMITS_GOOD);
+	limits_clear(&l);
+}
+
 /* A restart changes nothing of what is let in or shown. */
 static void
 test_limits_survive_a_restart(void **state)
@@ -411,6 +490,9 @@ main(void)
 	    cmocka_unit_test(test_quotas_end_with_the_day),
 	    cmocka_unit_test(test_over_a_quota_there_is_no_raise),
 	    cmocka_unit_test(test_usage_is_counted),
+	    cmocka_unit_test(test_a_clock_set_back_over_midnight_gives_nothing),
+	    cmocka_unit_test(test_a_clock_set_back_over_a_month_gives_nothing),
+	    cmocka_unit_test(test_a_clock_that_ran_ahead_blocks_nobody),
 	    cmocka_unit_test(test_limits_survive_a_restart),
 	    cmocka_unit_test(test_clients_are_bounded),
 	    cmocka_unit_test(test_windows),
