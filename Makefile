@@ -279,7 +279,7 @@ $(PRELOADED): $(BUILD)/tests/%.so: tests/system/%.c
 check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%.run)
 
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
-IPC_TESTS := err buf fsm proto channel json_text api shm fuzz
+IPC_TESTS := err utf8 buf fsm proto channel json_text api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
 SUPERVISOR_TESTS := calendar conf devices metrics queue fair fairness cost limits tables quarantine health
 

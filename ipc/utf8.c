@@ -7,17 +7,18 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Lead byte range, length, and the range of the second byte; the rest are 80..BF. */
+/* Lead byte range, length, and the range of the second byte; the rest are 80..BF. They are looked through
+ * from the first: what is written most comes first. */
 static const struct {
 	uint8_t lead_low, lead_high, length, low, high;
 } forms[] = {
     {0x00, 0x7f, 1, 0, 0},
-    {0xc2, 0xdf, 2, 0x80, 0xbf},
-    {0xe0, 0xe0, 3, 0xa0, 0xbf},
     {0xe1, 0xec, 3, 0x80, 0xbf},
-    {0xed, 0xed, 3, 0x80, 0x9f},
+    {0xc2, 0xdf, 2, 0x80, 0xbf},
     {0xee, 0xef, 3, 0x80, 0xbf},
     {0xf0, 0xf0, 4, 0x90, 0xbf},
+    {0xe0, 0xe0, 3, 0xa0, 0xbf},
+    {0xed, 0xed, 3, 0x80, 0x9f},
     {0xf1, 0xf3, 4, 0x80, 0xbf},
     {0xf4, 0xf4, 4, 0x80, 0x8f},
 };
@@ -43,12 +44,45 @@ utf8_length(const char *text, size_t count)
 	return 0;
 }
 
+/* ---- plain text, a word of eight bytes at a time */
+
+#define EVERY(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* The highest bits of the bytes that are not plain. The first of them is right; those after it may be wrong,
+ * by what was carried and borrowed. */
+static uint64_t
+not_plain(uint64_t word)
+{
+	uint64_t below_space = word - EVERY(' '), delete = word + EVERY(1);
+	uint64_t quote = (word ^ EVERY('"')) - EVERY(1), backslash = (word ^ EVERY('\\')) - EVERY(1);
+
+	return (word | below_space | delete | quote | backslash) & EVERY(0x80);
+}
+
+size_t
+utf8_plain(const char *text, size_t count)
+{
+	size_t at = 0;
+
+	for (uint64_t word, marks; count - at >= sizeof(word); at += sizeof(word)) {
+		memcpy(&word, text + at, sizeof(word));
+		marks = not_plain(word);
+		if (marks != 0) /* little-endian, as is all that zit runs on: the first byte is the lowest */
+			return at + (size_t)__builtin_ctzll(marks) / 8;
+	}
+	while (at < count && (not_plain((uint8_t)text[at]) & 0x80) == 0)
+		at++;
+	return at;
+}
+
 bool
 utf8_valid(const char *text, size_t count)
 {
 	while (count > 0) {
-		size_t length = utf8_length(text, count);
+		size_t length = utf8_plain(text, count);
 
+		if (length == 0)
+			length = utf8_length(text, count);
 		if (length == 0)
 			return false;
 		text += length;
@@ -79,8 +113,10 @@ utf8_make_line(char *text)
 	size_t count = strlen(text);
 
 	while (count > 0) {
-		size_t length = utf8_length(text, count);
+		size_t length = utf8_plain(text, count);
 
+		if (length == 0)
+			length = utf8_length(text, count);
 		if (length == 0 && is_cut_off(text, count)) {
 			*text = '\0';
 			return;

@@ -11,6 +11,10 @@
  * U+10FFFF, cut off). `count` is at least 1. */
 size_t utf8_length(const char *text, size_t count);
 
+/* How many bytes from the beginning are plain: ASCII that can be printed, but no quote and no backslash, so
+ * that JSON has them as they are too. Nearly all bytes are, and this passes over them eight at a time. */
+size_t utf8_plain(const char *text, size_t count);
+
 /* Whether all of it is well-formed. */
 bool utf8_valid(const char *text, size_t count);
 
