@@ -16,26 +16,30 @@ enum { SMALLEST = 1024, NUMBER_BYTES = 32, ESCAPE_BYTES = 6 };
 #define EXACT 1e15	 /* whole numbers below it need no fraction's digits */
 #define EXACT_MICROS 1e9 /* those below it, of which microseconds are all, need no others */
 
-/* Room for `count` more bytes and the end; NULL: there is none. */
-static char *
-reserve(struct json_text *t, size_t count)
+/* false: no memory. */
+static bool
+grow(struct json_text *t, size_t count)
 {
 	size_t room = t->room > 0 ? t->room : SMALLEST;
 	char *larger;
 
-	if (t->failed)
-		return NULL;
 	while (room < t->used + count + 1)
 		room *= 2;
-	if (room > t->room) {
-		larger = realloc(t->text, room);
-		if (larger == NULL) {
-			t->failed = true;
-			return NULL;
-		}
-		t->text = larger;
-		t->room = room;
-	}
+	larger = realloc(t->text, room);
+	t->failed = larger == NULL;
+	if (t->failed)
+		return false;
+	t->text = larger;
+	t->room = room;
+	return true;
+}
+
+/* Room for `count` more bytes and the end; NULL: there is none. */
+static char *
+reserve(struct json_text *t, size_t count)
+{
+	if (t->failed || (t->used + count >= t->room && !grow(t, count)))
+		return NULL;
 	return t->text + t->used;
 }
 
@@ -50,33 +54,47 @@ json_text_raw(struct json_text *t, const char *bytes, size_t count)
 	t->used += count;
 }
 
-/* A comma where there is one, and the key. */
-static void
-begin_value(struct json_text *t, const char *key)
+/* A comma where there is one, the key, and room for a value of `count` bytes: where that goes. All of it
+ * counts from end_value on. NULL: no room. */
+static char *
+begin_value(struct json_text *t, const char *key, size_t count)
 {
 	size_t length = key != NULL ? strlen(key) : 0;
-	char *at = reserve(t, length + 4);
+	char *at = reserve(t, length + 4 + count);
 
 	if (at == NULL)
-		return;
+		return NULL;
 	if (t->comma)
 		*at++ = ',';
 	if (key != NULL) {
 		*at++ = '"';
-		memcpy(at, key, length);
-		at += length;
+		at = mempcpy(at, key, length);
 		*at++ = '"';
 		*at++ = ':';
 	}
-	t->used = (size_t)(at - t->text);
+	return at;
+}
+
+static void
+end_value(struct json_text *t, const char *end)
+{
+	t->used = (size_t)(end - t->text);
 	t->comma = true;
+}
+
+static void
+put_value(struct json_text *t, const char *key, const char *bytes, size_t count)
+{
+	char *at = begin_value(t, key, count);
+
+	if (at != NULL)
+		end_value(t, mempcpy(at, bytes, count));
 }
 
 void
 json_text_open(struct json_text *t, const char *key, char bracket)
 {
-	begin_value(t, key);
-	json_text_raw(t, &bracket, 1);
+	put_value(t, key, &bracket, 1);
 	t->comma = false;
 }
 
@@ -87,46 +105,73 @@ json_text_close(struct json_text *t, char bracket)
 	t->comma = true;
 }
 
-/* ---- values */
+/* ---- strings */
+
+/* How many bytes from the beginning are well-formed, and go as they are. */
+static size_t
+unescaped(const char *text, size_t count)
+{
+	size_t at = 0, length;
+
+	do {
+		length = utf8_plain(text + at, count - at);
+		if (length == 0 && at < count && (uint8_t)text[at] > '~')
+			length = utf8_length(text + at, count - at);
+		at += length;
+	} while (length > 0);
+	return at;
+}
 
 /* Returns where it goes on. */
 static char *
-put_character(char *out, unsigned char c)
+put_escaped(char *out, char c)
 {
-	static const char letters[] = {['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'};
+	static const char letters[] = {
+	    ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r', ['"'] = '"', ['\\'] = '\\'};
 
-	if (c >= 0x20 && c != '"' && c != '\\') {
-		*out++ = (char)c;
-		return out;
-	}
 	*out++ = '\\';
-	if (c >= 0x20)
-		*out++ = (char)c;
-	else if (c < sizeof(letters) && letters[c] != '\0')
-		*out++ = letters[c];
-	else
-		out += sprintf(out, "u%04x", c);
+	if (letters[(int)c] == '\0')
+		return out + sprintf(out, "u%04x", c);
+	*out++ = letters[(int)c];
 	return out;
+}
+
+/* Returns where it goes on; NULL: it is not UTF-8. */
+static char *
+put_characters(char *out, const char *text, size_t count)
+{
+	const char *end = text + count;
+
+	for (;;) {
+		size_t length = unescaped(text, (size_t)(end - text));
+
+		out = mempcpy(out, text, length);
+		text += length;
+		if (text == end)
+			return out;
+		if ((uint8_t)*text > '~')
+			return NULL;
+		out = put_escaped(out, *text++);
+	}
 }
 
 void
 json_text_string(struct json_text *t, const char *key, const char *value)
 {
 	size_t length = strlen(value);
-	char *at;
+	char *at = begin_value(t, key, ESCAPE_BYTES * length + 2);
 
-	if (!utf8_valid(value, length))
-		return;
-	begin_value(t, key);
-	at = reserve(t, ESCAPE_BYTES * length + 2);
 	if (at == NULL)
 		return;
 	*at++ = '"';
-	for (size_t i = 0; i < length; i++)
-		at = put_character(at, (unsigned char)value[i]);
+	at = put_characters(at, value, length);
+	if (at == NULL)
+		return;
 	*at++ = '"';
-	t->used = (size_t)(at - t->text);
+	end_value(t, at);
 }
+
+/* ---- other values */
 
 /* Ends before `end`; returns where it begins. */
 static char *
@@ -145,8 +190,7 @@ json_text_integer(struct json_text *t, const char *key, int64_t value)
 
 	if (value < 0)
 		*--at = '-';
-	begin_value(t, key);
-	json_text_raw(t, at, (size_t)(end - at));
+	put_value(t, key, at, (size_t)(end - at));
 }
 
 void
@@ -162,8 +206,7 @@ json_text_micros(struct json_text *t, const char *key, int64_t us)
 	at = put_digits(at, value / 1000000, 1);
 	if (us < 0)
 		*--at = '-';
-	begin_value(t, key);
-	json_text_raw(t, at, (size_t)(end - at));
+	put_value(t, key, at, (size_t)(end - at));
 }
 
 void
@@ -184,9 +227,8 @@ json_text_real(struct json_text *t, const char *key, double value)
 		json_text_micros(t, key, us);
 		return;
 	}
-	begin_value(t, key);
 	snprintf(number, sizeof(number), "%.17g", value);
-	json_text_raw(t, number, strlen(number));
+	put_value(t, key, number, strlen(number));
 	if (strpbrk(number, ".e") == NULL)
 		json_text_raw(t, ".0", 2);
 }
@@ -194,16 +236,14 @@ json_text_real(struct json_text *t, const char *key, double value)
 void
 json_text_boolean(struct json_text *t, const char *key, bool value)
 {
-	begin_value(t, key);
-	json_text_raw(t, value ? "true" : "false", value ? 4 : 5);
+	put_value(t, key, value ? "true" : "false", value ? 4 : 5);
 }
 
 void
 json_text_member(struct json_text *t, const char *key, const char *text)
 {
-	begin_value(t, key);
 	if (text != NULL)
-		json_text_raw(t, text, strlen(text));
+		put_value(t, key, text, strlen(text));
 	else
 		t->failed = true;
 }

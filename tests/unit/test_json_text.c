@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ipc/json_text.h"
+#include "tests/unit/texts.h"
 
 /* The text's value; the test ends when it is no JSON. */
 static json_t *
@@ -73,6 +74,76 @@ test_strings(void **state)
 	assert_string_equal(json_string_value(json_array_get(value, 0)), every);
 	assert_string_equal(json_string_value(json_array_get(value, 1)), "");
 	json_decref(value);
+}
+
+/* A list of the text, byte by byte; the empty one when it is not UTF-8. */
+static void
+plain_list(char *out, const char *text)
+{
+	static const struct {
+		char byte;
+		const char *form;
+	} short_forms[] = {{'"', "\\\""}, {'\\', "\\\\"}, {'\b', "\\b"}, {'\f', "\\f"}, {'\n', "\\n"},
+	    {'\r', "\\r"}, {'\t', "\\t"}};
+
+	if (!plain_utf8_valid(text, strlen(text))) {
+		strcpy(out, "[]");
+		return;
+	}
+	out += sprintf(out, "[\"");
+	for (; *text != '\0'; text++) {
+		const char *form = NULL;
+
+		for (size_t i = 0; i < sizeof(short_forms) / sizeof(short_forms[0]); i++)
+			form = short_forms[i].byte == *text ? short_forms[i].form : form;
+		if (form != NULL)
+			out += sprintf(out, "%s", form);
+		else
+			out += sprintf(out, (uint8_t)*text < ' ' ? "\\u%04x" : "%c", *text);
+	}
+	sprintf(out, "\"]");
+}
+
+static void
+check_string(const char *text, size_t count)
+{
+	struct json_text t = {0};
+	char expected[2048], *made;
+
+	(void)count;
+	json_text_open(&t, NULL, '[');
+	json_text_string(&t, NULL, text);
+	json_text_close(&t, ']');
+	made = json_text_end(&t);
+	plain_list(expected, text);
+	assert_string_equal(made, expected);
+	free(made);
+}
+
+static void
+test_strings_byte_by_byte(void **state)
+{
+	(void)state;
+	give_texts_with_an_oddity(check_string);
+	give_mixed_texts(check_string, 50000);
+}
+
+/* One that is not UTF-8 leaves no comma and no key behind. */
+static void
+test_broken_strings_leave_nothing(void **state)
+{
+	struct json_text t = {0};
+	char *text;
+
+	(void)state;
+	json_text_open(&t, NULL, '{');
+	json_text_string(&t, "a", "first \xed\xa0\x80");
+	json_text_string(&t, "b", "good");
+	json_text_string(&t, "c", "last \xff");
+	json_text_close(&t, '}');
+	text = json_text_end(&t);
+	assert_string_equal(text, "{\"b\":\"good\"}");
+	free(text);
 }
 
 static void
@@ -167,6 +238,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_structure), cmocka_unit_test(test_strings),
+	    cmocka_unit_test(test_strings_byte_by_byte), cmocka_unit_test(test_broken_strings_leave_nothing),
 	    cmocka_unit_test(test_integers), cmocka_unit_test(test_reals), cmocka_unit_test(test_micros),
 	    cmocka_unit_test(test_growth)};
 
