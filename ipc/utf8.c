@@ -62,9 +62,12 @@ not_plain(uint64_t word)
 size_t
 utf8_plain(const char *text, size_t count)
 {
+	uint64_t word, marks;
 	size_t at = 0;
 
-	for (uint64_t word, marks; count - at >= sizeof(word); at += sizeof(word)) {
+	for (; count >= sizeof(word) && at < count; at += sizeof(word)) {
+		if (at > count - sizeof(word))
+			at = count - sizeof(word); /* the last word repeats some of the one before */
 		memcpy(&word, text + at, sizeof(word));
 		marks = not_plain(word);
 		if (marks != 0) /* little-endian, as is all that zit runs on: the first byte is the lowest */
