@@ -6,6 +6,21 @@
 
 #include "ipc/api_inside.h"
 #include "ipc/nearest.h"
+#include "ipc/utf8.h"
+
+/* Where the quote is that ends the string whose first byte is at `at`; if there is none, the line's end or
+ * beyond. */
+static size_t
+string_end(const char *line, size_t bytes, size_t at)
+{
+	for (;;) {
+		if (at < bytes)
+			at += utf8_plain(line + at, bytes - at);
+		if (at >= bytes || line[at] == '"')
+			return at;
+		at += line[at] == '\\' ? 2 : 1;
+	}
+}
 
 /* Whether brackets outside strings nest no deeper than allowed, and there are not too many values: the parser
  * recurses, and makes a hundred times a line's bytes of its values, so it must not see such a line. */
@@ -13,19 +28,14 @@ static bool
 is_bounded(const char *line, size_t bytes)
 {
 	int depth = 0, values = 0;
-	bool in_string = false;
 
 	for (size_t i = 0; i < bytes && depth <= API_MAX_DEPTH && values <= API_MAX_VALUES; i++) {
 		char c = line[i];
 
 		if (c == '"')
-			in_string = !in_string;
-		else if (in_string)
-			i += c == '\\';
-		else {
-			depth += (c == '[' || c == '{') - (c == ']' || c == '}');
-			values += c == '[' || c == '{' || c == ',';
-		}
+			i = string_end(line, bytes, i + 1);
+		depth += (c == '[' || c == '{') - (c == ']' || c == '}');
+		values += c == '[' || c == '{' || c == ',';
 	}
 	return depth <= API_MAX_DEPTH && values <= API_MAX_VALUES;
 }
@@ -48,35 +58,42 @@ load_line(json_t **json, const char *line, size_t bytes, struct err *e)
 	return 0;
 }
 
+/* What is around a request's fields; NULL: it is not there. */
+struct envelope {
+	const json_t *version, *id, *method, *params;
+};
+
+static struct envelope
+read_envelope(const json_t *json)
+{
+	return (struct envelope){json_object_get(json, "jsonrpc"), json_object_get(json, "id"),
+	    json_object_get(json, "method"), json_object_get(json, "params")};
+}
+
 /* Members other than JSON-RPC's four would be a client's mistake that nobody notices. */
 static int
-check_envelope(const json_t *json, struct err *e)
+check_envelope(const struct envelope *v, size_t members, struct err *e)
 {
-	static const char *const members[] = {"jsonrpc", "id", "method", "params"};
-	const json_t *version = json_object_get(json, "jsonrpc"), *id = json_object_get(json, "id");
-	const json_t *params = json_object_get(json, "params");
-	size_t known = 0;
+	size_t known = (v->version != NULL) + (v->id != NULL) + (v->method != NULL) + (v->params != NULL);
 
-	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
-		known += json_object_get(json, members[i]) != NULL;
-	if (known != json_object_size(json))
+	if (known != members)
 		return err_set(
 		    e, ERR_INVALID_REQUEST, "a request has jsonrpc, id, method and params, nothing else");
-	if (version != NULL && (!json_is_string(version) || strcmp(json_string_value(version), "2.0") != 0))
+	if (v->version != NULL &&
+	    (!json_is_string(v->version) || strcmp(json_string_value(v->version), "2.0") != 0))
 		return err_set(e, ERR_INVALID_REQUEST, "jsonrpc must be \"2.0\" or left out");
-	if (id != NULL && !json_is_string(id) && !json_is_integer(id) && !json_is_null(id))
+	if (v->id != NULL && !json_is_string(v->id) && !json_is_integer(v->id) && !json_is_null(v->id))
 		return err_set(e, ERR_INVALID_REQUEST, "id must be a string, an integer or null");
-	if (params != NULL && !json_is_object(params) && !json_is_null(params))
+	if (v->params != NULL && !json_is_object(v->params) && !json_is_null(v->params))
 		return err_set(e, ERR_INVALID_REQUEST, "params must be an object");
-	if (!json_is_string(json_object_get(json, "method")))
+	if (!json_is_string(v->method))
 		return err_set(e, ERR_INVALID_REQUEST, "method must be a string");
 	return 0;
 }
 
 static int
-find_method(const json_t *json, enum api_method *method, struct err *e)
+find_method(const char *name, enum api_method *method, struct err *e)
 {
-	const char *name = json_string_value(json_object_get(json, "method"));
 	struct nearest near = {.word = name};
 
 	for (int i = 0; i < API_METHOD_COUNT; i++) {
@@ -91,25 +108,29 @@ find_method(const json_t *json, enum api_method *method, struct err *e)
 	    near.best != NULL ? "; did you mean " : "", near.best != NULL ? near.best : "");
 }
 
+/* Each parameter to the place of its field. */
 static int
-check_unknown(const json_t *params, enum api_method method, struct err *e, char param[64])
+sort_params(struct taker *t, const json_t *params, enum api_method method)
 {
+	const struct field_row *fields = api_fields_of(method);
 	const char *key;
 	json_t *value;
 
 	json_object_foreach((json_t *)params, key, value)
 	{
-		const struct field_row *row = api_fields_of(method);
+		const struct field_row *row = fields;
 		struct nearest near = {.word = key};
 
 		while (row->method == NULL && strcmp(row->name, key) != 0)
 			row++;
-		if (row->method == NULL)
+		if (row->method == NULL) {
+			t->values[row - fields] = value;
 			continue;
-		for (row = api_fields_of(method); row->method == NULL; row++)
+		}
+		for (row = fields; row->method == NULL; row++)
 			nearest_consider(&near, row->name);
-		api_name_param(param, key);
-		return err_set(e, ERR_INVALID_PARAM, "%s has no parameter '%.40s'%s%s",
+		api_name_param(t->param, key);
+		return err_set(t->e, ERR_INVALID_PARAM, "%s has no parameter '%.40s'%s%s",
 		    api_method_name(method), key, near.best != NULL ? "; did you mean " : "",
 		    near.best != NULL ? near.best : "");
 	}
@@ -122,18 +143,17 @@ api_parse(struct api_request *r, const char *line, size_t bytes, struct err *e, 
 	struct taker taker = {.e = e, .param = param};
 	json_t *json = NULL;
 	int status = load_line(&json, line, bytes, e);
+	const struct envelope envelope = read_envelope(json);
 
 	*r = (struct api_request){0};
-	*id = json_incref(json_is_object(json) ? json_object_get(json, "id") : NULL);
+	*id = json_incref((json_t *)envelope.id);
 	param[0] = '\0';
 	if (status == 0)
-		status = check_envelope(json, e);
+		status = check_envelope(&envelope, json_object_size(json), e);
 	if (status == 0)
-		status = find_method(json, &r->method, e);
-	if (status == 0) {
-		taker.params = json_object_get(json, "params");
-		status = check_unknown(taker.params, r->method, e, param);
-	}
+		status = find_method(json_string_value(envelope.method), &r->method, e);
+	if (status == 0)
+		status = sort_params(&taker, envelope.params, r->method);
 	if (status == 0) {
 		api_take_fields(&taker, r);
 		status = taker.status;

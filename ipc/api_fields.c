@@ -18,11 +18,11 @@ api_name_param(char param[64], const char *name)
 	utf8_make_line(param);
 }
 
-/* The member, or NULL when it is absent or an earlier one failed. */
+/* The next field's value, or NULL when it is absent or an earlier one failed. */
 static const json_t *
 take(struct taker *t, const char *name, int need)
 {
-	const json_t *value = json_object_get(t->params, name);
+	const json_t *value = t->values[t->taken++];
 
 	if (t->status != 0)
 		return NULL;

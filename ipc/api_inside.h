@@ -22,14 +22,31 @@ size_t api_nth_word(const char *words, int index, const char **word);
 
 /* ---- api_fields.c */
 
+/* As large as the method with the most fields has fields. */
+union most_fields {
+#define STRING(name, need, min, max, help) char name;
+#define INTEGER(name, need, min, max, multiple, help) char name;
+#define NUMBER(name, need, min, max, help) char name;
+#define BOOLEAN(name, need, help) char name;
+#define CHOICE(name, need, words, help) char name;
+#define IDS(name, need, max, help) char name;
+#define METHOD(name, role, when, fields, help) \
+	struct { \
+		fields \
+	} name;
+#include "ipc/api.def"
+};
+
 struct taker {
-	const json_t *params; /* object, or NULL */
+	const json_t
+	    *values[sizeof(union most_fields)]; /* of the method's fields, by its rows; NULL: absent */
+	int taken;				/* fields: they are taken in the rows' order */
 	struct err *e;
 	char *param; /* [64] */
 	int status;  /* of the first failure; the rest is skipped then */
 };
 
-/* Every field of r->method from the parameters. */
+/* Every field of r->method from its value. */
 void api_take_fields(struct taker *t, struct api_request *r);
 void api_name_param(char param[64], const char *name);
 

@@ -120,7 +120,155 @@ test_values_arrive(void **state)
 	json_decref(id);
 }
 
-/* The parser recurses: it must never see such a line. */
+/* ---- all fields of all methods */
+
+static void
+give(json_t *list, const char *name, json_t *value)
+{
+	json_array_insert_new(list, 0, json_pack("[s, o]", name, value));
+}
+
+/* [name, value] of every field, the last one first; values of neighbours differ. */
+static json_t *
+all_fields(enum api_method method)
+{
+	json_t *list = json_array();
+
+	switch (method) {
+#define COUNT (json_int_t) json_array_size(list)
+#define STRING(x, need, min, max, help) give(list, #x, json_string(#x));
+#define INTEGER(x, need, min, max, multiple, help) \
+	give(list, #x, json_integer((min) + (multiple) * (COUNT % 4)));
+#define NUMBER(x, need, min, max, help) give(list, #x, json_real((min) + (double)COUNT));
+#define BOOLEAN(x, need, help) give(list, #x, json_true());
+#define CHOICE(x, need, words, help) \
+	give(list, #x, json_string(api_choice_word(method, #x, (int)(COUNT % 2))));
+#define IDS(x, need, max, help) give(list, #x, json_pack("[s]", #x));
+#define METHOD(NAME, role, when, fields, help) \
+	case API_##NAME: \
+		fields break;
+#include "ipc/api.def"
+#undef COUNT
+	case API_METHOD_COUNT:
+		break;
+	}
+	return list;
+}
+
+/* Each has what was given, and no other has anything. */
+static void
+check_fields(const struct api_request *r, const json_t *params)
+{
+	switch (r->method) {
+#define OPTIONAL
+#define REQUIRED
+#define FIELD(x, is_same) \
+	value = json_object_get(params, #x); \
+	if (p->has_##x != (value != NULL) || (value != NULL && !(is_same))) \
+		fail_msg("%s: %s is not what was given", api_method_name(r->method), #x);
+#define STRING(x, need, min, max, help) FIELD(x, strcmp(p->x, json_string_value(value)) == 0)
+#define INTEGER(x, need, min, max, multiple, help) FIELD(x, p->x == json_integer_value(value))
+#define NUMBER(x, need, min, max, help) FIELD(x, p->x == json_real_value(value))
+#define BOOLEAN(x, need, help) FIELD(x, p->x)
+#define CHOICE(x, need, words, help) \
+	FIELD(x, strcmp(api_choice_word(r->method, #x, p->x), json_string_value(value)) == 0)
+#define IDS(x, need, max, help) FIELD(x, json_equal(p->x, value))
+#define METHOD(NAME, role, when, fields, help) \
+	case API_##NAME: { \
+		const struct api_##NAME *p = &r->NAME; \
+		const json_t *value = NULL; \
+		(void)p, (void)value; \
+		fields \
+	} break;
+#include "ipc/api.def"
+#undef FIELD
+	case API_METHOD_COUNT:
+		break;
+	}
+}
+
+/* All but one of the fields; `left_out` may be none of them. */
+static void
+check_all_but(enum api_method method, const json_t *fields, size_t left_out)
+{
+	json_t *params = json_object(), *field, *id;
+	struct api_request r;
+	struct err e;
+	char param[64], *line;
+	size_t i;
+
+	json_array_foreach(fields, i, field)
+	{
+		if (i != left_out)
+			json_object_set(
+			    params, json_string_value(json_array_get(field, 0)), json_array_get(field, 1));
+	}
+	field = json_pack("{s:s, s:O}", "method", api_method_name(method), "params", params);
+	line = json_dumps(field, 0);
+	if (api_parse(&r, line, strlen(line), &e, param, &id) == 0) {
+		check_fields(&r, params);
+		api_request_clear(&r);
+	} else if (strstr(e.text, "is required") == NULL ||
+		   strcmp(param, json_string_value(json_array_get(json_array_get(fields, left_out), 0))) != 0)
+		fail_msg("%s: %s", line, e.text);
+	free(line);
+	json_decref(field);
+	json_decref(params);
+}
+
+static void
+test_every_field_arrives(void **state)
+{
+	(void)state;
+	for (int i = 0; i < API_METHOD_COUNT; i++) {
+		json_t *fields = all_fields((enum api_method)i);
+
+		for (size_t k = 0; k <= json_array_size(fields); k++)
+			check_all_but((enum api_method)i, fields, k);
+		json_decref(fields);
+	}
+}
+
+/* ---- what the parser must not see, for it recurses */
+
+/* What is said of a line that begins like this and goes on with more brackets than are allowed. */
+static const char *
+say_of_brackets(const char *begin, struct err *e)
+{
+	char line[128], param[64];
+	struct api_request r;
+	size_t bytes = strlen(begin);
+	json_t *id;
+
+	memset(mempcpy(line, begin, bytes), '[', 2 * API_MAX_DEPTH);
+	assert_int_equal(api_parse(&r, line, bytes + 2 * API_MAX_DEPTH, e, param, &id), -ERR_PARSE_ERROR);
+	assert_null(id);
+	return e->text;
+}
+
+/* Strings of every length, with what could hide their end or end them too early. */
+static void
+test_brackets_in_strings(void **state)
+{
+	static const char *const ends[] = {"", "\\\"", "\\\\", "\\\\\\\"", "\xc3\xa9", "\xe7\x8c\xab\\\"",
+	    "\xff", "\x01", "\x7f", "\\u0022", "\\u00e9\\\""};
+	char begin[64];
+	struct err e;
+
+	(void)state;
+	for (int length = 0; length < 20; length++) {
+		for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+			snprintf(
+			    begin, sizeof(begin), "{\"%.*s%s", length, "abcdefghijklmnopqrstuvwxyz", ends[i]);
+			if (strstr(say_of_brackets(begin, &e), "not JSON") == NULL)
+				fail_msg("%s: %s", begin, e.text);
+			strcat(begin, "\"");
+			if (strstr(say_of_brackets(begin, &e), "nests") == NULL)
+				fail_msg("%s: %s", begin, e.text);
+		}
+	}
+}
+
 static void
 test_deep_nesting(void **state)
 {
@@ -220,6 +368,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_lines),
 	    cmocka_unit_test(test_values_arrive),
+	    cmocka_unit_test(test_every_field_arrives),
+	    cmocka_unit_test(test_brackets_in_strings),
 	    cmocka_unit_test(test_deep_nesting),
 	    cmocka_unit_test(test_error_object),
 	    cmocka_unit_test(test_reply_and_event),
