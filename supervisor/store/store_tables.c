@@ -83,11 +83,22 @@ migrate(sqlite3 *db, int version)
 	return status;
 }
 
+/* One thread at a time has anything to do with SQLite here: it needs no locks, nor to count its memory under
+ * one. Where somebody has set it up already, it is left as it is. */
+static void
+set_up_library(void)
+{
+	sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 int
 store_open_file(sqlite3 **db, const char *path, int *version)
 {
-	int status = sqlite3_open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+	int status;
 
+	set_up_library();
+	status = sqlite3_open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
 	*version = 0;
 	if (status == SQLITE_OK)
 		status = set_up(*db);
