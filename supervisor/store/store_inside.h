@@ -19,7 +19,8 @@
 
 enum {
 	STORE_PAGE_BYTES = 4096,
-	CHECKPOINT_PAGES = 100, /* of the log before store_tend moves them to the file */
+	CHECKPOINT_PAGES = 400, /* of the log before store_tend moves them to the file, which costs as many
+				   syncs as three transactions */
 };
 
 /* STATEMENT(NAME, "sql"): prepared when the file is opened. */
@@ -113,6 +114,8 @@ int store_on_logged(void *arg, sqlite3 *db, const char *name, int frames);
 /* A transaction that failed may lie in the log as a whole, and would count after a crash though everybody was
  * told that it did not: it is cut off. */
 void store_cut_log(struct store *s);
+/* Moves the log to the file: what store_tend does when it is long. */
+void store_move_log(struct store *s);
 
 /* ---- store_open.c */
 

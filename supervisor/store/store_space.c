@@ -77,12 +77,19 @@ store_on_logged(void *arg, sqlite3 *db, const char *name, int frames)
 }
 
 void
-store_tend(struct store *s)
+store_move_log(struct store *s)
 {
 	int in_log, moved;
 
-	if (s->db != NULL && s->log_frames >= CHECKPOINT_PAGES &&
+	if (s->db != NULL &&
 	    sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved) == SQLITE_OK &&
 	    in_log == moved)
 		s->log_frames = 0;
+}
+
+void
+store_tend(struct store *s)
+{
+	if (s->log_frames >= CHECKPOINT_PAGES)
+		store_move_log(s);
 }

@@ -61,7 +61,7 @@ set_up(sqlite3 *db)
 	    "PRAGMA locking_mode = EXCLUSIVE; PRAGMA page_size = %d; PRAGMA journal_mode = WAL;"
 	    "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -%d;"
 	    "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = %d; PRAGMA temp_store = MEMORY;",
-	    STORE_PAGE_BYTES, CACHE_KIB, 4 * CHECKPOINT_PAGES * STORE_PAGE_BYTES);
+	    STORE_PAGE_BYTES, CACHE_KIB, 2 * CHECKPOINT_PAGES * STORE_PAGE_BYTES);
 	return execute(db, sql);
 }
 
