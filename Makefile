@@ -72,7 +72,7 @@ SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(METHODS) $(a
 CTL := ctl/main.o ctl/help.o ctl/options.o ctl/option_set.o ctl/commands.o ctl/client.o ctl/call.o ctl/draw.o ctl/inspect.o ctl/tables.o ctl/turns.o ctl/events.o ctl/admin.o \
 	ctl/config.o ctl/metrics.o ctl/output.o ctl/progress.o ctl/program.o ctl/logs.o ctl/completion.o ctl/screen.o ctl/top.o ctl/top_frame.o ctl/top_lines.o \
 	ctl/status.o ctl/advice.o ctl/doctor.o ctl/doctor_find.o ctl/doctor_service.o ctl/doctor_machine.o ctl/doctor_model.o \
-	ctl/picture.o ctl/picture_read.o ctl/request.o ctl/info.o \
+	ctl/picture.o ctl/picture_read.o ctl/whole_file.o ctl/request.o ctl/info.o \
 	ctl/batch.o ctl/batch_answers.o ctl/batch_items.o ctl/batch_book.o ctl/batch_progress.o
 
 PROGRAMS := zitd zit-runner zitctl zit-sim $(if $(HAS_CUDA),zit-runner-cuda)

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ctl/whole_file.h"
+
 bool
 picture_path(const char *save, const char *job, int index, int count, char *out, size_t size)
 {
@@ -70,31 +72,12 @@ save_in_place(int fd, const char *path)
 }
 
 static int
-save_by_rename(int fd, const char *path)
+save_whole(int fd, const char *path)
 {
-	char temporary[PATH_MAX];
-	mode_t mask = umask(0);
-	int n = snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path);
-	int to, error;
+	struct whole_file file;
+	int error = whole_file_open(&file, path);
 
-	umask(mask);
-	if (n < 0 || (size_t)n >= sizeof(temporary))
-		return ENAMETOOLONG;
-	to = mkostemp(temporary, O_CLOEXEC);
-	if (to < 0)
-		return errno;
-	error = copy_bytes(fd, to);
-	if (error == 0 && fchmod(to, 0666 & ~mask) != 0)
-		error = errno;
-	if (error == 0 && fdatasync(to) != 0)
-		error = errno;
-	if (close(to) != 0 && error == 0)
-		error = errno;
-	if (error == 0 && rename(temporary, path) != 0)
-		error = errno;
-	if (error != 0)
-		unlink(temporary);
-	return error;
+	return error == 0 ? whole_file_close(&file, copy_bytes(fd, file.fd)) : error;
 }
 
 int
@@ -102,7 +85,7 @@ picture_save(int fd, const char *path, struct err *e)
 {
 	struct stat st;
 	bool special = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
-	int error = special ? save_in_place(fd, path) : save_by_rename(fd, path);
+	int error = special ? save_in_place(fd, path) : save_whole(fd, path);
 
 	if (error != 0)
 		return err_set(

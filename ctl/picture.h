@@ -13,8 +13,8 @@
  * second of several; `save` NULL: "JOB.png". false when it does not fit. */
 bool picture_path(const char *save, const char *job, int index, int count, char *out, size_t size);
 
-/* Copies all of fd into `path` by way of a temporary file beside it, so that no reader sees half a picture, not
- * even after a loss of power. 0 or -ERR_SYSTEM naming the file. */
+/* Copies all of fd to `path`, so that no reader ever sees half a picture, not even after a loss of power
+ * (whole_file.h). 0 or -ERR_SYSTEM naming the file. */
 int picture_save(int fd, const char *path, struct err *e);
 
 /* Whether a file is there that ends as a PNG does: none that was cut off, or never got to the disk. */

@@ -1,12 +1,15 @@
 /*
  * A kernel that interrupts and has no room, put before zitd with LD_PRELOAD: in a share of $FAULTY_CALLS (of
- * 1000) of the calls on sockets, EINTR, EAGAIN or, where a connection is accepted, ENOMEM. Other programs of the
- * same environment are left alone.
+ * 1000) of the calls on sockets, EINTR, EAGAIN or, where a connection is accepted, ENOMEM. Other programs of
+ * the same environment are left alone. And before zitctl: an interrupt at a bad time ($SIGNAL_BEFORE), a file
+ * system without files that have no name ($NO_TMPFILE).
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -40,7 +43,8 @@ fails(const int *errors, unsigned count)
 int
 accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
 {
-	return fails((const int[]){EINTR, EAGAIN, ENOMEM}, 3) ? -1 : NEXT(accept4)(fd, address, length, flags);
+	return fails((const int[]){EINTR, EAGAIN, ENOMEM}, 3) ? -1
+							      : NEXT(accept4)(fd, address, length, flags);
 }
 
 ssize_t
@@ -73,8 +77,8 @@ epoll_wait(int fd, struct epoll_event *events, int count, int timeout_ms)
 	return fails((const int[]){EINTR}, 1) ? -1 : NEXT(epoll_wait)(fd, events, count, timeout_ms);
 }
 
-/* In zitctl, an interrupt right before the $SIGNAL_BEFORE-th wait: too late for who looks whether one has come, too
- * early for who waits. */
+/* In zitctl, an interrupt right before the $SIGNAL_BEFORE-th wait: too late for who looks whether one has
+ * come, too early for who waits. */
 static void
 interrupt_in_time(void)
 {
@@ -97,4 +101,19 @@ ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const si
 {
 	interrupt_in_time();
 	return NEXT(ppoll)(fds, count, timeout, mask);
+}
+
+int
+open(const char *path, int flags, ...)
+{
+	va_list rest;
+	mode_t mode;
+
+	va_start(rest, flags);
+	mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(rest, mode_t) : 0;
+	va_end(rest);
+	if ((flags & O_TMPFILE) != O_TMPFILE || getenv("NO_TMPFILE") == NULL)
+		return NEXT(open)(path, flags, mode);
+	errno = EOPNOTSUPP;
+	return -1;
 }

@@ -1,0 +1,117 @@
+"""Pictures that zitctl saves are there whole or not at all, and nothing else is, wherever it is killed."""
+import fcntl
+import os
+import resource
+import signal
+import subprocess
+import threading
+
+import pytest
+
+from harness import BUILD, SANITIZED, SMALL
+from test_batch import note_accepted, pictures, write_lines
+
+NO_TMPFILE = {"LD_PRELOAD": str(BUILD / "tests" / "faulty_calls.so"), "NO_TMPFILE": "1"}
+FILE_SYSTEMS = pytest.mark.parametrize("shim", [{}, pytest.param(NO_TMPFILE, marks=pytest.mark.skipif(
+    SANITIZED, reason="a sanitizer's runtime wants to be loaded first"))], ids=["", "all files have names"])
+
+
+def zitctl(daemon, *arguments, shim, file_bytes=resource.RLIM_INFINITY):
+    """The kernel kills it when it makes a file larger than that."""
+    return subprocess.run([str(BUILD / "zitctl"), "-H", str(daemon.socket_path), *map(str, arguments)], env={**daemon.env, **shim},
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY)),
+                          capture_output=True, text=True, timeout=60, check=False)
+
+
+def leaves_nothing(directory, shim):
+    """Whether files without names are to be had there."""
+    try:
+        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY))
+        return not shim
+    except OSError:
+        return False
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+@FILE_SYSTEMS
+@pytest.mark.parametrize("before", [None, b"an older picture"], ids=["new", "in another's place"])
+def test_killed_while_it_saves(zitd, tmp_path, before, shim):
+    daemon = zitd("step 0")
+    out = tmp_path / "out"
+    out.mkdir()
+    if before is not None:
+        (out / "cat.png").write_bytes(before)
+    there = names(out)
+    result = zitctl(daemon, "generate", "a cat", "--save", out / "cat.png", shim=shim, file_bytes=20)
+    assert result.returncode == -signal.SIGXFSZ, result.stderr
+    if leaves_nothing(out, shim):
+        assert names(out) == there
+    assert before is None or (out / "cat.png").read_bytes() == before
+    result = zitctl(daemon, "generate", "a cat", "--save", out / "cat.png", shim=shim)
+    assert result.returncode == 0, result.stderr
+    assert names(out) == ["cat.png"]
+    assert (out / "cat.png").read_bytes()[-8:-4] == b"IEND"
+
+
+@FILE_SYSTEMS
+def test_a_batch_killed_while_it_saves(zitd, tmp_path, shim):
+    daemon = zitd()
+    out = tmp_path / "out"
+    prompts = write_lines(tmp_path / "p.jsonl", {"prompt": "a cat", "steps": 1, **SMALL})
+    result = zitctl(daemon, "batch", prompts, "--out", out, shim=shim, file_bytes=1000)  # the record is smaller
+    assert result.returncode == -signal.SIGXFSZ, result.stderr
+    if leaves_nothing(out, shim):
+        assert pictures(out) == []
+    result = zitctl(daemon, "batch", prompts, "--out", out, "--resume", shim=shim)
+    assert result.returncode == 0, result.stderr
+    note_accepted(daemon, out)
+    assert names(out) == ["0001.png", "batch.jsonl"]
+
+
+@FILE_SYSTEMS
+def test_what_was_left_is_cleared_and_who_is_at_work_is_waited_for(zitd, tmp_path, shim):
+    """A file by the name that a picture has meanwhile, with nobody's lock on it, and with somebody's."""
+    daemon = zitd("step 0")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "cat.png").write_bytes(b"an older picture")
+    part = out / ".cat.png.zit-part"
+    part.write_bytes(b"half a picture")
+    assert zitctl(daemon, "generate", "a cat", "--save", out / "cat.png", shim=shim).returncode == 0
+    assert names(out) == ["cat.png"]
+    with part.open("wb") as others:
+        fcntl.flock(others, fcntl.LOCK_EX)
+        results = []
+        saving = threading.Thread(target=lambda: results.append(
+            zitctl(daemon, "generate", "a dog", "--save", out / "cat.png", shim=shim)))
+        saving.start()
+        saving.join(0.5)
+        assert saving.is_alive() and part.exists()
+        part.rename(out / "cat.png")  # as who has the lock may
+    saving.join()
+    assert results[0].returncode == 0, results[0].stderr
+    assert names(out) == ["cat.png"] and (out / "cat.png").read_bytes()[-8:-4] == b"IEND"
+
+
+@FILE_SYSTEMS
+def test_many_save_to_one_place(zitd, tmp_path, shim):
+    daemon = zitd("step 0")
+    out = tmp_path / "out"
+    out.mkdir()
+    savers = [subprocess.Popen([str(BUILD / "zitctl"), "-H", str(daemon.socket_path), "generate", "a cat", "-q", "--save", str(out / "cat.png")],
+                               env={**daemon.env, **shim}, stdout=subprocess.DEVNULL) for _ in range(10)]
+    assert [saver.wait(60) for saver in savers] == [0] * 10
+    assert names(out) == ["cat.png"] and (out / "cat.png").read_bytes()[-8:-4] == b"IEND"
+
+
+def test_a_link_and_the_mask_are_heeded(zitd, tmp_path):
+    """The picture takes the place of a link, and is readable as far as the user wants new files to be."""
+    daemon = zitd("step 0")
+    (tmp_path / "cat.png").symlink_to("nowhere.png")
+    result = subprocess.run([str(BUILD / "zitctl"), "-H", str(daemon.socket_path), "generate", "a cat", "--save", "cat.png"], umask=0o027,
+                            env=daemon.env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    assert not (tmp_path / "cat.png").is_symlink() and (tmp_path / "cat.png").stat().st_mode & 0o777 == 0o640
