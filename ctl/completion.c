@@ -79,7 +79,7 @@ print_word(const char *word)
 static void
 print_value_row(const struct ctl_option *o)
 {
-	if (o->letter != 0)
+	if (o->letter != 0 && !o->of_submit) /* theirs are among the others' */
 		printf("\t\tvalue:-%c | ", o->letter);
 	else
 		printf("\t\t");

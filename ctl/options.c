@@ -19,6 +19,7 @@ enum {
 	CODE_GLOBAL = 256, /* getopt codes: CODE_GLOBAL + i is globals[i], above all letters */
 	CODE_PARAM = 512,  /* CODE_PARAM + i is params[i] */
 	MAX_OPTIONS = 64,
+	COMMAND_TO_COME = -1, /* as the count of operands */
 };
 
 enum param_type { PARAM_STRING, PARAM_INTEGER, PARAM_NUMBER, PARAM_BOOLEAN, PARAM_CHOICE, PARAM_IDS };
@@ -81,6 +82,14 @@ collect_params(void)
 	}
 }
 
+/* A name of one letter is the option's letter as well, for the commands that draw; others may have another
+ * option by it. 0: it has none. */
+static int
+param_letter(int index)
+{
+	return param_names[index][1] == '\0' ? param_names[index][0] : 0;
+}
+
 /* ---- values of parameters */
 
 /* The JSON value of an option's text; NULL when it is not one of its type. */
@@ -137,8 +146,10 @@ set_command(struct ctl *ctl, const char *text)
 static int
 set_operand(struct ctl *ctl, const char *text)
 {
-	if (ctl->command == NULL)
+	if (ctl->arg_count == COMMAND_TO_COME) {
+		ctl->arg_count = 0;
 		return set_command(ctl, text);
+	}
 	if (ctl->arg_count == CTL_MAX_ARGS)
 		return option_usage("%s takes no more operands%s", ctl->command->name, "");
 	ctl->args[ctl->arg_count++] = text;
@@ -218,8 +229,8 @@ options_at(size_t index, struct ctl_option *out)
 	if (index >= (size_t)param_count)
 		return false;
 	p = params[index];
-	*out = (struct ctl_option){
-	    param_names[index], p->words != NULL ? p->words : type_words[p->type], p->help, 0, true, NULL};
+	*out = (struct ctl_option){param_names[index], p->words != NULL ? p->words : type_words[p->type],
+	    p->help, param_letter((int)index), true, NULL};
 	return true;
 }
 
@@ -267,8 +278,11 @@ take_option(struct ctl *ctl, int code, const char *text)
 {
 	if (code == 1) /* an operand in its place */
 		return set_operand(ctl, text);
-	if (code >= CODE_PARAM && code < CODE_PARAM + param_count)
-		return set_param(ctl, code - CODE_PARAM, text);
+	for (int i = 0; i < param_count; i++) {
+		bool draws = ctl->command != NULL && ctl->command->takes_params;
+		if (code == CODE_PARAM + i || (draws && code == param_letter(i)))
+			return set_param(ctl, i, text);
+	}
 	for (int i = 0; i < GLOBAL_COUNT; i++) {
 		if (code != CODE_GLOBAL + i && (globals[i].letter == 0 || code != globals[i].letter))
 			continue;
@@ -307,6 +321,25 @@ is_answered(const struct ctl *ctl)
 	return ctl->help || ctl->version;
 }
 
+/* The command, before it comes: what -n and -o stand for depends on it. NULL: there is none, or none such. */
+static const struct ctl_command *
+look_ahead(int argc, char **argv, const char *letters, const struct option table[])
+{
+	const char *word = NULL;
+	int code, shown = opterr;
+
+	opterr = 0;
+	while ((code = getopt_long(argc, argv, letters, table, NULL)) != -1 && code != 1) {
+	}
+	if (code == 1)
+		word = optarg;
+	else if (optind < argc) /* after "--" */
+		word = argv[optind];
+	opterr = shown;
+	optind = 0; /* from the beginning again */
+	return word != NULL ? command_find(word) : NULL;
+}
+
 int
 options_parse(struct ctl *ctl, int argc, char **argv)
 {
@@ -316,6 +349,8 @@ options_parse(struct ctl *ctl, int argc, char **argv)
 
 	collect_params();
 	build_tables(table, letters);
+	ctl->command = look_ahead(argc, argv, letters, table);
+	ctl->arg_count = COMMAND_TO_COME;
 	while (
 	    status == 0 && !is_answered(ctl) && (code = getopt_long(argc, argv, letters, table, NULL)) != -1)
 		status = take_option(ctl, code, optarg);

@@ -78,7 +78,7 @@ list_submit_options(void)
 #define OPTION_OF_SUBMIT(name, arg, help) \
 	if (strcmp(method, "submit") == 0 && \
 	    strstr(" prompt wait events deliver group ", " " #name " ") == NULL) { \
-		item("Fl -", #name, '-', arg); \
+		item(sizeof(#name) == 2 ? "Fl " #name " , Fl -" : "Fl -", #name, '-', arg); \
 		put_sentence(help); \
 	}
 	begin("Ds");

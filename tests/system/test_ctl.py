@@ -150,6 +150,34 @@ def test_an_interrupt_right_before_a_wait_is_heeded(zitd, before):
     daemon.call("cancel", job=job)
 
 
+# ---- options that are several
+
+def test_n_is_pictures_where_pictures_are_drawn(zitd, tmp_path):
+    """And lines of logs: it says which, wherever it stands."""
+    daemon = zitd("step 0")
+    for arguments in (("generate", "-n", "2", "a"), ("-n2", "generate", "a"), ("generate", "--n=2", "--", "a")):
+        result = daemon.ctl("--save", tmp_path / "x.png", *arguments)
+        assert (result.returncode, result.stdout) == (0, f"{tmp_path}/x-1.png\n{tmp_path}/x-2.png\n"), result.stderr
+    job = daemon.ctl("submit", "a", "-n", "3").stdout.strip()
+    assert len(daemon.wait(job)["result"]["pictures"]) == 3
+    daemon.accepted.add(job)
+    for arguments, code, message in (
+            (("generate", "a", "-n", "two"), 2, "--n does not take 'two'"),
+            (("generate", "a", "-n", "17"), 2, "n must be an integer from 1 to 16"),
+            (("logs", "-n", "0"), 2, "--lines wants a number from 1 to"),
+            (("queue", "-n", "2"), 2, "queue does not take --lines"),
+            (("-n", "2"), 2, "no command was given"),
+            (("-n", "2", "genrate", "a"), 2, "did you mean 'generate'")):
+        result = daemon.ctl(*arguments)
+        assert result.returncode == code and message in result.stderr, (arguments, result.stderr)
+
+
+def test_o_is_the_picture_of_generate_wherever_it_stands(zitd, tmp_path):
+    daemon = zitd("step 0")
+    result = daemon.ctl("-o", tmp_path / "x.png", "generate", "a")
+    assert (result.returncode, result.stdout) == (0, f"{tmp_path}/x.png\n"), result.stderr
+
+
 # ---- status
 
 def test_status_of_a_good_service_is_one_screen(zitd):
