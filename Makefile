@@ -543,10 +543,10 @@ $(BUILD)/tests/bench/stamp: $(BUILD)/tests/bench/stamp.o
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 
 # zitd's queue beside beanstalkd (Debian package beanstalkd), the same client program, rounds in turn.
-bench-queue: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/queue_client $(BUILD)/tests/bench/bench_turns
+bench-queue: all $(addprefix $(BUILD)/tests/,fake_runner bench/queue_client bench/queue_floor bench/bench_turns)
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_queue.py
 
-$(BUILD)/tests/bench/queue_client: $(BUILD)/tests/bench/queue_client.o
+$(BUILD)/tests/bench/queue_client $(BUILD)/tests/bench/queue_floor: %: %.o
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 
 $(BUILD)/tests/bench/bench_turns: $(addprefix $(BUILD)/,tests/bench/bench_turns.o supervisor/scheduling/fair.o supervisor/scheduling/fair_clients.o supervisor/scheduling/fair_copy.o supervisor/scheduling/plan.o)

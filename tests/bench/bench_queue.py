@@ -6,6 +6,9 @@
 The runner is fake_runner with steps that take no time. What zitd does beyond beanstalkd for each job is measured with it:
 JSON, the job's record, its ETA, a process of its own for the work, the picture's file. Neither keeps its jobs on disk here:
 zitd's are submitted with durable false, beanstalkd runs without a log. The acknowledgement is the first event.
+
+The floor is queue_floor: the same bytes between the same processes, with nothing done about them. What it takes on this
+machine nothing built this way can beat.
 """
 import shutil
 import statistics
@@ -28,11 +31,12 @@ def client(name, path, load, count, connections=1):
     return [float(word) for word in out.stdout.split()]
 
 
-class Beanstalkd:
-    def __init__(self, directory):
-        self.socket_path = directory / "beanstalkd.sock"
-        self.process = subprocess.Popen(["beanstalkd", "-l", f"unix:{self.socket_path}"], stderr=subprocess.DEVNULL)
-        until(self.socket_path.exists, 10, "beanstalkd's socket")
+class Server:
+    """One of the others: a program that serves at a socket until it is ended."""
+    def __init__(self, socket_path, *command):
+        self.socket_path = socket_path
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        until(socket_path.exists, 10, f"{command[0]}'s socket")
 
     def stop(self):
         self.process.terminate()
@@ -75,18 +79,21 @@ def compare(directory):
     paused.call("pause")
     serving = Zitd(directory / "serving", "step 0", queue={"client_cap": 100, "max_size": 200}, runner={"concurrency": 4},
                    **quiet).start()
-    others = [("zitd", paused.socket_path, serving.socket_path)]
-    beanstalkd = Beanstalkd(directory) if shutil.which("beanstalkd") else None
-    if beanstalkd:
-        others.append(("beanstalkd", beanstalkd.socket_path, beanstalkd.socket_path))
+    socket = directory / "floor.sock"
+    others = {"floor": Server(socket, BUILD / "tests" / "bench" / "queue_floor", socket)}
+    if shutil.which("beanstalkd"):
+        socket = directory / "beanstalkd.sock"
+        others["beanstalkd"] = Server(socket, "beanstalkd", "-l", f"unix:{socket}")
+    who = [("zitd", paused.socket_path, serving.socket_path)]
+    who += [(name, server.socket_path, server.socket_path) for name, server in others.items()]
     for _ in range(ROUNDS):
-        for name, for_acks, for_cycles in others:
+        for name, for_acks, for_cycles in who:
             acks.setdefault(name, []).append(client(name, for_acks, "ack", ACKS))
             seconds = client(name, for_cycles, "cycle", CYCLES, CONNECTIONS)[0]
             cycles.setdefault(name, []).append(CYCLES / seconds)
     paused.stop(), serving.stop()
-    if beanstalkd:
-        beanstalkd.stop()
+    for server in others.values():
+        server.stop()
     return acks, cycles
 
 
@@ -99,14 +106,13 @@ def main():
         print(f"{who:10s} ack p50 {statistics.median(a[1] for a in acks[who]):7.1f} us  p99 "
               f"{statistics.median(a[2] for a in acks[who]):7.1f} us  cycle {statistics.median(cycles[who]):8.0f}/s  "
               f"rounds {ROUNDS}, {ACKS} acks and {CYCLES} cycles each")
-    own = {q: statistics.median(a[i] for a in acks["zitd"]) for q, i in (("p50", 1), ("p99", 2))}
-    per_s = statistics.median(cycles["zitd"])
-    beside = ["", ""]
-    if "beanstalkd" in acks:
-        theirs = statistics.median(a[1] for a in acks["beanstalkd"])
-        beside = [f"; {own['p50'] / theirs:.2f} of beanstalkd's time", f"; {per_s / statistics.median(cycles['beanstalkd']):.3f} of beanstalkd's rate"]
-    print(f"Q1 acknowledgement: {own['p50'] / Q1_P50_US:.2f} of {Q1_P50_US} us at p50, {own['p99'] / Q1_P99_US:.2f} of {Q1_P99_US} us at p99{beside[0]}")
-    print(f"Q2 submit to result, {CONNECTIONS} connections: {per_s / Q2_PER_S:.3f} of {Q2_PER_S}/s{beside[1]}")
+    p50, p99 = ({who: statistics.median(a[i] for a in acks[who]) for who in acks} for i in (1, 2))
+    per_s = {who: statistics.median(cycles[who]) for who in cycles}
+    others = [who for who in acks if who != "zitd"]
+    print(f"Q1 acknowledgement: {p50['zitd'] / Q1_P50_US:.2f} of {Q1_P50_US} us at p50, {p99['zitd'] / Q1_P99_US:.2f} of "
+          f"{Q1_P99_US} us at p99" + "".join(f"; {p50['zitd'] / p50[who]:.2f} of {who}'s time" for who in others))
+    print(f"Q2 submit to result, {CONNECTIONS} connections: {per_s['zitd'] / Q2_PER_S:.3f} of {Q2_PER_S}/s" +
+          "".join(f"; {per_s['zitd'] / per_s[who]:.3f} of {who}'s rate" for who in others))
     print(f"Q5 queue timeout: {percentile(late, 99) / Q5_P99_MS:.2f} of {Q5_P99_MS} ms at p99 (n {len(late)})")
 
 

@@ -1,9 +1,11 @@
 /*
- * The same client for two queues, zitd and beanstalkd, over a Unix socket: for bench_queue.py.
+ * The same client for two queues, zitd and beanstalkd, and for queue_floor, over a Unix socket: for
+ * bench_queue.py.
  *
- *   queue_client zitd|beanstalkd SOCKET ack COUNT            one connection, a job after the other: time to
- * the acknowledgement; jobs are removed off the clock queue_client zitd|beanstalkd SOCKET cycle COUNT
- * CONNECTIONS   each of them: a job in, handed out, done
+ *   queue_client zitd|beanstalkd|floor SOCKET ack COUNT
+ *       one connection, a job after the other: time to the acknowledgement; jobs are removed off the clock
+ *   queue_client zitd|beanstalkd|floor SOCKET cycle COUNT CONNECTIONS
+ *       on each of them: a job in, handed out, done
  *
  * Prints one line: seconds in all, then p50 and p99 in microseconds (of acknowledgements).
  */
@@ -141,6 +143,16 @@ zitd_go_on(struct connection *c, const char *line)
 	return line != NULL;
 }
 
+/* ---- the floor: zitd's lines, and no job is kept */
+
+static void
+floor_remove(struct connection *c, const char ids[BATCH][ID], int count)
+{
+	(void)c;
+	(void)ids;
+	(void)count;
+}
+
 /* ---- beanstalkd: put, reserve, delete */
 
 static void
@@ -187,7 +199,8 @@ beanstalkd_go_on(struct connection *c, const char *line)
 }
 
 static const struct dialect dialects[] = {{"zitd", zitd_go_on, zitd_submit, zitd_note_id, zitd_remove},
-    {"beanstalkd", beanstalkd_go_on, beanstalkd_submit, beanstalkd_note_id, beanstalkd_remove}};
+    {"beanstalkd", beanstalkd_go_on, beanstalkd_submit, beanstalkd_note_id, beanstalkd_remove},
+    {"floor", zitd_go_on, zitd_submit, zitd_note_id, floor_remove}};
 
 /* ---- the two loads */
 
@@ -283,6 +296,6 @@ main(int argc, char **argv)
 			    connections < MAX_CONNECTIONS ? connections : MAX_CONNECTIONS);
 		return 0;
 	}
-	fprintf(stderr, "usage: queue_client zitd|beanstalkd SOCKET ack|cycle COUNT [CONNECTIONS]\n");
+	fprintf(stderr, "usage: queue_client zitd|beanstalkd|floor SOCKET ack|cycle COUNT [CONNECTIONS]\n");
 	return 64;
 }
