@@ -279,7 +279,7 @@ $(PRELOADED): $(BUILD)/tests/%.so: tests/system/%.c
 check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%.run)
 
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
-IPC_TESTS := err utf8 buf fsm proto channel json_text api shm fuzz
+IPC_TESTS := err utf8 hash buf fsm proto channel json_text api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
 SUPERVISOR_TESTS := calendar conf devices metrics queue fair fairness cost limits tables quarantine health
 
@@ -306,7 +306,7 @@ $(BUILD)/tests/unit/test_socket: $(addprefix $(BUILD)/,tests/unit/test_socket.o 
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -lev -ljansson -lsystemd -lm
 
 # The durable store alone: what it keeps, and what it does when bits flip, the power goes, or the disk fails.
-STORE_TESTS := store store_faults
+STORE_TESTS := store store_faults store_versions
 
 $(STORE_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o \
 		$(addprefix $(BUILD)/,$(IPC) $(STORE) $(addprefix tests/unit/store_,samples.o history.o files.o vfs.o))

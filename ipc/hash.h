@@ -1,5 +1,5 @@
 /*
- * A checksum that finds every single changed bit: FNV-1a, 64 bits. It is no defence against malice.
+ * Checksums that find every single changed bit. They are no defence against malice.
  */
 #ifndef IPC_HASH_H
 #define IPC_HASH_H
@@ -11,5 +11,8 @@
 
 /* `hash` goes on over `count` more bytes; begin with HASH_START. */
 uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count);
+
+/* Of what is there as a whole, eight bytes at a time: many times as fast. */
+uint64_t hash_words(const void *bytes, size_t count);
 
 #endif

@@ -14,10 +14,12 @@
 enum { SEAL_TAIL_BYTES = sizeof(SEAL_TAIL) - 1, SUM_BYTES = SEAL_TAIL_BYTES + 16 + 2 };
 
 static void
-write_sum(char out[SUM_BYTES + 1], const char *text, size_t bytes)
+write_seal(char out[SUM_BYTES], uint64_t sum)
 {
-	snprintf(out, SUM_BYTES + 1, SEAL_TAIL "%016llx\"}",
-	    (unsigned long long)hash_bytes(HASH_START, text, bytes));
+	out = mempcpy(out, SEAL_TAIL, SEAL_TAIL_BYTES);
+	for (int shift = 60; shift >= 0; shift -= 4)
+		*out++ = "0123456789abcdef"[sum >> shift & 0xf];
+	memcpy(out, "\"}", 2);
 }
 
 void
@@ -31,11 +33,10 @@ seal_begin(struct json_text *t, const char *kind)
 char *
 seal_end(struct json_text *t)
 {
-	char sum[SUM_BYTES + 1];
+	char end[SUM_BYTES];
 
-	if (!t->failed)
-		write_sum(sum, t->text, t->used);
-	json_text_raw(t, sum, SUM_BYTES);
+	write_seal(end, t->failed ? 0 : hash_words(t->text, t->used));
+	json_text_raw(t, end, SUM_BYTES);
 	return json_text_end(t);
 }
 
@@ -59,14 +60,22 @@ seal(const char *kind, json_t *members)
 	return seal_end(&t);
 }
 
-/* Whether the seal at `at` is that of the bytes before it. */
+static bool
+has_sum(const char *end, uint64_t sum)
+{
+	char expected[SUM_BYTES];
+
+	write_seal(expected, sum);
+	return memcmp(end, expected, SUM_BYTES) == 0;
+}
+
+/* Whether the seal at `at` is that of the bytes before it. In the store's first version it was another sum,
+ * and texts of that time are kept as they are. */
 static bool
 is_sealed(const char *text, size_t at)
 {
-	char sum[SUM_BYTES + 1];
-
-	write_sum(sum, text, at);
-	return memcmp(text + at, sum, SUM_BYTES) == 0;
+	return has_sum(text + at, hash_words(text, at)) ||
+	       has_sum(text + at, hash_bytes(HASH_START, text, at));
 }
 
 json_t *

@@ -15,7 +15,7 @@
 #include "supervisor/id.h"
 
 enum {
-	STORE_VERSION = 1, /* of the schema: the file's user_version */
+	STORE_VERSION = 2, /* of the schema: the file's user_version */
 	STORE_KEY = 128,
 	STORE_EVENTS = 10000, /* of them are kept */
 };

@@ -481,7 +481,7 @@ test_a_newer_file_is_refused_and_left_alone(void **state)
 	(void)state;
 	commit_samples(s, &job, 1);
 	store_close(&s);
-	tamper("PRAGMA user_version = 2");
+	tamper("PRAGMA user_version = 3");
 	before = read_file(file, &bytes_before);
 	assert_int_equal(store_open(&s, place, &report, &e), -ERR_BAD_CONFIG);
 	assert_null(s);
