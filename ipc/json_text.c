@@ -114,11 +114,10 @@ unescaped(const char *text, size_t count)
 	size_t at = 0, length;
 
 	do {
-		length = utf8_plain(text + at, count - at);
-		if (length == 0 && at < count && (uint8_t)text[at] > '~')
-			length = utf8_length(text + at, count - at);
+		length = (uint8_t)text[at] > '~' ? utf8_length(text + at, count - at)
+						 : utf8_plain(text + at, count - at);
 		at += length;
-	} while (length > 0);
+	} while (length > 0 && at < count);
 	return at;
 }
 
@@ -140,19 +139,18 @@ put_escaped(char *out, char c)
 static char *
 put_characters(char *out, const char *text, size_t count)
 {
-	const char *end = text + count;
-
-	for (;;) {
+	for (const char *end = text + count; text < end;) {
 		size_t length = unescaped(text, (size_t)(end - text));
 
-		out = mempcpy(out, text, length);
-		text += length;
-		if (text == end)
-			return out;
-		if ((uint8_t)*text > '~')
+		if (length > 0) {
+			out = mempcpy(out, text, length);
+			text += length;
+		} else if ((uint8_t)*text <= '~')
+			out = put_escaped(out, *text++);
+		else
 			return NULL;
-		out = put_escaped(out, *text++);
 	}
+	return out;
 }
 
 void

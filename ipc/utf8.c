@@ -7,41 +7,34 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Lead byte range, length, and the range of the second byte; the rest are 80..BF. They are looked through
- * from the first: what is written most comes first. */
-static const struct {
-	uint8_t lead_low, lead_high, length, low, high;
-} forms[] = {
-    {0x00, 0x7f, 1, 0, 0},
-    {0xe1, 0xec, 3, 0x80, 0xbf},
-    {0xc2, 0xdf, 2, 0x80, 0xbf},
-    {0xee, 0xef, 3, 0x80, 0xbf},
-    {0xf0, 0xf0, 4, 0x90, 0xbf},
-    {0xe0, 0xe0, 3, 0xa0, 0xbf},
-    {0xed, 0xed, 3, 0x80, 0x9f},
-    {0xf1, 0xf3, 4, 0x80, 0xbf},
-    {0xf4, 0xf4, 4, 0x80, 0x8f},
+/* By the first byte: the length, and the range of the second byte; the rest are 80..BF. */
+static const struct form {
+	uint8_t length, low, high;
+} forms[256] = {
+    [0x00 ... 0x7f] = {1, 0, 0},
+    [0xc2 ... 0xdf] = {2, 0x80, 0xbf},
+    [0xe0] = {3, 0xa0, 0xbf},
+    [0xe1 ... 0xec] = {3, 0x80, 0xbf},
+    [0xed] = {3, 0x80, 0x9f},
+    [0xee ... 0xef] = {3, 0x80, 0xbf},
+    [0xf0] = {4, 0x90, 0xbf},
+    [0xf1 ... 0xf3] = {4, 0x80, 0xbf},
+    [0xf4] = {4, 0x80, 0x8f},
 };
 
 size_t
 utf8_length(const char *text, size_t count)
 {
 	const uint8_t *p = (const uint8_t *)text;
+	const struct form *form = &forms[p[0]];
 
-	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-		size_t length = forms[i].length;
-
-		if (p[0] < forms[i].lead_low || p[0] > forms[i].lead_high)
-			continue;
-		if (length > count || (length > 1 && (p[1] < forms[i].low || p[1] > forms[i].high)))
+	if (form->length > count || (form->length > 1 && (p[1] < form->low || p[1] > form->high)))
+		return 0;
+	for (size_t k = 2; k < form->length; k++) {
+		if ((p[k] & 0xc0) != 0x80)
 			return 0;
-		for (size_t k = 2; k < length; k++) {
-			if ((p[k] & 0xc0) != 0x80)
-				return 0;
-		}
-		return length;
 	}
-	return 0;
+	return form->length;
 }
 
 /* ---- plain text, a word of eight bytes at a time */

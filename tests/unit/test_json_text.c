@@ -165,6 +165,35 @@ test_integers(void **state)
 	json_decref(value);
 }
 
+/* Whole ones of every number of digits, and the fractions of seconds around them. */
+static void
+test_digits(void **state)
+{
+	(void)state;
+	for (uint64_t ten = 1, digits = 1; digits <= 19; ten *= 10, digits++) {
+		for (uint64_t each = 0; each < 300; each++) {
+			struct json_text t = {0};
+			const int64_t value =
+			    (int64_t)(each < 150 ? ten - each : ten / 150 * each + each % 11);
+			const uint64_t size = value < 0 ? -(uint64_t)value : (uint64_t)value;
+			char expected[128], fraction[8], *made;
+
+			sprintf(fraction, "%06llu", (unsigned long long)size % 1000000);
+			for (int last = 5; last > 0 && fraction[last] == '0'; last--)
+				fraction[last] = '\0';
+			sprintf(expected, "[%lld,%s%llu.%s]", (long long)value, value < 0 ? "-" : "",
+			    (unsigned long long)size / 1000000, fraction);
+			json_text_open(&t, NULL, '[');
+			json_text_integer(&t, NULL, value);
+			json_text_micros(&t, NULL, value);
+			json_text_close(&t, ']');
+			made = json_text_end(&t);
+			assert_string_equal(made, expected);
+			free(made);
+		}
+	}
+}
+
 /* Each is a real for the parser, and the same one. */
 static void
 test_reals(void **state)
@@ -239,8 +268,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_structure), cmocka_unit_test(test_strings),
 	    cmocka_unit_test(test_strings_byte_by_byte), cmocka_unit_test(test_broken_strings_leave_nothing),
-	    cmocka_unit_test(test_integers), cmocka_unit_test(test_reals), cmocka_unit_test(test_micros),
-	    cmocka_unit_test(test_growth)};
+	    cmocka_unit_test(test_integers), cmocka_unit_test(test_digits), cmocka_unit_test(test_reals),
+	    cmocka_unit_test(test_micros), cmocka_unit_test(test_growth)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
