@@ -263,10 +263,11 @@ struct job *
 daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid, bool force, struct err *e,
     json_t **data)
 {
+	const uint64_t fingerprint = quarantine_fingerprint(p);
 	struct job *job;
 	bool probe;
 
-	if (!may_enter(d, p, e, data) || daemon_is_quarantined(d, p, force, &probe, e, data))
+	if (!may_enter(d, p, e, data) || daemon_is_quarantined(d, fingerprint, force, &probe, e, data))
 		return NULL;
 	job = job_new(d, p, uid, pid);
 	if (job == NULL) {
@@ -275,7 +276,7 @@ daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid,
 	}
 	job->number = ++d->last_number;
 	job->cost_s = round(daemon_predict_s(d, job) * 1e6) / 1e6; /* its row is written faster so */
-	job->fingerprint = quarantine_fingerprint(p);
+	job->fingerprint = fingerprint;
 	job->probe = job->alone = probe;
 	if (!take_place(d, job, e, data)) {
 		daemon_count_refused(d, job->client);

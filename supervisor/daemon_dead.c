@@ -12,11 +12,10 @@
 
 bool
 daemon_is_quarantined(
-    const struct daemon *d, const struct api_submit *p, bool force, bool *probe, struct err *e, json_t **data)
+    const struct daemon *d, uint64_t fingerprint, bool force, bool *probe, struct err *e, json_t **data)
 {
 	double left_s;
-	enum verdict verdict =
-	    quarantine_check(&d->quarantine, quarantine_fingerprint(p), clock_now_us(), force, &left_s);
+	enum verdict verdict = quarantine_check(&d->quarantine, fingerprint, clock_now_us(), force, &left_s);
 
 	*probe = verdict == VERDICT_PROBE;
 	if (verdict != VERDICT_REFUSE)

@@ -174,9 +174,9 @@ int daemon_open_store(struct daemon *d, struct err *e);
 /* Tries again, if that failed; false: it is open. */
 bool daemon_reopen(struct daemon *d);
 
-/* Whether such a request is refused (*e, *data), or is let in to see how it ends (*probe). */
-bool daemon_is_quarantined(const struct daemon *d, const struct api_submit *p, bool force, bool *probe,
-    struct err *e, json_t **data);
+/* Whether a request like that is refused (*e, *data), or is let in to see how it ends (*probe). */
+bool daemon_is_quarantined(
+    const struct daemon *d, uint64_t fingerprint, bool force, bool *probe, struct err *e, json_t **data);
 
 const char *const *daemon_class_names(void); /* CLASS_COUNT of them */
 struct fair_limits daemon_queue_limits(const struct daemon *d);
