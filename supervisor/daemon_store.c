@@ -323,13 +323,15 @@ on_committed(struct disk_task *task)
 	d->commit = NULL;
 	if (task->error != 0)
 		note_trouble(d, task->error);
-	else
+	else {
 		note_recovery(d);
+		d->saved_change = c->change;
+	}
+	d->options.public->acks_send(d); /* whose orders came before the jobs that are told now */
 	for (int i = 0; i < c->batch.row_count; i++)
 		settle(d, c, i, task->error);
 	d->note_is_due |= task->error != 0 && c->batch.note_count > 0;
 	if (task->error == 0) {
-		d->saved_change = c->change;
 		d->last_event += c->batch.event_count;
 		d->options.public->events_tell(c->batch.events, c->batch.event_count);
 	}

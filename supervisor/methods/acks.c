@@ -3,6 +3,9 @@
  * job that was held a moment ago, say: so an answer waits for all that had changed by then, whoever changed
  * it.
  *
+ * Meanwhile a client's next requests are taken, so that orders that follow one another share a transaction;
+ * what there is to say to them lines up behind.
+ *
  * What cannot be written down is answered by an error, though it is done: it is not promised to survive.
  */
 #include "supervisor/methods/acks.h"
@@ -10,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <unistd.h>
 
 #include "supervisor/daemon.h"
 
@@ -17,39 +21,55 @@ struct ack {
 	TAILQ_ENTRY(ack) link;
 	struct client *client;
 	char *line;
+	size_t bytes;
+	struct attachment attachment;
 	json_t *id; /* of the request */
 	enum api_method method;
+	bool promises;	/* that something was done; else it merely follows one that does */
 	int64_t change; /* that must be on disk */
 };
 
 static TAILQ_HEAD(ack_line, ack) acks = TAILQ_HEAD_INITIALIZER(acks); /* by their changes */
 
-bool
-acks_must_wait(const struct call *call)
+static bool
+promises(const struct call *call)
 {
-	return api_when(call->request->method) != API_READY && call->e.code == ERR_NONE &&
+	return call->e.code == ERR_NONE && api_when(call->request->method) != API_READY &&
 	       daemon_saved_change(call->daemon) < daemon_change(call->daemon);
 }
 
-void
-acks_add(struct call *call, char *line)
+bool
+acks_must_wait(const struct call *call)
 {
-	struct ack *a = calloc(1, sizeof(*a));
+	return client_has_line(call->client) || promises(call);
+}
+
+bool
+acks_add(struct call *call, char **line)
+{
+	struct ack *a = *line != NULL ? calloc(1, sizeof(*a)) : NULL;
 	struct err e;
 
-	if (a == NULL) { /* done, and not acknowledged */
-		free(line);
+	if (a == NULL) { /* it may be done, and is not acknowledged */
+		free(*line);
 		err_set(&e, ERR_SYSTEM, "out of memory");
-		client_answer_in_turn(call->client, api_error(call->request->id, &e, NULL, NULL), NULL);
-		return;
+		*line = api_error(call->request->id, &e, NULL, NULL);
+		return false;
 	}
 	*a = (struct ack){.client = call->client,
-	    .line = line,
+	    .line = *line,
+	    .bytes = strlen(*line),
+	    .attachment = call->attachment,
 	    .id = json_incref(call->request->id),
 	    .method = call->request->method,
+	    .promises = promises(call),
 	    .change = daemon_change(call->daemon)};
+	*line = NULL;
+	call->attachment = (struct attachment){0};
 	TAILQ_INSERT_TAIL(&acks, a, link);
+	client_hold_in_line(a->client, a->bytes, a->attachment.count);
 	daemon_changed(call->daemon);
+	return true;
 }
 
 static void
@@ -58,6 +78,8 @@ free_ack(struct ack *a)
 	TAILQ_REMOVE(&acks, a, link);
 	json_decref(a->id);
 	free(a->line);
+	for (int i = 0; i < a->attachment.count; i++)
+		close(a->attachment.fds[i]);
 	free(a);
 }
 
@@ -78,16 +100,16 @@ not_kept(const struct ack *a, int error)
 static void
 answer(const struct daemon *d, struct ack *a)
 {
-	bool kept = a->change <= daemon_saved_change(d) || api_when(a->method) == API_ENDED;
-	struct client *client = a->client;
-	char *line = a->line;
+	bool kept = !a->promises || a->change <= daemon_saved_change(d) || api_when(a->method) == API_ENDED;
+	const struct ack was = *a;
+	struct attachment attachment = a->attachment;
+	char *line = kept ? a->line : not_kept(a, daemon_store_error(d));
 
 	if (kept)
 		a->line = NULL;
-	else
-		line = not_kept(a, daemon_store_error(d));
+	a->attachment.count = 0; /* they are the client's */
 	free_ack(a);
-	client_answer_in_turn(client, line, NULL);
+	client_answer_in_line(was.client, was.bytes, was.attachment.count, line, &attachment);
 }
 
 /* Sending may end clients, and take their acks: each look is a new one. */

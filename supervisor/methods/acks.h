@@ -6,11 +6,12 @@
 
 #include "supervisor/methods/call.h"
 
-/* Whether an answer to the call must wait: by its method's row in api.def, and as far as something is not on
- * disk. */
+/* Whether an answer to the call must wait: by its method's row in api.def, as far as something is not on
+ * disk; or behind another one to the client that does. */
 bool acks_must_wait(const struct call *call);
-/* Has it wait; the line is taken. The client is held until then (client_hold_in_turn), by the caller. */
-void acks_add(struct call *call, char *line);
+/* Has it wait: *line and the call's attachment are taken. false: there is no memory, and *line an error that
+ * is to be sent instead. */
+bool acks_add(struct call *call, char **line);
 /* Those leave that have waited long enough, and all when the disk takes nothing. */
 void acks_send(struct daemon *d);
 void acks_client_gone(const struct client *c);

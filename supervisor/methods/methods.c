@@ -215,10 +215,12 @@ tell_order(const struct client *c, const struct api_request *r, bool allowed)
 	    .runner_name = json_string_value(json_object_get(params, "runner")));
 }
 
+/* The line is taken, and the call's attachment. */
 static void
-answer_error(struct client *c, json_t *id, const struct err *e, const char *param, json_t *data)
+answer(struct call *call, char *line)
 {
-	client_send(c, api_error(id, e, param, data), NULL);
+	if (!acks_must_wait(call) || !acks_add(call, &line))
+		client_send(call->client, line, &call->attachment);
 }
 
 /* Counts an error that a submission is answered with. */
@@ -256,51 +258,47 @@ methods_answer_later(struct call *call, json_t *result)
 	char *line = line_of(call, result);
 
 	if (line != NULL && acks_must_wait(call))
-		acks_add(call, line);
-	else
-		client_answer_in_turn(call->client, line, &call->attachment);
+		acks_add(call, &line);
+	client_answer_in_turn(call->client, line, &call->attachment);
 }
 
 /* A notification, a request without id, is done and not answered. */
 static void
-handle(struct daemon *d, struct client *c, struct api_request *r)
+handle(struct call *call)
 {
-	struct call call = {.daemon = d, .client = c, .request = r};
+	const struct api_request *r = call->request;
 	json_t *result = NULL;
-	bool is_order = api_role(r->method) == API_ADMIN, allowed = !is_order || call_is_admin(&call);
+	bool is_order = api_role(r->method) == API_ADMIN, allowed = !is_order || call_is_admin(call);
 	char *line;
 
 	if (is_order)
-		tell_order(c, r, allowed);
+		tell_order(call->client, r, allowed);
 	if (!allowed)
-		err_set(&call.e, ERR_NOT_PERMITTED,
+		err_set(&call->e, ERR_NOT_PERMITTED,
 		    "%s is for administrators: root, zitd's own user, or admin_group",
 		    api_method_name(r->method));
 	else
-		result = handlers[r->method](&call);
-	line = line_of(&call, result);
-	if (line != NULL && acks_must_wait(&call)) {
-		client_hold_in_turn(c);
-		acks_add(&call, line);
-	} else if (line != NULL)
-		client_send(c, line, &call.attachment);
+		result = handlers[r->method](call);
+	line = line_of(call, result);
+	if (line != NULL)
+		answer(call, line);
 }
 
 static void
 take_line(struct daemon *d, struct client *c, const char *line, size_t bytes)
 {
 	struct api_request request;
+	struct call call = {.daemon = d, .client = c, .request = &request};
 	char param[64];
 	json_t *id;
-	struct err e = {0};
 
-	if (api_parse(&request, line, bytes, &e, param, &id) != 0) {
-		if (e.code == ERR_INVALID_PARAM)
-			note_error(d, request.method, &e);
-		answer_error(c, id, &e, param, NULL);
-	} else {
-		handle(d, c, &request);
+	if (api_parse(&request, line, bytes, &call.e, param, &id) == 0) {
+		handle(&call);
 		api_request_clear(&request);
+	} else {
+		if (call.e.code == ERR_INVALID_PARAM)
+			note_error(d, request.method, &call.e);
+		answer(&call, api_error(id, &call.e, param, NULL));
 	}
 	json_decref(id);
 }

@@ -156,8 +156,8 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 static bool
 has_enough(const struct client *c)
 {
-	return c->out.weight > OUT_ENOUGH || c->pending >= MAX_PENDING || c->pending_fds >= MAX_PENDING_FDS ||
-	       c->in_turn || c->all->paused;
+	return c->out.weight + c->in_line_bytes > OUT_ENOUGH || c->pending >= MAX_PENDING ||
+	       c->pending_fds >= MAX_PENDING_FDS || c->in_turn || c->all->paused;
 }
 
 static void
@@ -186,7 +186,7 @@ client_watch(struct client *c)
 static void
 end_if_finished(struct client *c)
 {
-	if (!outbox_is_empty(&c->out))
+	if (!outbox_is_empty(&c->out) || c->in_line > 0)
 		return;
 	if (c->half_closed && (c->closing || c->pending == 0)) {
 		client_drop(c);
@@ -372,6 +372,32 @@ client_answer_in_turn(struct client *c, char *line, struct attachment *a)
 	if (!c->dead)
 		client_watch(c);
 	leave(c);
+}
+
+void
+client_hold_in_line(struct client *c, size_t bytes, int fds)
+{
+	c->in_line++;
+	c->in_line_bytes += bytes;
+	client_hold(c, fds);
+}
+
+void
+client_answer_in_line(struct client *c, size_t bytes, int fds, char *line, struct attachment *a)
+{
+	enter(c);
+	c->in_line--;
+	c->in_line_bytes -= bytes;
+	client_answer(c, fds, line, a);
+	if (!c->dead)
+		client_watch(c);
+	leave(c);
+}
+
+bool
+client_has_line(const struct client *c)
+{
+	return c->in_line > 0;
 }
 
 bool

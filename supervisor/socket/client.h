@@ -81,5 +81,12 @@ void client_answer(struct client *c, int fds, char *line, struct attachment *att
 /* Likewise of an answer that waits for the store: until it is given, no further request is taken. */
 void client_hold_in_turn(struct client *c);
 void client_answer_in_turn(struct client *c, char *line, struct attachment *attachment);
+/* Likewise of one that is made, with so many bytes, and has to wait: requests are taken meanwhile, whose
+ * answers must leave behind it. That is its holder's matter; whether there is one to wait for is
+ * client_has_line. */
+void client_hold_in_line(struct client *c, size_t bytes, int fds);
+void client_answer_in_line(
+    struct client *c, size_t bytes, int fds, char *line, struct attachment *attachment);
+bool client_has_line(const struct client *c);
 
 #endif

@@ -25,15 +25,17 @@ struct client {
 	struct outbox out;
 	struct ucred peer;
 	int pending, pending_fds; /* answers to come, and what they will bring */
-	int64_t moved_us;	  /* when a byte of it moved last */
-	bool in_turn;		  /* no further request is taken before one of them */
-	bool introduced;	  /* has sent a whole line */
-	bool lines_left;	  /* whole lines of it wait for another turn */
-	bool half_closed;	  /* it sends no more */
-	bool closing;		  /* cut off: ends when its output has left and it has seen the end */
-	bool lingering;		  /* and we have said that we send no more */
-	bool dead;		  /* freed at the end of the callback that found it so */
-	int depth;		  /* callbacks that hold it */
+	int in_line;		  /* of those, that are made */
+	size_t in_line_bytes;
+	int64_t moved_us; /* when a byte of it moved last */
+	bool in_turn;	  /* no further request is taken before one of them */
+	bool introduced;  /* has sent a whole line */
+	bool lines_left;  /* whole lines of it wait for another turn */
+	bool half_closed; /* it sends no more */
+	bool closing;	  /* cut off: ends when its output has left and it has seen the end */
+	bool lingering;	  /* and we have said that we send no more */
+	bool dead;	  /* freed at the end of the callback that found it so */
+	int depth;	  /* callbacks that hold it */
 };
 
 struct clients {

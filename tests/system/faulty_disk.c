@@ -1,10 +1,11 @@
 /*
  * A disk that is slow or fails, put before a program with LD_PRELOAD. The file that $FAULTY_DISK names says
  * at each sync what it is now: "slow MS" takes so many milliseconds, "fail" gives EIO; without it all is
- * well.
+ * well. Each sync adds a byte to the file of that name with ".syncs", if there is one.
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,21 @@
 #include <unistd.h>
 
 typedef int sync_call(int fd);
+
+static void
+count(void)
+{
+	const char *control = getenv("FAULTY_DISK");
+	char path[4096];
+	int fd = -1;
+
+	if (control != NULL && snprintf(path, sizeof(path), "%s.syncs", control) < (int)sizeof(path))
+		fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	if (fd >= 0 && write(fd, "s", 1) != 1)
+		abort(); /* a count that is wrong is worth nothing */
+	if (fd >= 0)
+		close(fd);
+}
 
 /* 0, or errno. */
 static int
@@ -38,6 +54,7 @@ sync_by(const char *name, int fd)
 	sync_call *call = (sync_call *)dlsym(RTLD_NEXT, name);
 	int error = suffer();
 
+	count();
 	if (error == 0)
 		return call(fd);
 	errno = error;

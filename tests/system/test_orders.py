@@ -1,5 +1,8 @@
 """Orders about jobs and pauses are answered when they are on disk: what was acknowledged survives SIGKILL at once."""
+import json
 import select
+import socket
+import threading
 import time
 
 import pytest
@@ -125,6 +128,87 @@ def test_who_only_looks_does_not_wait(slow):
     assert not select.select([connection.socket], [], [], 0)[0], "answered before it is on disk"
     assert connection.read_line()["id"] == hold and connection.read_line()["id"] == status
     make_good()
+
+
+def pipeline(connection, requests):
+    """The answers to (method, parameters) that are sent at once, by their ids: result or error."""
+    lines = [json.dumps({"id": i, "method": method, "params": params}) if isinstance(method, str) else method.decode()
+             for i, (method, params) in enumerate(requests)]
+    connection.socket.sendall("".join(line + "\n" for line in lines).encode())
+    return [connection.read_line() for _ in requests]
+
+
+@pytest.mark.skipif(SANITIZED, reason="wants a slow disk: a sanitizer's runtime wants to be loaded first")
+@pytest.mark.parametrize("between", [None, "get"])
+def test_orders_that_follow_one_another_share_a_sync(zitd, tmp_path, between):
+    """One that is sent alone waits for one; were it so for each of those, there were as many."""
+    control, syncs = tmp_path / "disk", tmp_path / "disk.syncs"
+    daemon = zitd("step 0.02", env=disk_by(control), **SECTIONS)
+    daemon.call("pause")
+    *jobs, other = [daemon.submit(f"job {i}", steps=1) for i in range(11)]
+    requests = [(method, {"job": job}) for method in ("hold", "release", "hold", "release", "cancel") for job in jobs]
+    if between:
+        requests = [pair for request in requests for pair in (request, (between, {"job": other}))]
+    control.write_text("slow 100")
+    syncs.write_bytes(b"")
+    answers = pipeline(daemon.connect(), requests)
+    count = len(syncs.read_bytes())
+    control.unlink()
+    assert [answer["id"] for answer in answers] == list(range(len(requests))) and all("result" in answer for answer in answers)
+    assert count <= 10, f"{count} syncs for 50 orders"  # 1 to 4 seen; a machine that is slower than its disk takes some more
+    daemon.kill()
+    daemon.start()
+    assert {daemon.job(job)["state"] for job in jobs} == {"cancelled"}
+    daemon.call("cancel", job=other)
+    daemon.call("resume")
+
+
+def test_what_is_sent_at_once_is_answered_in_turn(slow):
+    """Orders, looks, a job, nonsense, one of a job that only the disk knows; each sees what those before it did."""
+    daemon, jobs, make_slow, _ = slow
+    ended = daemon.submit("ended")
+    daemon.call("cancel", job=ended)
+    make_slow()
+    states = {"queue": ("get", {"job": jobs["b"]}), "held": ("get", {"job": jobs["b"]})}
+    answers = pipeline(daemon.connect(), [
+        ("hold", {"job": jobs["b"]}), states["held"], ("release", {"job": jobs["b"]}), states["queue"], ("hold", {"job": "job_nobody"}),
+        ("cancel", {"job": ended}), (b'{"id": 6, "method": "hold"}', None), (b'{"id": 7, "method": "hodl"}', None), ("status", {}),
+        ("priority", {"job": jobs["c"], "priority": "high"}), ("submit", {"prompt": "new", "steps": 1}), ("cancel", {"job": [jobs["a"], ended]}),
+        ("drop", {"job": jobs["d"]}), ("get", {"job": jobs["d"]}), ("pause", {"runner": "nobody"}), ("cancel", {"job": jobs["b"]})])
+    assert [answer["id"] for answer in answers] == list(range(len(answers)))
+    daemon.accepted.add(answers[10]["result"]["job"])
+    told = [answer.get("result", answer.get("error")) for answer in answers]
+    assert [(t["data"]["name"] if "data" in t else t["jobs"][0]["state"] if "jobs" in t else t.get("state")) for t in told] == [
+        "held", "held", "queued", "queued", "unknown_job", "cancelled", "invalid_param", "unknown_method", daemon.status()["state"],
+        "queued", "queued", "cancelled", "dead", "unknown_job", "invalid_param", "cancelled"]
+
+
+def test_many_more_than_may_wait_at_once(zitd):
+    """More answers than zitd keeps for one connection, and more bytes of them; then half of the connection is closed."""
+    daemon = zitd("step 0.02", **SECTIONS)
+    daemon.call("pause")
+    jobs = [daemon.submit(f"job {i} {'x' * 20000}", steps=1) for i in range(10)]
+    requests = [("hold" if i % 2 == 0 else "release", {"job": jobs}) for i in range(40)] + [("pause", {"class": "low"})] * 2500
+    connection = daemon.connect()
+    sending = threading.Thread(target=lambda: connection.socket.sendall(b"".join(
+        json.dumps({"id": i, "method": m, "params": p}).encode() + b"\n" for i, (m, p) in enumerate(requests))) or connection.socket.shutdown(socket.SHUT_WR))
+    sending.start()
+    assert [connection.read_line()["id"] for _ in requests] == list(range(len(requests)))
+    sending.join()
+    assert connection.read_line() is None
+    daemon.call("cancel", job=jobs)
+    daemon.call("resume")
+
+
+def test_who_is_cut_off_hears_of_what_was_done(slow):
+    """A line that is too long ends the connection, not what was ordered before it."""
+    daemon, jobs, make_slow, _ = slow
+    make_slow()
+    connection = daemon.connect()
+    connection.socket.sendall(json.dumps({"id": 0, "method": "hold", "params": {"job": jobs["b"]}}).encode() + b"\n" + b"x" * (1 << 20) + b"xx")
+    answers = [connection.read_line(), connection.read_line()]
+    assert sorted("frame_too_large" if "error" in answer else answer["result"]["jobs"][0]["state"] for answer in answers) == ["frame_too_large", "held"]
+    assert connection.read_line() is None
 
 
 def test_a_disk_that_fails(faulty_disk, zitd):  # noqa: F811
