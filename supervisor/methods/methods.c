@@ -15,6 +15,7 @@
 #include "supervisor/journal.h"
 #include "supervisor/methods/methods_inside.h"
 #include "supervisor/metrics.h"
+#include "supervisor/socket/outbox.h"
 #include "supervisor/upgrade.h"
 #include "supervisor/methods/waiters.h"
 
@@ -38,21 +39,38 @@ call_put_record(struct json_text *t, struct daemon *d, const struct job *job)
 	job_record(job, &outlook, NULL, t);
 }
 
+/* Whether it can be read while the answer is made: then it needs no descriptor of its own. */
+static bool
+is_at_hand(const struct picture *p)
+{
+	return p->fd >= 0 && p->bytes > 0 && p->bytes <= OUTBOX_SMALL;
+}
+
+/* -1: it cannot be had, or there would not be descriptors enough. */
+static int
+open_picture(const struct daemon *d, const struct job *job, int index, enum deliver deliver)
+{
+	int fd = daemon_open_picture(d, job, index, deliver == DELIVER_FD);
+
+	if (fd < 0 || !client_fd_is_reserved(fd))
+		return fd;
+	close(fd);
+	return -1;
+}
+
 void
 call_attach_pictures(const struct daemon *d, const struct job *job, int first, int last, enum deliver deliver,
     struct attachment *a)
 {
 	*a = (struct attachment){.inline_base64 = deliver == DELIVER_BASE64};
 	for (int i = first; i <= last && deliver != DELIVER_PATH; i++) {
-		int fd = daemon_open_picture(d, job, i, deliver == DELIVER_FD);
+		bool lent = deliver == DELIVER_BASE64 && is_at_hand(&job->pictures[i]);
+		int fd = lent ? job->pictures[i].fd : open_picture(d, job, i, deliver);
 
-		if (fd >= 0 && client_fd_is_reserved(fd)) {
-			close(fd);
-			fd = -1;
-		}
 		if (fd < 0)
 			continue; /* removed meanwhile, or no descriptors: the client finds neither */
 		a->pictures[a->count] = i;
+		a->lent[a->count] = lent ? job->pictures[i].bytes : 0;
 		a->fds[a->count++] = fd;
 	}
 }
@@ -73,9 +91,7 @@ drop_result(struct call *call, json_t *result)
 {
 	json_decref(result);
 	free(json_text_end(&call->text));
-	for (int i = 0; i < call->attachment.count; i++)
-		close(call->attachment.fds[i]);
-	call->attachment = (struct attachment){0};
+	attachment_drop(&call->attachment);
 }
 
 /* ---- lists of records */

@@ -11,16 +11,37 @@
 
 #include "supervisor/socket/outbox.h"
 
+enum { NUMBER_AT = 1 + 32 + 1 }; /* of a placeholder: behind '<', the secret, and ':' */
+
 /* Known to this process only, so that no prompt can hold it. */
 void
 attachment_placeholder(int i, char out[48])
 {
-	static uint64_t secret[2];
+	static char text[48]; /* of the first one */
+	uint64_t secret[2] = {0};
 
-	if (secret[0] == 0 && getrandom(secret, sizeof(secret), 0) != sizeof(secret))
-		secret[0] = (uint64_t)getpid();
-	snprintf(out, 48, "<%016llx%016llx:%02d>", (unsigned long long)secret[0],
-	    (unsigned long long)secret[1], i);
+	if (text[0] == '\0') {
+		if (getrandom(secret, sizeof(secret), 0) != sizeof(secret))
+			secret[0] = (uint64_t)getpid();
+		snprintf(text, sizeof(text), "<%016llx%016llx:00>", (unsigned long long)secret[0],
+		    (unsigned long long)secret[1]);
+	}
+	memcpy(out, text, sizeof(text));
+	out[NUMBER_AT] = (char)('0' + i / 10);
+	out[NUMBER_AT + 1] = (char)('0' + i % 10);
+}
+
+static int
+queue_file(struct outbox *o, const struct attachment *a, int i)
+{
+	return a->lent[i] > 0 ? outbox_base64_now(o, a->fds[i], a->lent[i]) : outbox_base64(o, a->fds[i]);
+}
+
+static void
+close_file(const struct attachment *a, int i)
+{
+	if (a->lent[i] == 0)
+		close(a->fds[i]);
 }
 
 /* The text in pieces, each placeholder replaced by its file; takes the files. false: no memory. */
@@ -36,11 +57,11 @@ queue_inline(struct outbox *o, const char *text, struct attachment *a)
 		attachment_placeholder(i, mark);
 		at = strstr(text, mark);
 		good = good && at != NULL && outbox_text(o, text, (size_t)(at - text), NULL, 0) == 0 &&
-		       outbox_base64(o, a->fds[i]) == 0;
+		       queue_file(o, a, i) == 0;
 		if (good)
 			text = at + strlen(mark);
 		else
-			close(a->fds[i]);
+			close_file(a, i);
 	}
 	return good && outbox_line(o, text, NULL, 0) == 0;
 }
@@ -54,6 +75,14 @@ attachment_queue(struct outbox *o, const char *text, struct attachment *a)
 		return queue_inline(o, text, a);
 	good = good && outbox_line(o, text, a != NULL ? a->fds : NULL, a != NULL ? a->count : 0) == 0;
 	for (int i = 0; a != NULL && !good && i < a->count; i++)
-		close(a->fds[i]);
+		close_file(a, i);
 	return good;
+}
+
+void
+attachment_drop(struct attachment *a)
+{
+	for (int i = 0; i < a->count; i++)
+		close_file(a, i);
+	*a = (struct attachment){0};
 }

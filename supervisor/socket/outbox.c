@@ -18,7 +18,7 @@
 #include "supervisor/handover.h"
 
 enum {
-	FILE_CHUNK = 24 * 1024,
+	FILE_CHUNK = OUTBOX_SMALL,
 	BASE64_CHUNK = FILE_CHUNK / 3 * 4,
 	TURN = 1024 * 1024,
 	FD_WEIGHT = 16 * 1024, /* zitd has few descriptors, and clients many requests */
@@ -166,31 +166,55 @@ encode(char *out, const uint8_t *in, size_t count)
 	return n;
 }
 
+/* Up to `wanted` bytes from `at` on; fewer than that are all there are. */
+static size_t
+read_bytes(int file, uint8_t *out, size_t wanted, off_t at)
+{
+	size_t got = 0;
+
+	while (got < wanted) {
+		ssize_t n = pread(file, out + got, wanted - got, at + (off_t)got);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		got += (size_t)n;
+	}
+	return got;
+}
+
 /* The next chunk of the file into data. 0 or -ERR_SYSTEM. Chunks are whole threes, so no padding falls in
  * between. */
 static int
 refill(struct piece *p)
 {
 	uint8_t chunk[FILE_CHUNK];
-	size_t got = 0, left = (size_t)(p->file_end - p->file_at);
+	size_t got, left = (size_t)(p->file_end - p->file_at);
 	size_t wanted = left < sizeof(chunk) ? left : sizeof(chunk);
 
 	if (p->data == NULL)
 		p->data = malloc(left < sizeof(chunk) ? (left + 2) / 3 * 4 : BASE64_CHUNK);
 	if (p->data == NULL)
 		return -ERR_SYSTEM;
-	while (got < wanted) {
-		ssize_t n = pread(p->file, chunk + got, wanted - got, p->file_at + (off_t)got);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) { /* it is shorter than it was */
-			p->file_end = p->file_at + (off_t)got;
-			break;
-		}
-		got += (size_t)n;
-	}
+	got = read_bytes(p->file, chunk, wanted, p->file_at);
 	p->file_at += (off_t)got;
+	if (got < wanted) /* it is shorter than it was */
+		p->file_end = p->file_at;
 	p->start = 0;
+	p->end = encode(p->data, chunk, got);
+	return 0;
+}
+
+int
+outbox_base64_now(struct outbox *o, int fd, size_t bytes)
+{
+	uint8_t chunk[OUTBOX_SMALL];
+	size_t got = read_bytes(fd, chunk, bytes < sizeof(chunk) ? bytes : sizeof(chunk), 0);
+	struct piece *p = add_piece(o, (got + 2) / 3 * 4, 0);
+
+	if (p == NULL)
+		return -ERR_SYSTEM;
+	p->data = p->text;
 	p->end = encode(p->data, chunk, got);
 	return 0;
 }

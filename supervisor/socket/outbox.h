@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <sys/queue.h>
 
+enum { OUTBOX_SMALL = 24 * 1024 }; /* bytes of a file that can as well be read at once */
+
 struct handover;
 struct piece;
 
@@ -31,6 +33,9 @@ int outbox_text(struct outbox *o, const char *text, size_t bytes, const int *fds
 int outbox_line(struct outbox *o, const char *text, const int *fds, int fd_count);
 /* All of the file, as base64; fd is taken. 0 or -ERR_SYSTEM (nothing taken). */
 int outbox_base64(struct outbox *o, int fd);
+/* Likewise of one of so many bytes, OUTBOX_SMALL at most, that is read before this returns: fd stays the
+ * caller's. */
+int outbox_base64_now(struct outbox *o, int fd, size_t bytes);
 
 /* From one zitd to the next: what is left to send, a new reference; and back, into an empty one. */
 json_t *outbox_hand_over(const struct outbox *o, struct handover *h);

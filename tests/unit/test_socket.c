@@ -14,6 +14,7 @@
 #include "ipc/fds.h"
 #include "supervisor/socket/attachment.h"
 #include "supervisor/socket/client.h"
+#include "supervisor/socket/outbox.h"
 
 /* What was told, of the last client that told something. */
 static struct told {
@@ -294,6 +295,54 @@ test_bytes_take_the_place_that_was_kept_for_them(void **state)
 	close_all();
 }
 
+/* What arrives when the file is to stand in brackets; `lent`: its bytes, or 0. */
+static void
+show_file(int fd, int file, size_t lent, char *text, size_t size)
+{
+	struct attachment a = {.count = 1, .inline_base64 = true, .fds = {file}, .lent = {lent}};
+	char mark[48], *line = NULL;
+	size_t got = 0;
+
+	attachment_placeholder(0, mark);
+	assert_true(asprintf(&line, "[%s]", mark) > 0);
+	client_send(told.client, line, &a);
+	while (got == 0 || text[got - 1] != '\n') {
+		ssize_t n = read(fd, text + got, size - got);
+		assert_true(n > 0);
+		got += (size_t)n;
+		run();
+	}
+	text[got] = '\0';
+}
+
+/* The same text either way, whatever the last group of three holds; the file is still its owner's. */
+static void
+test_what_is_lent_is_read_at_once(void **state)
+{
+	static const size_t sizes[] = {1, 2, 3, 67, OUTBOX_SMALL};
+	static char bytes[OUTBOX_SMALL], lent[2 * OUTBOX_SMALL], taken[2 * OUTBOX_SMALL];
+	int fd, file;
+
+	(void)state;
+	open_with(generous);
+	fd = connect_one();
+	say(fd, "one\n");
+	run();
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (char)(i * 7 + i / 251);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		file = memfd_create("picture", MFD_CLOEXEC);
+		assert_int_equal(write(file, bytes, sizes[i]), sizes[i]);
+		show_file(fd, file, sizes[i], lent, sizeof(lent));
+		assert_true(fcntl(file, F_GETFD) >= 0);
+		show_file(fd, file, 0, taken, sizeof(taken));
+		assert_int_equal(fcntl(file, F_GETFD), -1);
+		assert_string_equal(lent, taken);
+	}
+	close(fd);
+	close_all();
+}
+
 int
 main(void)
 {
@@ -306,6 +355,7 @@ main(void)
 	    cmocka_unit_test(test_one_that_waits_for_an_answer_may_be_silent),
 	    cmocka_unit_test(test_descriptors_are_passed),
 	    cmocka_unit_test(test_bytes_take_the_place_that_was_kept_for_them),
+	    cmocka_unit_test(test_what_is_lent_is_read_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
