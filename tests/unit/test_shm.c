@@ -4,6 +4,7 @@
 #include "tests/unit/test.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ipc/err.h"
@@ -51,25 +52,34 @@ test_other_files_are_refused(void **state)
 	close(fd);
 }
 
+/* Wherever it was written: nowhere, all over, at its end. Its memory is given back. */
 static void
 test_a_cleared_checkpoint_is_zero_and_as_large(void **state)
 {
-	const uint64_t bytes = 8192;
-	int fd = shm_create_checkpoint(bytes);
+	enum { BYTES = 8192 };
+	static const struct {
+		size_t from, bytes;
+	} writes[] = {{0, 0}, {0, BYTES}, {BYTES - 1, 1}};
+	int fd = shm_create_checkpoint(BYTES);
 	size_t seen = 0;
 	uint8_t *memory = shm_attach_checkpoint(fd, &seen);
 	int written = 0;
+	struct stat st;
 
 	(void)state;
 	assert_non_null(memory);
-	memset(memory, 0xa5, bytes);
-	assert_int_equal(shm_clear_checkpoint(fd, bytes), 0);
-	for (size_t i = 0; i < bytes; i++)
-		written += memory[i] != 0;
-	assert_int_equal(written, 0);
+	for (size_t k = 0; k < sizeof(writes) / sizeof(writes[0]); k++) {
+		memset(memory + writes[k].from, 0xa5, writes[k].bytes);
+		assert_int_equal(shm_clear_checkpoint(fd, BYTES), 0);
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_int_equal(st.st_blocks, 0);
+		for (size_t i = 0; i < BYTES; i++)
+			written += memory[i] != 0;
+		assert_int_equal(written, 0);
+	}
 	shm_detach_checkpoint((void **)&memory, seen);
 	assert_non_null(memory = shm_attach_checkpoint(fd, &seen));
-	assert_int_equal(seen, bytes);
+	assert_int_equal(seen, BYTES);
 	shm_detach_checkpoint((void **)&memory, seen);
 	close(fd);
 }
