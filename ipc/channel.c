@@ -18,7 +18,7 @@
 enum {
 	MAX_QUEUED = 1000,
 	SEND_BUFFER = 4 * PROTO_MAX_BYTES,
-	BATCH = 8, /* packets that zitd receives at once; of their room only what is used is ever touched */
+	BATCH = 16, /* packets that are received at once; of their room only what is used is ever touched */
 };
 
 /* A packet that the socket did not take yet. */
@@ -39,7 +39,8 @@ struct channel {
 	int queued;
 
 	/* what was received: packets [next, got) have not been handed out */
-	int batch, next, got;
+	int next, got;
+	bool took_all; /* they were fewer than there was room for, so no others were there */
 	struct mmsghdr headers[BATCH];
 	struct iovec parts[BATCH];
 	union fds_control controls[BATCH];
@@ -57,7 +58,6 @@ channel_new(int fd, enum proto_sender self)
 	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 	c->fd = fd;
 	c->self = self;
-	c->batch = self == PROTO_FROM_ZITD ? BATCH : 1;
 	STAILQ_INIT(&c->output);
 	return c;
 }
@@ -195,7 +195,11 @@ receive_batch(struct channel *c)
 {
 	int n;
 
-	for (int i = 0; i < c->batch; i++) {
+	if (c->took_all) {
+		c->took_all = false;
+		return 0;
+	}
+	for (int i = 0; i < BATCH; i++) {
 		c->parts[i] = (struct iovec){c->input[i], sizeof(c->input[i])};
 		c->headers[i].msg_hdr = (struct msghdr){.msg_iov = &c->parts[i],
 		    .msg_iovlen = 1,
@@ -203,12 +207,13 @@ receive_batch(struct channel *c)
 		    .msg_controllen = sizeof(c->controls[i])};
 	}
 	do
-		n = recvmmsg(c->fd, c->headers, (unsigned)c->batch, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, NULL);
+		n = recvmmsg(c->fd, c->headers, BATCH, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, NULL);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EAGAIN ? 0 : -ERR_UNREACHABLE;
 	c->next = 0;
 	c->got = n;
+	c->took_all = n < BATCH;
 	return 1;
 }
 

@@ -29,9 +29,10 @@ int channel_send(struct channel *c, const struct proto_msg *m, const int *fds);
 bool channel_has_output(const struct channel *c); /* wants a writable wake-up */
 int channel_flush(struct channel *c);		  /* 0, or -ERR_UNREACHABLE */
 
-/* 1: *m and fds[0 .. proto_fds(type)-1] are filled, strings valid until the next call. 0: nothing there now.
- * zitd asks until it hears 0: what it has not taken does not wake it again. A runner may take one at a time.
- * -ERR_UNREACHABLE: the peer has closed. -ERR_PROTOCOL: it broke the rules. */
+/* 1: *m and fds[0 .. proto_fds(type)-1] are filled, strings valid until the next call. 0: there was nothing
+ * more when it was looked at last; the next call looks again. Who asks must do so until it hears 0: what came
+ * with a message and is not taken wakes nobody. -ERR_UNREACHABLE: the peer has closed. -ERR_PROTOCOL: it
+ * broke the rules. */
 int channel_receive(struct channel *c, struct proto_msg *m, int fds[PROTO_MAX_FDS]);
 
 /* Both ends of a new SEQPACKET pair, CLOEXEC, send buffers large enough for one largest packet. 0 or

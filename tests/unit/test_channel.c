@@ -164,12 +164,56 @@ test_garbage(void **state)
 	open_ends(&e, true);
 	send_raw(e.raw, "hello", 5, 3);
 	assert_int_equal(channel_receive(e.zitd, &got, fds), -ERR_PROTOCOL);
+	close_ends(&e);
+	open_ends(&e, true);
 	send_raw(e.raw, large, sizeof(large), 0); /* longer than any message: cut by the kernel, seen by us */
 	assert_int_equal(channel_receive(e.zitd, &got, fds), -ERR_PROTOCOL);
-	close(e.raw);
-	e.raw = -1;
-	assert_int_equal(channel_receive(e.zitd, &got, fds), -ERR_UNREACHABLE);
 	close_ends(&e);
+}
+
+/* Heard to the last one, though it came together with the end. */
+static void
+test_the_end_comes_after_the_last_words(void **state)
+{
+	struct proto_msg m = picture(), got;
+	int fds[PROTO_MAX_FDS], fd = open("/dev/null", O_RDONLY | O_CLOEXEC), heard = 0, status;
+	struct ends e;
+
+	(void)state;
+	for (int said = 0; said < 40; said++) {
+		open_ends(&e, false);
+		for (int i = 0; i < said; i++)
+			assert_int_equal(channel_send(e.runner, &m, &fd), 0);
+		channel_free(&e.runner);
+		while ((status = channel_receive(e.zitd, &got, fds)) >= 0) {
+			heard += status;
+			if (status == 1)
+				close(fds[0]);
+		}
+		assert_int_equal(status, -ERR_UNREACHABLE);
+		assert_int_equal(heard, said);
+		heard = 0;
+		close_ends(&e);
+	}
+	close(fd);
+}
+
+/* What nobody takes is closed with the channel, whether it was received already or not. */
+static void
+test_what_is_not_taken_is_closed(void **state)
+{
+	struct proto_msg m = picture(), got;
+	int fds[PROTO_MAX_FDS], fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	struct ends e;
+
+	(void)state;
+	open_ends(&e, false);
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(channel_send(e.runner, &m, &fd), 0);
+	assert_int_equal(channel_receive(e.zitd, &got, fds), 1);
+	close(fds[0]);
+	close_ends(&e);
+	close(fd);
 }
 
 int
@@ -181,6 +225,8 @@ main(void)
 	    cmocka_unit_test(test_largest_message_passes),
 	    cmocka_unit_test(test_wrong_number_of_descriptors),
 	    cmocka_unit_test(test_garbage),
+	    cmocka_unit_test(test_the_end_comes_after_the_last_words),
+	    cmocka_unit_test(test_what_is_not_taken_is_closed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
