@@ -24,6 +24,7 @@
  *
  * ACTION and its argument: rows[] below says what each one does.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -47,6 +48,8 @@ enum {
 	MAX_SECTIONS = 50,
 	MAX_JOBS = 8,
 	MAX_SCRIPT = 64 * 1024,
+	MAX_SAID = 32,
+	PACKET_BYTES = 512, /* of a message of its own */
 	NAME_BYTES = 40,
 	SIDE = 2048
 };
@@ -121,12 +124,90 @@ static const char *build = ZIT_BUILD;
 static volatile sig_atomic_t interrupted;
 
 static void run_phase(enum phase phase, struct job *job);
+static void let_out(void);
 
 static void
 die(const char *why, const char *what)
 {
+	let_out();
 	fprintf(stderr, "fake_runner: %s '%s'\n", why, what);
 	exit(RUNNER_EXIT_USAGE);
+}
+
+/* ---- what it says. Messages with nothing between them leave together, as those of a job whose steps take no
+ * time: before it does or awaits anything else, and before it ends. */
+
+static struct {
+	struct proto_msg m;
+	int fd; /* -1: none */
+} said[MAX_SAID];
+static int said_count;
+
+struct envelope {
+	uint8_t bytes[PACKET_BYTES];
+	struct iovec part;
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+};
+
+static void
+put_into(struct envelope *e, struct msghdr *header, const struct proto_msg *m, int fd)
+{
+	int count = proto_pack(m, e->bytes, sizeof(e->bytes));
+
+	assert(count > 0); /* what it says of itself is short */
+	e->part = (struct iovec){e->bytes, (size_t)count};
+	*header = (struct msghdr){.msg_iov = &e->part, .msg_iovlen = 1};
+	if (fd < 0)
+		return;
+	header->msg_control = &e->control;
+	header->msg_controllen = sizeof(e->control.space);
+	e->control.align = (struct cmsghdr){
+	    .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(fd))};
+	memcpy(CMSG_DATA(&e->control.align), &fd, sizeof(fd));
+}
+
+/* How many of them the socket took. */
+static int
+send_together(void)
+{
+	static struct envelope envelopes[MAX_SAID];
+	struct mmsghdr headers[MAX_SAID];
+	int sent;
+
+	for (int i = 0; i < said_count; i++)
+		put_into(&envelopes[i], &headers[i].msg_hdr, &said[i].m, said[i].fd);
+	sent = sendmmsg(channel_fd(channel), headers, (unsigned)said_count, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return sent > 0 ? sent : 0;
+}
+
+/* What the socket does not take, or may not before what waits already, is the channel's. */
+static void
+let_out(void)
+{
+	int sent = said_count > 0 && !channel_has_output(channel) ? send_together() : 0;
+
+	for (int i = 0; i < said_count; i++) {
+		if (i >= sent && channel_send(channel, &said[i].m, &said[i].fd) == -ERR_UNREACHABLE)
+			exit(0);
+		if (said[i].fd >= 0)
+			close(said[i].fd);
+	}
+	said_count = 0;
+}
+
+/* Takes fd. */
+static void
+send_message(struct proto_msg *m, int fd)
+{
+	if (m->head.job == 0) /* a job's messages say what zitd said */
+		m->head.generation = generation;
+	if (said_count == MAX_SAID)
+		let_out();
+	said[said_count].m = *m;
+	said[said_count++].fd = fd;
 }
 
 static void
@@ -136,17 +217,9 @@ wait_seconds(double seconds)
 
 	if (seconds <= 0) /* even that would take the kernel's 50 us */
 		return;
+	let_out();
 	while (nanosleep(&left, &left) != 0 && errno == EINTR)
 		;
-}
-
-static void
-send_message(struct proto_msg *m, int fd)
-{
-	if (m->head.job == 0) /* a job's messages say what zitd said */
-		m->head.generation = generation;
-	if (channel_send(channel, m, &fd) == -ERR_UNREACHABLE)
-		exit(0);
 }
 
 static struct proto_msg
@@ -268,6 +341,7 @@ act_fatal(const struct scene *s)
 
 	shm_last_words(page, m.FATAL.text);
 	send_message(&m, -1);
+	let_out();
 	_exit((int)s->number);
 }
 
@@ -404,7 +478,6 @@ act_send_picture(const struct scene *s)
 	int fd = make_picture();
 
 	send_message(&m, fd);
-	close(fd);
 }
 
 static void
@@ -730,6 +803,8 @@ run_phase(enum phase phase, struct job *job)
 		if (r->section != (job != NULL ? job->section : 0) || r->phase != phase ||
 		    (r->only != 0 && r->only != now) || (r->step != 0 && r->step != job->step))
 			continue;
+		if (r->act != act_sleep) /* which does so itself, unless it takes no time */
+			let_out();
 		r->act(&scene);
 	}
 }
@@ -827,35 +902,58 @@ answer_canary(void)
 		send_message(&m, -1);
 }
 
+/* Until there is something to read, or room for what is still to be sent. */
+static void
+await(void)
+{
+	struct pollfd wait = {.fd = channel_fd(channel)};
+
+	let_out();
+	wait.events = (short)(POLLIN | (channel_has_output(channel) ? POLLOUT : 0));
+	poll(&wait, 1, -1);
+}
+
+static void
+take_message(const struct proto_msg *m, const int *fds)
+{
+	if (m->head.type == PROTO_JOB) {
+		close(fds[0]); /* it keeps no checkpoints */
+		take_job(m);
+	} else if (m->head.type == PROTO_CANARY)
+		answer_canary();
+	else if (m->head.type == PROTO_CANCEL && !ignore_cancel)
+		take_cancel(m);
+	else if (m->head.type == PROTO_SUSPEND)
+		take_suspend(m);
+	else if (m->head.type == PROTO_RESUME)
+		take_resume(m);
+	else if (m->head.type == PROTO_STOP && !ignore_stop) {
+		finish = true;
+		interrupted |= m->STOP.finish_jobs == 0;
+	}
+}
+
+/* Until there are none: taking some may have lasted, and others have come. */
 static void
 take_messages(bool idle)
 {
-	struct pollfd wait = {.fd = channel_fd(channel),
-	    .events = (short)(POLLIN | (channel_has_output(channel) ? POLLOUT : 0))};
 	struct proto_msg m;
-	int fds[PROTO_MAX_FDS], status;
+	int fds[PROTO_MAX_FDS], status, taken;
 
-	poll(&wait, 1, idle ? -1 : 0);
+	if (idle)
+		await();
 	channel_flush(channel);
-	while ((status = channel_receive(channel, &m, fds)) == 1) {
-		if (m.head.type == PROTO_JOB) {
-			close(fds[0]); /* it keeps no checkpoints */
-			take_job(&m);
-		} else if (m.head.type == PROTO_CANARY)
-			answer_canary();
-		else if (m.head.type == PROTO_CANCEL && !ignore_cancel)
-			take_cancel(&m);
-		else if (m.head.type == PROTO_SUSPEND)
-			take_suspend(&m);
-		else if (m.head.type == PROTO_RESUME)
-			take_resume(&m);
-		else if (m.head.type == PROTO_STOP && !ignore_stop) {
-			finish = true;
-			interrupted |= m.STOP.finish_jobs == 0;
+	do {
+		taken = 0;
+		while ((status = channel_receive(channel, &m, fds)) == 1) {
+			take_message(&m, fds);
+			taken++;
 		}
-	}
-	if (status < 0)
-		_exit(status == -ERR_UNREACHABLE ? 0 : RUNNER_EXIT_PROTOCOL);
+	} while (status == 0 && taken > 0);
+	if (status == 0)
+		return;
+	let_out();
+	_exit(status == -ERR_UNREACHABLE ? 0 : RUNNER_EXIT_PROTOCOL);
 }
 
 static void
@@ -907,12 +1005,22 @@ next_job(void)
 	return NULL;
 }
 
+/* It was told to finish, and has. */
+static bool
+is_finished(void)
+{
+	if (!finish || job_count > 0)
+		return false;
+	let_out();
+	return !channel_has_output(channel);
+}
+
 static void
 serve(void)
 {
 	struct job *job;
 
-	while (!interrupted && !(finish && job_count == 0 && !channel_has_output(channel))) {
+	while (!interrupted && !is_finished()) {
 		take_messages(next_job() == NULL);
 		job = next_job();
 		if (job == NULL || interrupted)
@@ -985,6 +1093,7 @@ main(int argc, char **argv)
 		die("not a status page:", "--status");
 	channel = channel_new(option(argc, argv, "--channel"), PROTO_FROM_RUNNER);
 	live();
+	let_out();
 	channel_free(&channel);
 	return 0;
 }
