@@ -28,7 +28,7 @@ ALL_LDFLAGS = $(SANFLAGS) $(LDFLAGS)
 
 # ---- what each program is made of
 
-IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/hash.o ipc/sha256.o ipc/clock.o ipc/random.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/fds.o ipc/channel.o ipc/shm.o ipc/json_text.o ipc/api.o ipc/api_fields.o ipc/api_rows.o ipc/api_reply.o ipc/group.o
+IPC := ipc/err.o ipc/utf8.o ipc/nearest.o ipc/hash.o ipc/decimal.o ipc/sha256.o ipc/clock.o ipc/random.o ipc/log.o ipc/buf.o ipc/fsm.o ipc/proto.o ipc/fds.o ipc/channel.o ipc/shm.o ipc/json_text.o ipc/api.o ipc/api_fields.o ipc/api_rows.o ipc/api_reply.o ipc/group.o
 
 KERNELS := kernels/tensor.o kernels/device.o kernels/convert.o \
 	kernels/ref/backend.o kernels/ref/memory.o kernels/ref/linear.o kernels/ref/norm.o kernels/ref/attention.o \

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ipc/decimal.h"
 #include "ipc/utf8.h"
 
 enum { SMALLEST = 1024, NUMBER_BYTES = 32, ESCAPE_BYTES = 6 };
@@ -171,23 +172,12 @@ json_text_string(struct json_text *t, const char *key, const char *value)
 
 /* ---- other values */
 
-/* Ends before `end`; returns where it begins. */
-static char *
-put_digits(char *end, uint64_t value, int least)
-{
-	for (; value > 0 || least > 0; value /= 10, least--)
-		*--end = (char)('0' + value % 10);
-	return end;
-}
-
 void
 json_text_integer(struct json_text *t, const char *key, int64_t value)
 {
-	char number[NUMBER_BYTES], *end = number + sizeof(number);
-	char *at = put_digits(end, value < 0 ? -(uint64_t)value : (uint64_t)value, 1);
+	char number[DECIMAL_BYTES], *end = number + sizeof(number);
+	const char *at = decimal_put(end, value);
 
-	if (value < 0)
-		*--at = '-';
 	put_value(t, key, at, (size_t)(end - at));
 }
 
@@ -196,12 +186,12 @@ json_text_micros(struct json_text *t, const char *key, int64_t us)
 {
 	char number[NUMBER_BYTES], *end = number + sizeof(number);
 	uint64_t value = us < 0 ? -(uint64_t)us : (uint64_t)us;
-	char *at = put_digits(end, value % 1000000, 6);
+	char *at = decimal_digits(end, value % 1000000, 6);
 
 	while (end - at > 1 && end[-1] == '0')
 		end--;
 	*--at = '.';
-	at = put_digits(at, value / 1000000, 1);
+	at = decimal_digits(at, value / 1000000, 1);
 	if (us < 0)
 		*--at = '-';
 	put_value(t, key, at, (size_t)(end - at));
