@@ -102,23 +102,34 @@ log_level_name(enum log_level level)
 	return levels[i].name;
 }
 
+/* Of UTC, until the thread's next call: it is made once in a second, and lines come by the thousand. */
+static const char *
+date_of(time_t seconds)
+{
+	static _Thread_local time_t made;
+	static _Thread_local char date[32];
+	struct tm tm;
+
+	if (date[0] == '\0' || seconds != made) {
+		gmtime_r(&seconds, &tm);
+		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+		made = seconds;
+	}
+	return date;
+}
+
 /* "<6>zitd: " for who knows levels, "2026-11-24T10:00:00.123456Z zitd: " else. Returns its length. */
 static size_t
 write_prefix(char *out, enum log_level level)
 {
 	int64_t now_us = clock_wall_us();
-	time_t seconds = (time_t)(now_us / 1000000);
-	struct tm tm;
 	int n;
 
 	if (levels_shown)
 		n = snprintf(out, MAX_PREFIX, "<%d>%s: ", (int)level, identity);
-	else {
-		char date[32];
-		gmtime_r(&seconds, &tm);
-		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-		n = snprintf(out, MAX_PREFIX, "%s.%06dZ %s: ", date, (int)(now_us % 1000000), identity);
-	}
+	else
+		n = snprintf(out, MAX_PREFIX, "%s.%06dZ %s: ", date_of((time_t)(now_us / 1000000)),
+		    (int)(now_us % 1000000), identity);
 	return n < MAX_PREFIX ? (size_t)n : MAX_PREFIX - 1;
 }
 
@@ -143,10 +154,15 @@ bool
 log_put(enum log_level level, const char *line)
 {
 	char whole[MAX_LINE + 1];
-	size_t length = write_prefix(whole, level);
+	size_t length = write_prefix(whole, level), room = MAX_LINE - 1 - length;
+	size_t bytes = strnlen(line, room + 1);
+	bool is_cut = bytes > room;
 
-	length += (size_t)snprintf(whole + length, MAX_LINE - length, "%s", line);
-	if (length >= MAX_LINE) {
+	bytes -= is_cut;
+	memcpy(whole + length, line, bytes);
+	length += bytes;
+	if (is_cut) {
+		whole[length] = '\0';
 		utf8_make_line(whole); /* removes a character that was cut off */
 		length = strlen(whole);
 	}

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ipc/clock.h"
+#include "ipc/decimal.h"
 #include "ipc/err.h"
 #include "ipc/sha256.h"
 #include "ipc/utf8.h"
@@ -65,6 +66,16 @@ veil_prompt(struct journal_facts *facts)
 		facts->prompt = NULL;
 }
 
+static void
+copy_line(char *out, const char *text, size_t room)
+{
+	size_t bytes = strnlen(text, room - 1);
+
+	memcpy(out, text, bytes);
+	out[bytes] = '\0';
+	utf8_make_line(out);
+}
+
 /* Texts of these fields as safe lines, in memory of their own; whatever has no room is left out. */
 static void
 make_safe(struct journal_facts *facts, uint64_t fields)
@@ -81,8 +92,7 @@ make_safe(struct journal_facts *facts, uint64_t fields)
 			*journal_text(facts, i) = NULL;
 			continue;
 		}
-		snprintf(room + used, most, "%s", *journal_text(facts, i));
-		utf8_make_line(room + used);
+		copy_line(room + used, *journal_text(facts, i), most);
 		*journal_text(facts, i) = room + used;
 		used += strlen(room + used) + 1;
 	}
@@ -127,8 +137,8 @@ static int
 find_field(const char *name, size_t length)
 {
 	for (int i = 0; i < FACT_COUNT; i++) {
-		if (strncmp(journal_fields[i].name, name, length) == 0 &&
-		    journal_fields[i].name[length] == '\0')
+		if (journal_fields[i].name_bytes == length &&
+		    memcmp(journal_fields[i].name, name, length) == 0)
 			return i;
 	}
 	return FACT_COUNT;
@@ -139,7 +149,7 @@ static bool
 put_field(struct line *out, const struct journal_facts *facts, const char *name, size_t length)
 {
 	int field = find_field(name, length);
-	char number[32];
+	char number[32], *end = number + sizeof(number), *at;
 
 	if (field == FACT_COUNT || !journal_has(facts, (enum fact)field))
 		return false;
@@ -148,11 +158,13 @@ put_field(struct line *out, const struct journal_facts *facts, const char *name,
 		put_bytes(out, text, strlen(text));
 		return true;
 	}
-	if (journal_fields[field].kind == USEC)
+	if (journal_fields[field].kind == USEC) {
 		snprintf(number, sizeof(number), "%.3f s", (double)journal_number(facts, field) * 1e-6);
-	else
-		snprintf(number, sizeof(number), "%lld", (long long)journal_number(facts, field));
-	put_bytes(out, number, strlen(number));
+		put_bytes(out, number, strlen(number));
+	} else {
+		at = decimal_put(end, journal_number(facts, field));
+		put_bytes(out, at, (size_t)(end - at));
+	}
 	return true;
 }
 

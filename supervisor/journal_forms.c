@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "ipc/clock.h"
+#include "ipc/decimal.h"
 #include "ipc/utf8.h"
 #include "supervisor/journal_inside.h"
 
@@ -30,10 +31,10 @@ typedef void put_pair(void *out, const char *name, const char *value);
 static void
 put_number(put_pair *put, void *out, const char *name, int64_t number)
 {
-	char text[24];
+	char text[DECIMAL_BYTES + 1], *end = text + DECIMAL_BYTES;
 
-	snprintf(text, sizeof(text), "%lld", (long long)number);
-	put(out, name, text);
+	*end = '\0';
+	put(out, name, decimal_put(end, number));
 }
 
 static void
@@ -79,11 +80,16 @@ static void
 put_assignment(void *out, const char *name, const char *value)
 {
 	struct datagram *d = out;
-	size_t room = sizeof(d->bytes) - d->length;
-	int n = snprintf(d->bytes + d->length, room, "%s=%s\n", name, value);
+	size_t name_bytes = strlen(name), bytes = strlen(value);
+	char *at = d->bytes + d->length;
 
-	if (n > 0 && (size_t)n < room) /* else there is no room for it, and it is left out */
-		d->length += (size_t)n;
+	if (name_bytes + bytes + 2 >= sizeof(d->bytes) - d->length)
+		return; /* there is no room for it, and it is left out */
+	at = mempcpy(at, name, name_bytes);
+	*at++ = '=';
+	at = mempcpy(at, value, bytes);
+	*at++ = '\n';
+	d->length = (size_t)(at - d->bytes);
 }
 
 static int
@@ -145,11 +151,14 @@ put_member(void *out, const char *name, const char *value)
 {
 	enum { AROUND = 8, CLOSE = 4 }; /* quotes, colon, comma; quote, brace and newline at the end */
 	struct json_line *l = out;
+	char *at = l->bytes + l->length;
 
 	if (l->length + strlen(name) + AROUND + CLOSE > sizeof(l->bytes))
 		return;
-	l->length += (size_t)snprintf(l->bytes + l->length, sizeof(l->bytes) - l->length, "%c\"%s\":\"",
-	    l->length == 0 ? '{' : ',', name);
+	*at++ = l->length == 0 ? '{' : ',';
+	*at++ = '"';
+	at = stpcpy(stpcpy(at, name), "\":\"");
+	l->length = (size_t)(at - l->bytes);
 	put_escaped(l, value, CLOSE);
 	l->bytes[l->length++] = '"';
 }

@@ -23,6 +23,7 @@ enum fact_kind { TEXT, NUMBER, USEC };
 
 struct fact_row {
 	const char *name;
+	size_t name_bytes;
 	enum fact_kind kind;
 	size_t at; /* in struct journal_facts */
 };

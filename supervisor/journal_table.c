@@ -6,7 +6,8 @@
 #include "supervisor/journal_inside.h"
 
 const struct fact_row journal_fields[FACT_COUNT] = {
-#define LOG_FIELD(member, name, kind, help) {name, kind, offsetof(struct journal_facts, member)},
+#define LOG_FIELD(member, name, kind, help) \
+	{name, sizeof(name) - 1, kind, offsetof(struct journal_facts, member)},
 #include "supervisor/journal.def"
 };
 

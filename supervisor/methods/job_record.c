@@ -6,9 +6,11 @@
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 
 #include "ipc/clock.h"
+#include "ipc/decimal.h"
 #include "ipc/json_text.h"
 #include "supervisor/socket/attachment.h"
 #include "supervisor/daemon.h"
@@ -233,11 +235,11 @@ timeout_kind(const struct job *job)
 static void
 put_whose(const struct job *job, struct journal_facts *f)
 {
-	static char principal[24];
+	static char uid[sizeof("uid:") + DECIMAL_BYTES];
+	char *at = decimal_put(uid + sizeof(uid) - 1, (int)job->uid);
 
-	snprintf(principal, sizeof(principal), "uid:%d", (int)job->uid);
 	f->job_id = job->id;
-	f->principal = principal;
+	f->principal = memcpy(at - 4, "uid:", 4);
 	f->client = job->client;
 	f->group = job->group;
 	f->priority = job_class_name(job->class);
@@ -246,10 +248,12 @@ put_whose(const struct job *job, struct journal_facts *f)
 static void
 put_what(const struct job *job, struct journal_facts *f)
 {
-	static char size[32];
+	static char size[2 * DECIMAL_BYTES + sizeof("x")];
+	char *at = decimal_put(size + sizeof(size) - 1, job->height);
 
-	snprintf(size, sizeof(size), "%dx%d", job->width, job->height);
-	f->size = job->width > 0 && job->height > 0 ? size : NULL;
+	*--at = 'x';
+	at = decimal_put(at, job->width);
+	f->size = job->width > 0 && job->height > 0 ? at : NULL;
 	f->steps = job->steps;
 	f->seed = (int64_t)job->seed;
 	f->prompt = job->prompt;
