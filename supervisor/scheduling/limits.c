@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LEAST_S 1e-6 /* what is less is left of sums that do not cancel out */
 #define DAY_S 86400.0
 #define LEAST_MONTH_S (28 * DAY_S)
 
@@ -37,20 +38,27 @@ limits_clear(struct limits *l)
 		forget(l, TAILQ_FIRST(&l->clients));
 }
 
+/* Of those who have no jobs the one that was not seen for longest; NULL: all have some. */
+static struct limits_client *
+idlest(const struct limits *l)
+{
+	struct limits_client *c;
+
+	TAILQ_FOREACH_REVERSE(c, &l->clients, limits_line, link)
+	{
+		if (c->pending_s <= 0)
+			return c;
+	}
+	return NULL;
+}
+
 static void
 make_room(struct limits *l)
 {
 	struct limits_client *c;
 
-	if (l->count < LIMITS_CLIENTS)
-		return;
-	TAILQ_FOREACH_REVERSE(c, &l->clients, limits_line, link)
-	{
-		if (c->pending_s <= 0) {
-			forget(l, c);
-			return;
-		}
-	}
+	while (l->count >= LIMITS_CLIENTS && (c = idlest(l)) != NULL)
+		forget(l, c);
 }
 
 static struct limits_client *
@@ -256,7 +264,9 @@ limits_ended(struct limits *l, const char *key, const struct limits_time *t, dou
 
 	if (c == NULL)
 		return;
-	c->pending_s = fmax(0, c->pending_s - cost_s);
+	c->pending_s -= cost_s;
+	if (c->pending_s < LEAST_S)
+		c->pending_s = 0;
 	c->device += cost_s - device_s;
 	add(c, &(struct limits_sums){.pixels = pixels});
 }
@@ -367,7 +377,7 @@ limits_restore(struct limits *l, const json_t *dump, const struct limits_time *t
 	json_array_foreach(dump, i, each)
 	{
 		struct limits_client *c = calloc(1, sizeof(*c));
-		if (c == NULL || l->count == LIMITS_CLIENTS || !read_client(each, c, t)) {
+		if (c == NULL || !read_client(each, c, t)) {
 			free(c);
 			limits_clear(l);
 			return false;

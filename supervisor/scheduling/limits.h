@@ -2,7 +2,8 @@
  * How much a client may use, and how much it has used: jobs and device seconds a minute (token buckets),
  * device seconds a day and a month, and the sums that `usage` shows.
  *
- * Pure: the clock is given. Who has not been seen for longest is forgotten when there are too many.
+ * Pure: the clock is given. Of those who have no jobs the one that was not seen for longest is forgotten
+ * when there are too many.
  *
  * A day's and a month's sums begin anew when the calendar goes forward, and never when it goes back. Where
  * the clock was set back over midnight, the day that had begun goes on until it is over by that clock too:

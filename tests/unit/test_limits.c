@@ -334,6 +334,52 @@ test_clients_are_bounded(void **state)
 	limits_clear(&l);
 }
 
+/* What is predicted for several jobs and taken off again leaves nothing, though sums of fractions do. */
+static void
+test_who_has_no_jobs_can_be_forgotten(void **state)
+{
+	const struct limits_time t = at(1000);
+	struct limits l;
+	char key[16];
+
+	(void)state;
+	limits_init(&l);
+	for (int i = 0; i < 3 * LIMITS_CLIENTS; i++) {
+		snprintf(key, sizeof(key), "c%d", i);
+		limits_admit(&l, key, &t, 0.1);
+		limits_admit(&l, key, &t, 0.2);
+		limits_ended(&l, key, &t, 0.1, 0.1, 0);
+		limits_ended(&l, key, &t, 0.2, 0.2, 0);
+	}
+	assert_int_equal(l.count, LIMITS_CLIENTS);
+	limits_clear(&l);
+}
+
+/* They are more than there is room for when all have jobs: so many come back, and go when they can. */
+static void
+test_many_clients_survive_a_restart(void **state)
+{
+	const struct limits_time t = at(1000);
+	struct limits l;
+	char key[16];
+	json_t *dump;
+
+	(void)state;
+	limits_init(&l);
+	for (int i = 0; i < LIMITS_CLIENTS + 5; i++) {
+		snprintf(key, sizeof(key), "c%d", i);
+		limits_admit(&l, key, &t, 5);
+	}
+	dump = limits_dump(&l, &t);
+	limits_clear(&l);
+	assert_true(limits_restore(&l, dump, &t));
+	json_decref(dump);
+	assert_int_equal(l.count, LIMITS_CLIENTS + 5);
+	limits_refuse(&l, "new", &t); /* nobody has been said to have jobs yet */
+	assert_int_equal(l.count, LIMITS_CLIENTS);
+	limits_clear(&l);
+}
+
 /* ---- the gate */
 
 /* By a clock that shows that hour and is not set. */
@@ -495,6 +541,8 @@ main(void)
 	    cmocka_unit_test(test_a_clock_that_ran_ahead_blocks_nobody),
 	    cmocka_unit_test(test_limits_survive_a_restart),
 	    cmocka_unit_test(test_clients_are_bounded),
+	    cmocka_unit_test(test_who_has_no_jobs_can_be_forgotten),
+	    cmocka_unit_test(test_many_clients_survive_a_restart),
 	    cmocka_unit_test(test_windows),
 	    cmocka_unit_test(test_windows_when_the_clock_is_set),
 	    cmocka_unit_test(test_pauses),
