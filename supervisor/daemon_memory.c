@@ -83,7 +83,9 @@ recall_pauses(struct daemon *d, const json_t *paused)
 static bool
 recall_quarantine(struct daemon *d, const json_t *entries)
 {
-	return quarantine_restore(&d->quarantine, entries, clock_now_us(), clock_wall_us());
+	const int64_t longest_us = (int64_t)(d->conf.queue.quarantine * 1e6);
+
+	return quarantine_restore(&d->quarantine, entries, clock_now_us(), clock_wall_us(), longest_us);
 }
 
 void

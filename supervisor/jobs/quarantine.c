@@ -110,7 +110,8 @@ quarantine_dump(const struct quarantine *q, int64_t now_us, int64_t wall_us)
 }
 
 bool
-quarantine_restore(struct quarantine *q, const json_t *entries, int64_t now_us, int64_t wall_us)
+quarantine_restore(
+    struct quarantine *q, const json_t *entries, int64_t now_us, int64_t wall_us, int64_t longest_us)
 {
 	const json_t *entry;
 	size_t i;
@@ -121,6 +122,7 @@ quarantine_restore(struct quarantine *q, const json_t *entries, int64_t now_us, 
 		int64_t left_us = json_integer_value(json_object_get(entry, "until_us")) - wall_us;
 		if (!json_is_integer(fingerprint) || i >= QUARANTINE_ENTRIES)
 			return false;
+		left_us = left_us < longest_us ? left_us : longest_us;
 		quarantine_add(
 		    q, (uint64_t)json_integer_value(fingerprint), now_us + (left_us > 0 ? left_us : 0));
 	}

@@ -39,7 +39,9 @@ void quarantine_probed(struct quarantine *q, uint64_t fingerprint, bool good);
 /* Over a restart: until when, by the wall clock; a new reference. A probe that was in then is as if it never
  * was. */
 json_t *quarantine_dump(const struct quarantine *q, int64_t now_us, int64_t wall_us);
-/* false: it is no such thing; what could be read of it counts. */
-bool quarantine_restore(struct quarantine *q, const json_t *entries, int64_t now_us, int64_t wall_us);
+/* None gets more than longest_us from now, for the wall clock may have been set back. false: it is no such
+ * thing; what could be read of it counts. */
+bool quarantine_restore(
+    struct quarantine *q, const json_t *entries, int64_t now_us, int64_t wall_us, int64_t longest_us);
 
 #endif

@@ -96,8 +96,8 @@ test_over_a_restart(void **state)
 	quarantine_add(&before, 5, 100 * SECOND);
 	quarantine_add(&before, UINT64_MAX, 30 * SECOND);
 	dump = quarantine_dump(&before, 40 * SECOND, 1000 * SECOND);
-	assert_true(quarantine_restore(
-	    &after, dump, 7 * SECOND, 1010 * SECOND)); /* ten seconds later, by another clock */
+	assert_true(quarantine_restore(&after, dump, 7 * SECOND, 1010 * SECOND,
+	    3600 * SECOND)); /* ten seconds later, by another clock */
 	assert_int_equal(quarantine_check(&after, 5, 7 * SECOND, false, &left_s), VERDICT_REFUSE);
 	assert_true(left_s > 49.9 && left_s < 50.1);
 	assert_int_equal(quarantine_check(&after, UINT64_MAX, 7 * SECOND, false, &left_s),
@@ -105,7 +105,24 @@ test_over_a_restart(void **state)
 	assert_int_equal(quarantine_check(&after, 6, 7 * SECOND, false, &left_s), VERDICT_ADMIT);
 	json_decref(dump);
 	dump = json_pack("[{s:s}]", "fingerprint", "none");
-	assert_false(quarantine_restore(&after, dump, 7 * SECOND, 1010 * SECOND));
+	assert_false(quarantine_restore(&after, dump, 7 * SECOND, 1010 * SECOND, 3600 * SECOND));
+	json_decref(dump);
+}
+
+/* A machine that has lost its time begins years ago. */
+static void
+test_over_a_restart_with_another_wall_clock(void **state)
+{
+	struct quarantine before = {0}, after = {0};
+	json_t *dump;
+	double left_s;
+
+	(void)state;
+	quarantine_add(&before, 5, 100 * SECOND);
+	dump = quarantine_dump(&before, 40 * SECOND, INT64_C(1000000000) * SECOND);
+	assert_true(quarantine_restore(&after, dump, 7 * SECOND, 0, 3600 * SECOND));
+	assert_int_equal(quarantine_check(&after, 5, 7 * SECOND, false, &left_s), VERDICT_REFUSE);
+	assert_true(left_s == 3600);
 	json_decref(dump);
 }
 
@@ -114,6 +131,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_over_a_restart),
+	    cmocka_unit_test(test_over_a_restart_with_another_wall_clock),
 	    cmocka_unit_test(test_refused_for_its_time_then_probed),
 	    cmocka_unit_test(test_a_probe_that_dies_begins_anew),
 	    cmocka_unit_test(test_the_oldest_gives_way),
