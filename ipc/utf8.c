@@ -41,34 +41,36 @@ utf8_length(const char *text, size_t count)
 
 #define EVERY(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-/* The highest bits of the bytes that are not plain. The first of them is right; those after it may be wrong,
- * by what was carried and borrowed. */
-static uint64_t
-not_plain(uint64_t word)
+/* The bytes before the first one that is not plain; 8: they all are. That byte is the lowest whose highest
+ * bit is set in the end; bytes after it may be taken wrongly, by what was carried and borrowed. */
+static size_t
+plain_bytes(uint64_t word)
 {
 	uint64_t below_space = word - EVERY(' '), delete = word + EVERY(1);
 	uint64_t quote = (word ^ EVERY('"')) - EVERY(1), backslash = (word ^ EVERY('\\')) - EVERY(1);
+	uint64_t marks = (word | below_space | delete | quote | backslash) & EVERY(0x80);
 
-	return (word | below_space | delete | quote | backslash) & EVERY(0x80);
+	return marks != 0 ? (size_t)__builtin_ctzll(marks) / 8 : sizeof(word);
 }
 
 size_t
 utf8_plain(const char *text, size_t count)
 {
-	uint64_t word, marks;
-	size_t at = 0;
+	uint64_t word = 0; /* little-endian, as is all that zit runs on */
+	size_t last = count - sizeof(word), plain;
 
-	for (; count >= sizeof(word) && at < count; at += sizeof(word)) {
-		if (at > count - sizeof(word))
-			at = count - sizeof(word); /* the last word repeats some of the one before */
-		memcpy(&word, text + at, sizeof(word));
-		marks = not_plain(word);
-		if (marks != 0) /* little-endian, as is all that zit runs on: the first byte is the lowest */
-			return at + (size_t)__builtin_ctzll(marks) / 8;
+	if (count < sizeof(word)) {
+		memcpy(&word, text, count);
+		return plain_bytes(word); /* the zeros behind it are not */
 	}
-	while (at < count && (not_plain((uint8_t)text[at]) & 0x80) == 0)
-		at++;
-	return at;
+	for (size_t at = 0;; at = at + sizeof(word) < last ? at + sizeof(word) : last) {
+		memcpy(&word, text + at, sizeof(word));
+		plain = plain_bytes(word);
+		if (plain < sizeof(word))
+			return at + plain;
+		if (at == last)
+			return count;
+	}
 }
 
 bool
