@@ -147,22 +147,36 @@ outbox_base64(struct outbox *o, int fd)
 
 /* ---- base64 */
 
+static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/* The two characters of every twelve bits, in their order in memory. */
+static const uint16_t *
+pairs(void)
+{
+	static uint16_t made[4096];
+
+	for (unsigned int bits = 0; bits < 4096 && made[bits] == 0; bits++)
+		made[bits] = (uint16_t)(alphabet[bits >> 6] | alphabet[bits & 63] << 8); /* little-endian */
+	return made;
+}
+
 /* RFC 4648; returns the characters written, 4 for every 3 bytes begun. */
 static size_t
 encode(char *out, const uint8_t *in, size_t count)
 {
-	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t n = 0;
+	const uint16_t *const of = pairs();
+	uint8_t last[3] = {0};
+	size_t n = 0, i = 0;
 
-	for (size_t i = 0; i < count; i += 3) {
-		size_t left = count - i;
-		uint32_t bits = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) |
-				(left > 2 ? in[i + 2] : 0);
-		out[n++] = alphabet[bits >> 18];
-		out[n++] = alphabet[bits >> 12 & 63];
-		out[n++] = left > 1 ? alphabet[bits >> 6 & 63] : '=';
-		out[n++] = left > 2 ? alphabet[bits & 63] : '=';
+	for (; i < count; i += 3) {
+		const uint8_t *three = count - i >= 3 ? in + i : memcpy(last, in + i, count - i);
+		uint32_t bits = (uint32_t)three[0] << 16 | (uint32_t)three[1] << 8 | three[2];
+
+		memcpy(out + n, &of[bits >> 12], 2);
+		memcpy(out + n + 2, &of[bits & 0xfff], 2);
+		n += 4;
 	}
+	memset(out + n - (i - count), '=', i - count);
 	return n;
 }
 

@@ -315,6 +315,25 @@ show_file(int fd, int file, size_t lent, char *text, size_t size)
 	text[got] = '\0';
 }
 
+/* [base64] and a newline, bit by bit. */
+static void
+expect_base64(const char *text, const char *bytes, size_t count)
+{
+	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+	assert_int_equal(*text++, '[');
+	for (size_t sextet = 0; sextet < (count + 2) / 3 * 4; sextet++) {
+		unsigned int value = 0;
+
+		for (size_t bit = 6 * sextet; bit < 6 * sextet + 6; bit++)
+			value = value << 1 |
+				(bit / 8 < count ? (uint8_t)bytes[bit / 8] >> (7 - bit % 8) & 1u : 0);
+		if (*text++ != (6 * sextet < 8 * count ? alphabet[value] : '='))
+			fail_msg("of %zu bytes, character %zu is %c", count, sextet, text[-1]);
+	}
+	assert_string_equal(text, "]\n");
+}
+
 /* The same text either way, whatever the last group of three holds; the file is still its owner's. */
 static void
 test_what_is_lent_is_read_at_once(void **state)
@@ -338,6 +357,7 @@ test_what_is_lent_is_read_at_once(void **state)
 		show_file(fd, file, 0, taken, sizeof(taken));
 		assert_int_equal(fcntl(file, F_GETFD), -1);
 		assert_string_equal(lent, taken);
+		expect_base64(lent, bytes, sizes[i]);
 	}
 	close(fd);
 	close_all();
