@@ -97,7 +97,7 @@ batch_path(const struct batch *b, const struct batch_item *item, int index, char
 	char save[PATH_MAX];
 	int n = snprintf(save, sizeof(save), "%s/%s", b->dir, item->out);
 
-	return n > 0 && (size_t)n < sizeof(save) && picture_path(save, "", index, item->count, out, size);
+	return n > 0 && (size_t)n < sizeof(save) && picture_path(save, index, item->count, out, size);
 }
 
 /* ---- what is told of an item: in the record, on standard output, as progress */

@@ -39,7 +39,7 @@ save_pictures(const struct ctl *ctl, struct client *client, json_t *record)
 		int status = -1;
 
 		if (fd >= 0 &&
-		    picture_path(ctl->save, output_text(record, "job"), i, count, path, sizeof(path)))
+		    picture_place(ctl->save, output_text(record, "job"), i, count, path, sizeof(path)))
 			status = picture_save(fd, path, &e);
 		if (fd >= 0)
 			close(fd);
@@ -80,6 +80,8 @@ finish(const struct ctl *ctl, struct client *client, json_t *record, bool save)
 	print_warnings(ctl, record);
 	if (status == CTL_OK && save)
 		status = save_pictures(ctl, client, record);
+	if (save && picture_goes_out(ctl->save))
+		return status;
 	if (status == CTL_OK || ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL)
 		print_done(ctl, record);
 	return status;

@@ -2,6 +2,7 @@
  * The commands about pictures in files: info says what made them, replay makes one again and compares.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -187,7 +188,7 @@ print_verdict(const struct ctl *ctl, const json_t *verdict)
 	bool same = json_is_true(json_object_get(verdict, "same"));
 	bool unlike = json_array_size(json_object_get(verdict, "differs")) > 0;
 
-	if (output_for_programs(ctl, verdict, "job") || (ctl->quiet && same))
+	if (picture_goes_out(ctl->save) || output_for_programs(ctl, verdict, "job") || (ctl->quiet && same))
 		return;
 	printf("%s: %s (job %s)\n", output_text(verdict, "file"),
 	    same ? "the same picture, bit for bit" : "another picture", output_text(verdict, "job"));
@@ -198,10 +199,11 @@ print_verdict(const struct ctl *ctl, const json_t *verdict)
 		       "compute the same twice\n");
 }
 
-/* Compares with the picture that came, and says so. 0 or an exit code. */
+/* Compares with the picture that came, and is kept at `path` (NULL: is not), and says so. 0 or an exit code.
+ */
 static int
 judge(const struct ctl *ctl, const struct picture_bytes *then, const struct picture_bytes *now,
-    const json_t *facts, const json_t *record)
+    const json_t *facts, const json_t *record, const char *path)
 {
 	struct err e;
 	int same = picture_compare(then, now, &e);
@@ -212,8 +214,8 @@ judge(const struct ctl *ctl, const struct picture_bytes *then, const struct pict
 	verdict = json_pack("{s:s, s:s, s:b, s:o}", "file", output_text(facts, "file"), "job",
 	    output_text(record, "job"), "same", same, "differs",
 	    differences(json_object_get(facts, "request"), json_object_get(again, "request")));
-	if (ctl->save != NULL)
-		json_object_set_new(verdict, "path", json_string(ctl->save));
+	if (path != NULL)
+		json_object_set_new(verdict, "path", json_string(path));
 	print_verdict(ctl, verdict);
 	json_decref(verdict);
 	json_decref(again);
@@ -227,13 +229,16 @@ compare(const struct ctl *ctl, struct client *client, const struct picture_bytes
 {
 	int fd = client_take_fd(client, 0), status = -ERR_PROTOCOL;
 	struct picture_bytes now = {0};
-	struct err e;
+	char place[PATH_MAX];
+	const char *path = ctl->save != NULL ? place : NULL;
+	struct err e = {.code = ERR_PROTOCOL,
+	    .text = "the picture did not come with the answer, or its path is too long"};
 
-	if (fd < 0)
-		err_set(&e, ERR_PROTOCOL, "the picture did not come with the answer");
-	else if (ctl->save == NULL || (status = picture_save(fd, ctl->save, &e)) == 0)
+	if (fd >= 0 && (path == NULL || (picture_place(ctl->save, output_text(record, "job"), 0, 1, place,
+					     sizeof(place)) &&
+					    (status = picture_save(fd, path, &e)) == 0)))
 		status = picture_load_fd(fd, "the new picture", &now, &e);
-	status = status == 0 ? judge(ctl, then, &now, facts, record) : call_failed(CLIENT_ERROR, &e);
+	status = status == 0 ? judge(ctl, then, &now, facts, record, path) : call_failed(CLIENT_ERROR, &e);
 	picture_unload(&now);
 	if (fd >= 0)
 		close(fd);

@@ -269,6 +269,8 @@ check_command(const struct ctl *ctl)
 		    json_object_iter_key(json_object_iter(ctl->params)), "");
 	if (ctl->save != NULL && !c->saves)
 		return option_usage("%s has no picture to save%s", c->name, "");
+	if (ctl->save != NULL && *ctl->save == '\0')
+		return option_usage("--%s wants the name of a file or directory, not ''%s", "save", "");
 	return 0;
 }
 

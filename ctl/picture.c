@@ -15,18 +15,11 @@
 #include "ctl/whole_file.h"
 
 bool
-picture_path(const char *save, const char *job, int index, int count, char *out, size_t size)
+picture_path(const char *save, int index, int count, char *out, size_t size)
 {
-	char own[128];
-	const char *slash, *dot;
+	const char *slash = strrchr(save, '/'), *dot = strrchr(slash != NULL ? slash : save, '.');
 	int n;
 
-	if (save == NULL) {
-		snprintf(own, sizeof(own), "%s.png", job);
-		save = own;
-	}
-	slash = strrchr(save, '/');
-	dot = strrchr(slash != NULL ? slash : save, '.');
 	if (dot == NULL)
 		dot = save + strlen(save);
 	if (count <= 1)
@@ -34,6 +27,56 @@ picture_path(const char *save, const char *job, int index, int count, char *out,
 	else
 		n = snprintf(out, size, "%.*s-%d%s", (int)(dot - save), save, index + 1, dot);
 	return n > 0 && (size_t)n < size;
+}
+
+/* That of the standard streams which the path is another name of, such as /dev/stdout; -1: none. */
+static int
+stream_of(const char *path)
+{
+	struct stat named, own;
+
+	if (strcmp(path, "-") == 0)
+		return STDOUT_FILENO;
+	for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (stat(path, &named) == 0 && fstat(fd, &own) == 0 && named.st_dev == own.st_dev &&
+		    named.st_ino == own.st_ino)
+			return fd;
+	}
+	return -1;
+}
+
+bool
+picture_goes_out(const char *save)
+{
+	return save != NULL && stream_of(save) == STDOUT_FILENO;
+}
+
+/* Of what is at the path; a regular file where there is nothing, a device where it is one of our streams. */
+static mode_t
+kind_of(const char *path)
+{
+	struct stat st;
+
+	if (stream_of(path) >= 0)
+		return S_IFCHR;
+	return stat(path, &st) == 0 ? st.st_mode & S_IFMT : S_IFREG;
+}
+
+bool
+picture_place(const char *save, const char *job, int index, int count, char *out, size_t size)
+{
+	const mode_t kind = save != NULL ? kind_of(save) : S_IFDIR;
+	const char *dir = save != NULL ? save : "";
+	bool ends = *dir == '\0' || dir[strlen(dir) - 1] == '/';
+	char file[PATH_MAX];
+	int n;
+
+	if (kind == S_IFREG)
+		return picture_path(save, index, count, out, size);
+	if (kind != S_IFDIR)
+		return picture_path(save, 0, 1, out, size);
+	n = snprintf(file, sizeof(file), "%s%s%s.png", dir, ends ? "" : "/", job);
+	return n > 0 && (size_t)n < sizeof(file) && picture_path(file, index, count, out, size);
 }
 
 /* All of `from`, from its start, to `to`. 0 or an errno. */
@@ -83,10 +126,15 @@ save_whole(int fd, const char *path)
 int
 picture_save(int fd, const char *path, struct err *e)
 {
-	struct stat st;
-	bool special = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
-	int error = special ? save_in_place(fd, path) : save_whole(fd, path);
+	const int stream = stream_of(path);
+	int error;
 
+	if (stream >= 0)
+		error = copy_bytes(fd, stream);
+	else if (kind_of(path) != S_IFREG)
+		error = save_in_place(fd, path);
+	else
+		error = save_whole(fd, path);
 	if (error != 0)
 		return err_set(
 		    e, ERR_SYSTEM, "the picture cannot be written to %s: %s", path, strerror(error));

@@ -115,3 +115,59 @@ def test_a_link_and_the_mask_are_heeded(zitd, tmp_path):
                             env=daemon.env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "cat.png").is_symlink() and (tmp_path / "cat.png").stat().st_mode & 0o777 == 0o640
+
+
+# ---- where they go
+
+def test_a_directory_gets_the_job(zitd, tmp_path):
+    """Whether one writes it with a slash or without."""
+    daemon = zitd()
+    out = tmp_path / "out"
+    out.mkdir()
+    for place in (out, f"{out}/"):
+        for n in (1, 2):
+            result = daemon.ctl("generate", "a", "-n", n, "--steps", 1, "--size", "64x64", "--save", place)
+            assert result.returncode == 0, result.stderr
+            job = daemon.records()[0]["job"]
+            assert result.stdout.split() == ([f"{out}/{job}.png"] if n == 1 else [f"{out}/{job}-1.png", f"{out}/{job}-2.png"])
+            assert set(result.stdout.split()) <= {str(path) for path in out.iterdir()}
+    assert len(names(out)) == 6
+    assert daemon.ctl("replay", out / names(out)[0], "--save", out).returncode == 0
+    assert names(out)[-1] == daemon.records()[0]["job"] + ".png"
+
+
+@pytest.mark.parametrize("name", ["-", "a link to it"])
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_standard_output_gets_the_picture_alone(zitd, tmp_path, name, kind):
+    """By a link such as /dev/stdout, too, which is still there afterwards."""
+    daemon = zitd("step 0")
+    link = tmp_path / "stdout"
+    link.symlink_to("/proc/self/fd/1")
+    command = [str(BUILD / "zitctl"), "-H", str(daemon.socket_path), "generate", "a", "-n", "2", "-o", "-" if name == "-" else str(link)]
+    if kind == "pipe":
+        data = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+    else:
+        with (tmp_path / "out").open("wb") as out:
+            subprocess.run(command, stdout=out, check=True, timeout=60)
+        data = (tmp_path / "out").read_bytes()
+    assert data == b"".join(open(picture["path"], "rb").read() for picture in daemon.records()[0]["result"]["pictures"])
+    assert link.is_symlink()
+
+
+def test_a_pipe_gets_all_of_them(zitd, tmp_path):
+    daemon = zitd("step 0")
+    out = tmp_path / "out"
+    out.mkdir()
+    os.mkfifo(out / "pipe")
+    reader = os.open(out / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert daemon.ctl("generate", "a", "-n", "2", "-o", out / "pipe").returncode == 0
+    assert os.read(reader, 1 << 16).count(b"IEND") == 2
+    os.close(reader)
+    assert names(out) == ["pipe"]
+
+
+def test_no_name_is_no_place(zitd):
+    daemon = zitd("step 0")
+    result = daemon.ctl("generate", "a", "--save", "")
+    assert result.returncode == 2 and "--save wants the name of a file" in result.stderr
+    assert daemon.records() == []
