@@ -143,10 +143,13 @@ command_usage(struct ctl *ctl)
 	int status = CTL_INTERNAL;
 	json_t *params = ctl->arg_count > 0 ? json_pack("{s:s}", "client", ctl->args[0]) : NULL;
 	json_t *result = call_once(ctl, "usage", params, &status);
+	struct output_table table = usage_table;
 
 	if (result == NULL)
 		return status;
-	output_list(ctl, result, "clients", &usage_table);
+	if (ctl->arg_count > 0)
+		table.nothing = "There is no such client, or it has used nothing.";
+	output_list(ctl, result, "clients", &table);
 	json_decref(result);
 	return CTL_OK;
 }

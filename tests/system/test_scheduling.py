@@ -266,6 +266,7 @@ def test_quotas(zitd):
     assert 1 <= refused.data["retry_after_s"] <= 86400
     table = daemon.ctl("usage").stdout
     assert "strict" in table and "uid:0" in table
+    assert daemon.ctl("usage", "stranger").stdout == "There is no such client, or it has used nothing.\n"
     only = json.loads(daemon.ctl("usage", "strict", "-o", "json").stdout)
     assert [u["client"] for u in (only if isinstance(only, list) else only["clients"])] == ["strict"]
 
