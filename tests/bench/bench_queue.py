@@ -10,6 +10,7 @@ zitd's are submitted with durable false, beanstalkd runs without a log. The ackn
 The floor is queue_floor: the same bytes between the same processes, with nothing done about them. What it takes on this
 machine nothing built this way can beat.
 """
+import contextlib
 import shutil
 import statistics
 import subprocess
@@ -38,7 +39,7 @@ class Server:
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         until(socket_path.exists, 10, f"{command[0]}'s socket")
 
-    def stop(self):
+    def clean_up(self):
         self.process.terminate()
         self.process.wait()
 
@@ -71,9 +72,9 @@ def timeouts(directory):
     return late
 
 
-def compare(directory):
-    """Rounds in turn: {who: [(ack seconds, p50, p99)]}, {who: [cycles per second]}."""
-    acks, cycles = {}, {}
+@contextlib.contextmanager
+def servers(directory):
+    """[(name, socket for acknowledgements, socket for cycles)]"""
     quiet = {"zitd": {"log_level": "warning"}}  # beanstalkd does not say anything about jobs either
     paused = Zitd(directory / "paused", "step 0", queue={"client_cap": 100}, **quiet).start()
     paused.call("pause")
@@ -86,14 +87,22 @@ def compare(directory):
         others["beanstalkd"] = Server(socket, "beanstalkd", "-l", f"unix:{socket}")
     who = [("zitd", paused.socket_path, serving.socket_path)]
     who += [(name, server.socket_path, server.socket_path) for name, server in others.items()]
-    for _ in range(ROUNDS):
-        for name, for_acks, for_cycles in who:
-            acks.setdefault(name, []).append(client(name, for_acks, "ack", ACKS))
-            seconds = client(name, for_cycles, "cycle", CYCLES, CONNECTIONS)[0]
-            cycles.setdefault(name, []).append(CYCLES / seconds)
-    paused.stop(), serving.stop()
-    for server in others.values():
-        server.stop()
+    try:
+        yield who
+    finally:
+        for server in (paused, serving, *others.values()):
+            server.clean_up()
+
+
+def compare(directory):
+    """Rounds in turn: {who: [(ack seconds, p50, p99)]}, {who: [cycles per second]}."""
+    acks, cycles = {}, {}
+    with servers(directory) as who:
+        for _ in range(ROUNDS):
+            for name, for_acks, for_cycles in who:
+                acks.setdefault(name, []).append(client(name, for_acks, "ack", ACKS))
+                seconds = client(name, for_cycles, "cycle", CYCLES, CONNECTIONS)[0]
+                cycles.setdefault(name, []).append(CYCLES / seconds)
     return acks, cycles
 
 
