@@ -345,12 +345,12 @@ $(EMUL_TESTS): $(BUILD)/emul/%: $(BUILD)/emul/tests/emul/%.o $(EMULATED)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lcmocka -ldnnl -lgomp -lm -lstdc++
 
-# EMUL_SEED: the order in which threads run.
-CUDA_SEEDS := $(patsubst %,$(BUILD)/emul/test_cuda.seed-%,1 $(if $(SAN),,2))
+# EMUL_SEED: the order in which threads run; one in each kind of build.
+CUDA_ORDER := $(BUILD)/emul/test_cuda.seed-$(if $(SAN),2,1)
 
-check-kernels: $(BUILD)/tests/kernels/test_ops.run $(EMUL_TESTS:%=%.run) $(CUDA_SEEDS) $(if $(SAN),,check-bench-gpu)
+check-kernels: $(BUILD)/tests/kernels/test_ops.run $(EMUL_TESTS:%=%.run) $(CUDA_ORDER) $(if $(SAN),,check-bench-gpu)
 
-$(CUDA_SEEDS): $(BUILD)/emul/test_cuda.seed-%: $(BUILD)/emul/test_cuda
+$(CUDA_ORDER): $(BUILD)/emul/test_cuda.seed-%: $(BUILD)/emul/test_cuda
 	@echo "  TEST  $< with EMUL_SEED=$*"
 	$(Q)EMUL_SEED=$* OMP_WAIT_POLICY=passive $<
 
@@ -494,7 +494,7 @@ check-units: all $(UNITS)
 # Parts need nothing of each other and no quiet machine; the whole has clocks in it, and is checked a thing at a time.
 # The longest first: two at a time are done soonest so.
 LONGEST := $(addprefix $(BUILD)/,tests/unit/test_cuda_runner.run $(if $(SAN),,emul/test_golden.run) tests/world/test_world.run \
-	emul/test_cuda.seed-1 tests/model/test_model.run tests/unit/test_store_faults.run)
+	$(CUDA_ORDER:$(BUILD)/%=%) tests/model/test_model.run tests/unit/test_store_faults.run)
 
 check-parts: $(LONGEST) check-model check-unit check-deb check-kernels check-runner check-spin check-units check-man check-scripts check-layers
 check-whole: check-system $(if $(SAN),,check-gpu-service) check-systemd check-crash check-upgrade chaos
