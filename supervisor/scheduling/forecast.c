@@ -12,6 +12,7 @@
 #define MAX_SHIFT 3.0  /* twentyfold */
 #define AT_ONCE_S 1e-3 /* a start before that is no waiting */
 #define MAX_WAIT_S 3600.0
+#define MAX_STRETCH 4.0 /* of one interval: the end of a pause, or a window's opening, is no pace */
 
 static const struct {
 	double share; /* of jobs that are done before it */
@@ -115,6 +116,8 @@ drain_rate_note(struct drain_rate *d, double now_s, int left)
 {
 	double interval_s = now_s - d->last_s;
 
+	if (d->interval_s > 0)
+		interval_s = fmin(interval_s, MAX_STRETCH * d->interval_s);
 	if (d->last_s > 0 && d->backlogged)
 		d->interval_s = d->interval_s > 0 ? 0.8 * d->interval_s + 0.2 * interval_s : interval_s;
 	d->last_s = now_s;

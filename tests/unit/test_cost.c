@@ -422,6 +422,11 @@ test_drain_rate(void **state)
 	drain_rate_note(&d, 300, 0);
 	drain_rate_note(&d, 9000, 1); /* nobody waited meanwhile: that says nothing */
 	assert_true(drain_rate_wait(&d, 3) == 12);
+	drain_rate_note(&d, 9000 + 8 * 3600, 10); /* all were paused, or waited for the night */
+	assert_true(drain_rate_wait(&d, 3) < 3 * 10);
+	for (int i = 1; i < 30; i++) /* a slower pace is believed all the same */
+		drain_rate_note(&d, 9000 + 8 * 3600 + 100 * i, 10);
+	assert_true(drain_rate_wait(&d, 1) > 95);
 }
 
 int
