@@ -31,17 +31,16 @@ daemon_is_quarantined(
 	return true;
 }
 
-/* The waiting jobs that are like this one would end like it. */
+/* The waiting and held jobs that are like this one would end like it. */
 static void
 refuse_waiting(struct daemon *d, const struct job *dead)
 {
-	struct job *job, *next;
+	struct job *job;
 	struct err e;
 
 	err_set(&e, ERR_POISONED, "Job %s, which asked for the same, killed its runner twice.", dead->id);
-	for (job = queue_first(&d->queue); job != NULL; job = next) {
-		next = queue_next(&d->queue, job);
-		if (job->fingerprint == dead->fingerprint)
+	for (job = daemon_next_job(d, NULL); job != NULL; job = daemon_next_job(d, job)) {
+		if (job->fingerprint == dead->fingerprint && (job->in_queue || job_state(job) == JOB_HELD))
 			job_event_error(job, JOB_EVENT_FAULT, &e);
 	}
 }

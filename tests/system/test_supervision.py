@@ -179,10 +179,12 @@ def test_quarantine_and_dead_letters(zitd):
     """Others like a dead job are refused by name; an administrator may see whether it still kills; `drop` forgets."""
     daemon = zitd("step 0.3;@x; step 1 kill 11", queue={"quarantine": 1.5}, runner={"startretries": 20})
     daemon.call("pause")  # two deaths may take less time than a client between two submissions
-    first, other = daemon.submit("@x", steps=2, seed=5), daemon.submit("@x", steps=2, seed=6)
+    first, other, held = (daemon.submit("@x", steps=2, seed=seed) for seed in (5, 6, 7))
+    daemon.call("hold", job=held)
     daemon.call("resume")
     assert daemon.wait(first)["state"] == "dead"
-    assert daemon.wait(other)["error"]["name"] == "poisoned"  # it waited, and would have died likewise
+    for job in (other, held):  # they waited, and would have died likewise
+        assert daemon.wait(job)["error"]["name"] == "poisoned"
     with pytest.raises(RpcError) as refused:
         daemon.submit("@x", steps=2)
     assert refused.value.name == "poisoned" and 0 < refused.value.data["retry_after_s"] <= 1.5
