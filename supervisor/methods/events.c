@@ -6,6 +6,7 @@
  */
 #include "supervisor/methods/events.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,24 +67,37 @@ free_subscriber(struct subscriber *s)
 	free(s);
 }
 
-/* Whether it is whole, for it may come from a damaged file, and about the job that is followed. */
+/* Whether it is about the job that is followed. It was made by events_make, so its first text is the job. */
 static bool
-is_wanted(const struct subscriber *s, const struct store_event *event)
+is_followed(const struct subscriber *s, const struct store_event *event)
+{
+	static const char member[] = "\"job\":\"";
+	const char *job = strstr(event->body, member);
+	size_t length = strlen(s->job);
+
+	assert(job != NULL);
+	job += sizeof(member) - 1;
+	return length == 0 || (strcspn(job, "\"") == length && memcmp(s->job, job, length) == 0);
+}
+
+/* The same of one from the store, which may come from a damaged file: it must be whole, too. */
+static bool
+is_whole_and_followed(const struct subscriber *s, const struct store_event *event)
 {
 	json_t *params = json_loads(event->body, 0, NULL);
 	const char *job = json_string_value(json_object_get(params, "job"));
-	bool wanted = job != NULL && (s->job[0] == '\0' || strcmp(job, s->job) == 0);
+	bool followed = job != NULL && (s->job[0] == '\0' || strcmp(job, s->job) == 0);
 
 	json_decref(params);
-	return wanted;
+	return followed;
 }
 
 /* May end the client, and the subscriber with it unless it reads. */
 static void
-send_event(struct subscriber *s, const struct store_event *event)
+send_event(struct subscriber *s, const struct store_event *event, bool wanted)
 {
 	s->after = event->seq;
-	if (is_wanted(s, event))
+	if (wanted)
 		client_send(s->client, api_event(event->body), NULL);
 }
 
@@ -125,7 +139,7 @@ on_page(struct disk_task *task)
 	if (s->client != NULL && page.first_event > s->after + 1)
 		send_gap(s, page.first_event);
 	for (int i = 0; i < page.count && s->client != NULL; i++)
-		send_event(s, &page.events[i]);
+		send_event(s, &page.events[i], is_whole_and_followed(s, &page.events[i]));
 	store_query_clear(&page);
 	s->reading = false;
 	if (s->client == NULL)
@@ -164,7 +178,7 @@ events_tell(const struct store_event *events, int count)
 
 	for (int i = 0; i < count; i++) {
 		while ((s = next_to_tell(events[i].seq)) != NULL)
-			send_event(s, &events[i]);
+			send_event(s, &events[i], is_followed(s, &events[i]));
 	}
 	TAILQ_FOREACH(s, &subscribers, link)
 	{
