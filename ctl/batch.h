@@ -89,6 +89,9 @@ enum item_state batch_state(const char *name);
 
 /* ---- batch_book.c: DIR/batch.jsonl, a line for the batch, then one for each item; later lines count */
 
+#define BATCH_BOOK "batch.jsonl"
+#define BATCH_FRESH_BOOK "batch.jsonl.new" /* while it is written anew */
+
 /* Makes the directory, locks it, takes what is recorded there over into the items. 0, or an exit code after
  * saying what is in the way. */
 int book_open(struct batch *b);

@@ -17,9 +17,6 @@
 #include "ctl/output.h"
 #include "ctl/picture.h"
 
-#define BOOK "batch.jsonl"
-#define FRESH "batch.jsonl.new"
-
 /* ---- its lines */
 
 static json_t *
@@ -43,7 +40,7 @@ book_note(struct batch *b, const struct batch_item *item)
 {
 	if (write_line(b->book, batch_record(item)))
 		return true;
-	batch_say(b, "%s/" BOOK " cannot be written: %s", b->dir, strerror(errno));
+	batch_say(b, "%s/" BATCH_BOOK " cannot be written: %s", b->dir, strerror(errno));
 	return false;
 }
 
@@ -152,21 +149,22 @@ refuse(const char *format, const char *a, const char *why)
 static int
 write_anew(struct batch *b)
 {
-	int fd = openat(b->dir_fd, FRESH, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	int fd = openat(b->dir_fd, BATCH_FRESH_BOOK, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
 	bool good = file != NULL && write_line(file, book_head(b));
 	int error;
 
 	for (int i = 0; good && i < b->count; i++)
 		good = write_line(file, batch_record(&b->items[i]));
-	if (good && renameat(b->dir_fd, FRESH, b->dir_fd, BOOK) == 0) {
+	good = good && fdatasync(fd) == 0; /* else a loss of power might leave an empty one */
+	if (good && renameat(b->dir_fd, BATCH_FRESH_BOOK, b->dir_fd, BATCH_BOOK) == 0) {
 		if (b->book != NULL)
 			fclose(b->book);
 		b->book = file;
 		return 0;
 	}
 	error = errno;
-	unlinkat(b->dir_fd, FRESH, 0);
+	unlinkat(b->dir_fd, BATCH_FRESH_BOOK, 0);
 	if (file != NULL)
 		fclose(file);
 	else if (fd >= 0)
@@ -217,7 +215,7 @@ book_open(struct batch *b)
 
 	if (status != 0)
 		return status;
-	fd = openat(b->dir_fd, BOOK, O_RDONLY | O_CLOEXEC);
+	fd = openat(b->dir_fd, BATCH_BOOK, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0 && !b->ctl->resume) {
 		close(fd);
 		refuse("%s holds a batch already; go on with it with --resume, or name another directory "
@@ -230,7 +228,7 @@ book_open(struct batch *b)
 		read_book(b, old);
 		fclose(old);
 	} else if (errno != ENOENT)
-		return refuse("%s/" BOOK " cannot be read: %s", b->dir, strerror(errno));
+		return refuse("%s/" BATCH_BOOK " cannot be read: %s", b->dir, strerror(errno));
 	else if ((status = check_places(b)) != 0)
 		return status;
 	error = write_anew(b);
@@ -246,7 +244,7 @@ book_close(struct batch *b)
 	int error = b->book != NULL ? write_anew(b) : 0;
 
 	if (error != 0) /* what was noted line by line is still there */
-		batch_say(b, "%s/" BOOK " cannot be written anew: %s", b->dir, strerror(error));
+		batch_say(b, "%s/" BATCH_BOOK " cannot be written anew: %s", b->dir, strerror(error));
 	if (b->book != NULL)
 		fclose(b->book);
 	if (b->dir_fd >= 0)

@@ -198,9 +198,8 @@ check_name(struct reader *r, const char *name)
 		    "out must be a file name of 1 to %d bytes without '/' that does not begin with '.', such "
 		    "as fox.png",
 		    MAX_NAME);
-	else if (strcmp(name, "batch.jsonl") == 0)
-		complain(
-		    r, "out cannot be batch.jsonl, which holds the record of the batch; name it otherwise");
+	else if (strcmp(name, BATCH_BOOK) == 0 || strcmp(name, BATCH_FRESH_BOOK) == 0)
+		complain(r, "out cannot be %s, where the record of the batch is; name it otherwise", name);
 	else
 		return true;
 	return false;

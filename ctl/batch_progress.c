@@ -110,7 +110,7 @@ summary_record(const struct batch *b, int before)
 	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:s, s:s++}", "items", b->count, "done",
 	    b->tally[ITEM_DONE], "before", before, "failed", b->tally[ITEM_FAILED], "missing",
 	    b->count - b->tally[ITEM_DONE] - b->tally[ITEM_FAILED], "group", b->group, "record", b->dir, "/",
-	    "batch.jsonl");
+	    BATCH_BOOK);
 }
 
 void

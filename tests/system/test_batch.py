@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from harness import BUILD, SMALL, RpcError, pixels, until
+from harness import BUILD, SANITIZED, SMALL, RpcError, pixels, until
+from test_durable import disk_by
 
 
 def write_lines(path, *lines):
@@ -299,7 +300,8 @@ BAD_FILES = [
     ([{"prompt": "a", "out": "../a.png"}], "p.jsonl:1: out must be a file name"),
     ([{"prompt": "a", "out": ".a"}], "p.jsonl:1: out must be a file name"),
     ([{"prompt": "a", "out": 7}], "p.jsonl:1: out must be a string"),
-    ([{"prompt": "a", "out": "batch.jsonl"}], "p.jsonl:1: out cannot be batch.jsonl"),
+    ([{"prompt": "a", "out": "batch.jsonl"}], "p.jsonl:1: out cannot be batch.jsonl, "),
+    ([{"prompt": "a", "out": "batch.jsonl.new"}], "p.jsonl:1: out cannot be batch.jsonl.new, "),
     ([{"prompt": "a", "out": "x.png"}, GOOD, {"prompt": "b", "out": "x.png"}], "p.jsonl:3: its picture x.png is also that of line 1"),
     ([{"prompt": "a", "out": "0002.png"}, GOOD], "p.jsonl:2: its picture 0002.png is also that of line 1"),
     ([{"prompt": "a", "out": "x.png", "n": 2}, {"prompt": "b", "out": "x-2.png"}], "p.jsonl:2: its picture x-2.png is also that of line 1"),
@@ -379,6 +381,17 @@ def test_a_picture_that_cannot_be_written_ends_it(zitd, tmp_path):
     assert daemon.ctl("batch", prompts, "--out", out, "--resume").returncode == 0
     note_accepted(daemon, out)
     assert len(daemon.records()) == 1 and pictures(out) == ["0001.png"]
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's runtime wants to be loaded first")
+def test_a_record_that_does_not_get_to_the_disk_begins_nothing(zitd, tmp_path):
+    daemon = zitd("step 0")
+    (tmp_path / "disk").write_text("fail")
+    result = subprocess.run([str(BUILD / "zitctl"), "-H", str(daemon.socket_path), "batch", str(write_lines(tmp_path / "p.jsonl", GOOD)),
+                             "--out", str(tmp_path / "out")], env={**daemon.env, **disk_by(tmp_path / "disk")}, capture_output=True,
+                            text=True, timeout=60, check=False)
+    assert result.returncode == 1 and "out cannot be written to: Input/output error" in result.stderr, result.stderr
+    assert daemon.records() == [] and list((tmp_path / "out").iterdir()) == []
 
 
 def test_progress_as_it_is_wanted(zitd, tmp_path):
