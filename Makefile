@@ -64,7 +64,7 @@ METHODS := $(addprefix supervisor/methods/,methods.o methods_submit.o methods_li
 	methods_service.o waiters.o acks.o lookup.o events.o job_record.o)
 SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(METHODS) $(addprefix supervisor/,main.o calendar.o conf.o \
 	conf_compare.o conf_rows.o daemon.o daemon_admit.o daemon_clients.o daemon_conf.o daemon_dead.o daemon_devices.o \
-	daemon_end.o daemon_handover.o daemon_health.o daemon_jobs.o daemon_memory.o daemon_metrics.o daemon_orders.o \
+	daemon_end.o daemon_group.o daemon_handover.o daemon_health.o daemon_jobs.o daemon_memory.o daemon_metrics.o daemon_orders.o \
 	daemon_outlook.o daemon_replay.o daemon_runners.o daemon_saved.o daemon_socket.o daemon_store.o daemon_turns.o disk.o \
 	exposition.o fields.o handover.o histogram.o id.o journal.o journal_forms.o journal_table.o metrics.o notify.o \
 	paths.o sched.o timer.o upgrade.o upgrade_trial.o)
@@ -281,7 +281,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%.run)
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
 IPC_TESTS := err utf8 hash buf fsm proto channel json_text api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
-SUPERVISOR_TESTS := calendar conf devices metrics queue fair fairness cost limits tables quarantine health
+SUPERVISOR_TESTS := calendar conf devices metrics queue fair fairness cost limits tables quarantine health group
 
 $(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
 	@echo "  LD    $@"

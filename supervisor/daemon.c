@@ -187,11 +187,13 @@ start_watchers(struct daemon *d)
 	ev_init(&d->drain_clock, daemon_on_drain_clock);
 	ev_init(&d->sched_again, on_sched_again);
 	ev_init(&d->leisure, daemon_on_leisure);
+	ev_init(&d->group.rest, daemon_on_rested);
 	ev_init(&d->store_retry, daemon_on_store_retry);
 	ev_init(&d->load_clock, on_load_clock);
 	upgrade_init(d);
 	d->before_sleep.data = d->after_sleep.data = d->housekeeping.data = d->drain_clock.data =
-	    d->sched_again.data = d->leisure.data = d->store_retry.data = d->load_clock.data = d;
+	    d->sched_again.data = d->leisure.data = d->group.rest.data = d->store_retry.data =
+		d->load_clock.data = d;
 	ev_prepare_start(d->loop, &d->before_sleep);
 	ev_check_start(d->loop, &d->after_sleep);
 	ev_timer_start(d->loop, &d->housekeeping);
@@ -313,6 +315,7 @@ stop_watchers(struct daemon *d)
 	ev_timer_stop(d->loop, &d->sched_again);
 	ev_timer_stop(d->loop, &d->sweep);
 	ev_timer_stop(d->loop, &d->leisure);
+	ev_timer_stop(d->loop, &d->group.rest);
 	ev_timer_stop(d->loop, &d->store_retry);
 	ev_timer_stop(d->loop, &d->load_clock);
 	for (int i = 0; i < SIGNALS; i++)

@@ -140,7 +140,7 @@ no_timer_is_overdue(const struct look *l)
 {
 	const struct daemon *d = l->d;
 	const struct ev_timer *const own[] = {&d->housekeeping, &d->drain_clock, &d->sched_again, &d->sweep,
-	    &d->leisure, &d->store_retry, &d->load_clock, &d->probe.clock};
+	    &d->leisure, &d->group.rest, &d->store_retry, &d->load_clock, &d->probe.clock};
 	const struct job *job;
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {

@@ -42,6 +42,13 @@ struct health {
 
 enum phase { SERVING, DRAINING, STOPPING, FLUSHING };
 
+/* What goes with the next transaction: daemon_group.c's. */
+struct commit_group {
+	int full;	       /* as many rows wait for no others */
+	int64_t rest_until_us; /* fewer do until then */
+	struct ev_timer rest;  /* ends then, if there are any */
+};
+
 struct daemon {
 	struct ev_loop *loop;
 	struct conf conf;
@@ -71,15 +78,16 @@ struct daemon {
 	int unsaved_count;
 	struct store_row *loose; /* likewise: rows of ended jobs that are not in memory */
 	int loose_count;
-	int64_t change;		 /* number of the last one that must survive */
-	int64_t saved_change;	 /* likewise, of those on disk */
-	bool hurried;		 /* somebody may be waiting for what is to be written, or it must survive */
-	struct ev_timer leisure; /* else it is written when this ends */
-	struct commit *commit;	 /* the transaction under way, or NULL */
-	int64_t noted_us;	 /* when the last note was written */
-	bool note_is_due;	 /* the next one shall be, even without a job to write */
-	bool note_is_owed;	 /* the last transaction went without */
-	int store_error;	 /* errno of the last one; 0: it went well */
+	int64_t change;		   /* number of the last one that must survive */
+	int64_t saved_change;	   /* likewise, of those on disk */
+	bool hurried;		   /* somebody may be waiting for what is to be written, or it must survive */
+	struct ev_timer leisure;   /* else it is written when this ends */
+	struct commit *commit;	   /* the transaction under way, or NULL */
+	struct commit_group group; /* the next one */
+	int64_t noted_us;	   /* when the last note was written */
+	bool note_is_due;	   /* the next one shall be, even without a job to write */
+	bool note_is_owed;	   /* the last transaction went without */
+	int store_error;	   /* errno of the last one; 0: it went well */
 	struct ev_timer store_retry;
 
 	struct upgrade upgrade;
@@ -155,6 +163,14 @@ bool daemon_is_saved(const struct daemon *d); /* nothing waits to be written, or
 void daemon_on_leisure(struct ev_loop *loop, struct ev_timer *w, int events);
 void daemon_on_store_retry(struct ev_loop *loop, struct ev_timer *w, int events);
 void daemon_drop_unsaved(struct daemon *d);
+
+/* ---- daemon_group.c */
+
+/* A transaction of so many rows went well; nobody is told yet, nor is handed over what waits. */
+void daemon_group_begin(struct daemon *d, int rows, int64_t took_us);
+/* Whether what waits is handed over now; if not, the loop looks again when it is time. */
+bool daemon_group_is_ready(struct daemon *d);
+void daemon_on_rested(struct ev_loop *loop, struct ev_timer *w, int events);
 
 /* ---- daemon_saved.c */
 

@@ -20,7 +20,8 @@ daemon_saved_change(const struct daemon *d)
 bool
 daemon_end_is_pending(const struct daemon *d, const struct job *job)
 {
-	return job_is_final(job) && !job->refused && d->store_error == 0 && (job->unsaved || job->in_batch);
+	return job_is_final(job) && !job->refused && d->store_error == 0 &&
+	       (job->unsaved || job->in_batches > 0);
 }
 
 void
@@ -33,7 +34,7 @@ daemon_forget(struct daemon *d, struct job *job)
 static bool
 is_finished_with(const struct job *job)
 {
-	return job_is_final(job) && !job->unsaved && !job->in_batch;
+	return job_is_final(job) && !job->unsaved && job->in_batches == 0;
 }
 
 /* Its claim is on disk: the attempt begins, if its runner still has the place. */
@@ -53,8 +54,8 @@ daemon_job_saved(struct daemon *d, struct job *job, int64_t revision)
 
 	job->saved_revision = revision;
 	d->options.public->job_saved(job);
-	if (job->unsaved)
-		return;
+	if (job->unsaved || job->in_batches > 0)
+		return; /* what it has become meanwhile is not on disk yet */
 	if (job_state(job) == JOB_CLAIMED)
 		begin(d, job);
 	else if (job_is_final(job) && !known)
@@ -95,7 +96,9 @@ refuse(struct daemon *d, struct job *job, int error)
 void
 daemon_job_unsaved(struct daemon *d, struct job *job, int error)
 {
-	if (job->saved_revision == 0 && job->durable) {
+	const bool untold = job->in_batches > 0; /* it is on disk as it was, and in a moment that is told */
+
+	if (job->saved_revision == 0 && job->durable && !untold) {
 		refuse(d, job, error);
 		return;
 	}
@@ -103,7 +106,7 @@ daemon_job_unsaved(struct daemon *d, struct job *job, int error)
 		job_event(job, JOB_EVENT_RETRY);
 	if (job_is_final(job)) /* who waits is told; it is written when that is possible */
 		d->options.public->job_ended(job);
-	if (job_is_final(job) && !job->durable)
+	if (job_is_final(job) && !job->durable && !untold)
 		daemon_forget(d, job);
 	else
 		daemon_save_again(d, job);

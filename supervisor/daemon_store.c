@@ -29,6 +29,7 @@ struct commit {
 	int64_t *revisions;
 	enum job_state *states;
 	int64_t change; /* the last one that it has on disk, with all before it */
+	int64_t begin_us;
 };
 
 /* ---- what is to be written */
@@ -190,7 +191,7 @@ take_jobs(struct daemon *d, struct commit *c)
 		TAILQ_REMOVE(&d->unsaved, job, unsaved_link);
 		d->unsaved_count--;
 		job->unsaved = false;
-		job->in_batch = true;
+		job->in_batches++;
 		c->jobs[at] = job;
 		c->revisions[at] = job->revision;
 		c->states[at] = job_state(job);
@@ -292,9 +293,7 @@ settle(struct daemon *d, struct commit *c, int at, int error)
 	}
 	if (job == NULL)
 		return;
-	job->in_batch = false;
-	if (error == 0)
-		job->told_state = c->states[at];
+	job->in_batches--;
 	if (written && error == 0)
 		daemon_job_saved(d, job, c->revisions[at]);
 	else if (written)
@@ -314,6 +313,22 @@ daemon_on_store_retry(struct ev_loop *loop, struct ev_timer *w, int events)
 		daemon_commit(d); /* with nothing to write, too: to see */
 }
 
+/* That one is on disk. What has come meanwhile goes to the disk thread before anybody is told, so that the
+ * disk works while the loop tells. */
+static void
+go_on(struct daemon *d, const struct commit *c)
+{
+	note_recovery(d);
+	d->saved_change = c->change;
+	d->last_event += c->batch.event_count;
+	for (int i = 0; i < c->batch.row_count; i++) {
+		if (c->jobs[i] != NULL)
+			c->jobs[i]->told_state = c->states[i];
+	}
+	daemon_group_begin(d, c->batch.row_count, clock_now_us() - c->begin_us);
+	daemon_commit(d);
+}
+
 static void
 on_committed(struct disk_task *task)
 {
@@ -321,20 +336,16 @@ on_committed(struct disk_task *task)
 	struct commit *c = d->commit;
 
 	d->commit = NULL;
+	d->note_is_due |= task->error != 0 && c->batch.note_count > 0;
 	if (task->error != 0)
 		note_trouble(d, task->error);
-	else {
-		note_recovery(d);
-		d->saved_change = c->change;
-	}
+	else
+		go_on(d, c);
 	d->options.public->acks_send(d); /* whose orders came before the jobs that are told now */
 	for (int i = 0; i < c->batch.row_count; i++)
 		settle(d, c, i, task->error);
-	d->note_is_due |= task->error != 0 && c->batch.note_count > 0;
-	if (task->error == 0) {
-		d->last_event += c->batch.event_count;
+	if (task->error == 0)
 		d->options.public->events_tell(c->batch.events, c->batch.event_count);
-	}
 	free_commit(c);
 	d->changed = true;
 }
@@ -376,10 +387,13 @@ daemon_commit(struct daemon *d)
 			timer_arm(d->loop, &d->leisure, LEISURE_US);
 		return;
 	}
+	if (!daemon_group_is_ready(d))
+		return;
 	d->commit = new_commit(d);
 	if (d->commit != NULL) {
 		ev_timer_stop(d->loop, &d->leisure);
 		take_all(d, d->commit);
+		d->commit->begin_us = clock_now_us();
 		task.batch = &d->commit->batch;
 		if (disk_put(d->disk, &task) == 0)
 			return;

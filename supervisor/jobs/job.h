@@ -93,7 +93,8 @@ struct job {
 
 	/* what the store has of it: daemon_store.c's */
 	TAILQ_ENTRY(job) unsaved_link;
-	bool unsaved, in_batch;		  /* waits for the next transaction; is in the present one */
+	bool unsaved;			  /* waits for the next transaction */
+	int in_batches;			  /* transactions under way, or just over, that have it: 0, 1 or 2 */
 	int64_t revision, saved_revision; /* of what is to be written, and of what is; 0: nothing yet */
 	enum job_state told_state;	  /* of its last event; JOB_STATE_COUNT: there was none */
 	bool durable;			  /* survives a restart */

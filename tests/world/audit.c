@@ -235,7 +235,7 @@ audit_job(const struct open_job *o)
 	if (job == NULL)
 		return;
 	if (job_is_final(job)) {
-		if (!job->unsaved && !job->in_batch)
+		if (!job->unsaved && job->in_batches == 0)
 			violated("job %s: %s, and nobody was told", job->id, job_state_name(job));
 		return;
 	}
