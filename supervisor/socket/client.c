@@ -305,29 +305,32 @@ half_close(struct client *c)
 }
 
 static void
+take_bytes(struct client *c, const char *bytes, size_t count)
+{
+	if (buf_add(&c->in, bytes, count) != 0) {
+		client_drop(c);
+		return;
+	}
+	take_lines(c);
+	if (!c->dead && c->introduced)
+		push_clock(c);
+}
+
+static void
 on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 {
+	static char chunk[READ_CHUNK]; /* one for all: what a connection keeps is what came */
 	struct client *c = w->data;
-	char *room;
-	ssize_t n = -1;
+	ssize_t n = recv(c->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
 
 	(void)loop;
 	(void)events;
 	enter(c);
-	if (buf_reserve(&c->in, READ_CHUNK, &room) != 0)
-		client_drop(c);
-	else if ((n = recv(c->fd, room, READ_CHUNK, MSG_DONTWAIT)) > 0 && c->closing) {
-		; /* discarded */
-	} else if (n > 0) {
-		buf_commit(&c->in, (size_t)n);
-		if (c->introduced)
-			push_clock(c);
-		take_lines(c);
-		if (!c->dead && c->introduced)
-			push_clock(c);
-	} else if (n == 0)
+	if (n > 0 && !c->closing) /* else it is discarded */
+		take_bytes(c, chunk, (size_t)n);
+	else if (n == 0)
 		half_close(c);
-	else if (errno != EAGAIN && errno != EINTR)
+	else if (n < 0 && errno != EAGAIN && errno != EINTR)
 		client_drop(c);
 	if (!c->dead)
 		client_watch(c);
