@@ -15,43 +15,34 @@ enum { HEADER_BYTES = 24 };
 enum about { NOBODY, JOB };
 
 static const struct {
-	unsigned type;
-	const char *name;
+	const char *name; /* NULL: no message has this number */
 	enum proto_sender sender;
 	int fds;
 	enum about about;
 } rows[] = {
+    /* by their numbers */
 #define ZITD PROTO_FROM_ZITD
 #define RUNNER PROTO_FROM_RUNNER
-#define MSG(NAME, number, sender, fds, about, fields, help) {number, #NAME, sender, fds, about},
+#define MSG(NAME, number, sender, fds, about, fields, help) [number] = {#NAME, sender, fds, about},
 #include "ipc/proto.def"
 };
 
-/* Index of the row of `type`, or -1. */
-static int
-row_index(unsigned type)
+static bool
+is_known(unsigned type)
 {
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		if (rows[i].type == type)
-			return (int)i;
-	}
-	return -1;
+	return type < sizeof(rows) / sizeof(rows[0]) && rows[type].name != NULL;
 }
 
 const char *
 proto_name(unsigned type)
 {
-	int i = row_index(type);
-
-	return i >= 0 ? rows[i].name : "?";
+	return is_known(type) ? rows[type].name : "?";
 }
 
 int
 proto_fds(unsigned type)
 {
-	int i = row_index(type);
-
-	return i >= 0 ? rows[i].fds : 0;
+	return is_known(type) ? rows[type].fds : 0;
 }
 
 /* ---- packing */
@@ -256,9 +247,8 @@ get_fields(struct reader *r, struct proto_msg *m)
 static bool
 header_is_legal(const struct proto_header *head, enum proto_sender sender)
 {
-	int i = row_index(head->type);
-
-	return i >= 0 && rows[i].sender == sender && (rows[i].about == JOB) == (head->job != 0);
+	return is_known(head->type) && rows[head->type].sender == sender &&
+	       (rows[head->type].about == JOB) == (head->job != 0);
 }
 
 int
