@@ -28,9 +28,12 @@ job_world(void)
 static int64_t
 before_deadline_us(const struct job *job, int64_t clock_us)
 {
-	int64_t left_us = job->submitted_us + (int64_t)(job->deadline_s * 1e6) - clock_now_us();
+	int64_t left_us;
 
-	if (job->deadline_s == 0 || clock_us < left_us)
+	if (job->deadline_s == 0)
+		return clock_us;
+	left_us = job->submitted_us + (int64_t)(job->deadline_s * 1e6) - clock_now_us();
+	if (clock_us < left_us)
 		return clock_us;
 	return left_us > 1 ? left_us : 1;
 }
