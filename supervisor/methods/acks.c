@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <unistd.h>
 
 #include "supervisor/daemon.h"
 
@@ -50,9 +49,11 @@ acks_add(struct call *call, char **line)
 	struct ack *a = *line != NULL ? calloc(1, sizeof(*a)) : NULL;
 	struct err e;
 
-	if (a == NULL) { /* it may be done, and is not acknowledged */
+	if (a == NULL || !attachment_own(&call->attachment)) { /* it may be done, and is not acknowledged */
+		err_set(&e, ERR_SYSTEM, "out of %s", a == NULL ? "memory" : "descriptors");
+		free(a);
 		free(*line);
-		err_set(&e, ERR_SYSTEM, "out of memory");
+		attachment_drop(&call->attachment);
 		*line = api_error(call->request->id, &e, NULL, NULL);
 		return false;
 	}
@@ -78,8 +79,7 @@ free_ack(struct ack *a)
 	TAILQ_REMOVE(&acks, a, link);
 	json_decref(a->id);
 	free(a->line);
-	for (int i = 0; i < a->attachment.count; i++)
-		close(a->attachment.fds[i]);
+	attachment_drop(&a->attachment);
 	free(a);
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "supervisor/socket/outbox.h"
@@ -77,6 +78,20 @@ attachment_queue(struct outbox *o, const char *text, struct attachment *a)
 	for (int i = 0; a != NULL && !good && i < a->count; i++)
 		close_file(a, i);
 	return good;
+}
+
+bool
+attachment_own(struct attachment *a)
+{
+	for (int i = 0; i < a->count; i++) {
+		int fd = a->lent[i] > 0 ? fcntl(a->fds[i], F_DUPFD_CLOEXEC, 0) : a->fds[i];
+
+		if (fd < 0)
+			return false;
+		a->fds[i] = fd;
+		a->lent[i] = 0;
+	}
+	return true;
 }
 
 void

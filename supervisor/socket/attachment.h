@@ -29,6 +29,9 @@ void attachment_placeholder(int i, char out[48]);
  * false: no memory, now or when the line (NULL) was made; part of it may be queued. */
 bool attachment_queue(struct outbox *o, const char *text, struct attachment *a);
 
+/* One that is kept, longer than who lent it lends: it gets descriptors of its own. false: there are none, and
+ * the rest is still lent. */
+bool attachment_own(struct attachment *a);
 /* One that is not wanted: closes what it took over, and empties it. */
 void attachment_drop(struct attachment *a);
 
