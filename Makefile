@@ -281,7 +281,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%.run)
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
 IPC_TESTS := err utf8 hash buf fsm proto channel json_text api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
-SUPERVISOR_TESTS := calendar conf devices metrics queue fair fairness cost limits tables quarantine health group
+SUPERVISOR_TESTS := calendar conf devices job_row metrics queue fair fairness cost limits tables quarantine health group
 
 $(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
 	@echo "  LD    $@"

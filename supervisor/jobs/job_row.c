@@ -101,7 +101,8 @@ static void
 take_end(const struct job *job, double keep_s, struct store_row *row)
 {
 	row->final = true;
-	row->ended_us = job->submitted_wall_us + (job->ended_us - job->submitted_us);
+	/* By the wall clock of now: it may have been set since the job came. */
+	row->ended_us = clock_wall_us() - (clock_now_us() - job->ended_us);
 	row->dead = job_state(job) == JOB_DEAD && job->retried_as[0] == '\0';
 	if (job_state(job) != JOB_DONE)
 		return;
