@@ -123,11 +123,12 @@ lines_now(void *arg, struct plan_line lines[PLAN_LINES])
 static struct gate_clock
 clock_for(const struct daemon *d, enum job_class class)
 {
-	double wall_s = (double)clock_wall_us() * 1e-6;
 	const struct calendar *c;
+	double wall_s;
 
 	if (!gate_has_window(&d->gate, (int)class))
 		return (struct gate_clock){.change_s = INFINITY};
+	wall_s = (double)clock_wall_us() * 1e-6;
 	c = calendar_at(wall_s);
 	return (struct gate_clock){c->day_s + wall_s - c->from_s, c->change_s - wall_s, c->shift_s};
 }
