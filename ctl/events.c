@@ -8,6 +8,7 @@
 
 #include "ctl/call.h"
 #include "ctl/output.h"
+#include "ipc/clock.h"
 
 #define RETRY_S 0.5
 
@@ -81,9 +82,21 @@ wanted_from(const struct ctl *ctl)
 	return -2;
 }
 
+/* Of --timeout, over all connections; 0: there is none, below: it is over. */
+static double
+left_s(const struct ctl *ctl, int64_t begun_us)
+{
+	double passed_s = (double)(clock_now_us() - begun_us) * 1e-6;
+
+	if (ctl->timeout_s <= 0)
+		return 0;
+	return ctl->timeout_s > passed_s ? ctl->timeout_s - passed_s : -1;
+}
+
 int
 command_events(struct ctl *ctl)
 {
+	const int64_t begun_us = clock_now_us();
 	json_int_t after = wanted_from(ctl);
 	enum client_end end = CLIENT_ERROR;
 	struct err e;
@@ -96,7 +109,12 @@ command_events(struct ctl *ctl)
 	client_catch_signals();
 	for (bool first = true;; first = false) {
 		struct client *client = NULL;
-		bool reached = client_open(&client, ctl->socket, ctl->timeout_s, &e) == 0;
+		const double open_s = left_s(ctl, begun_us);
+		bool reached;
+
+		if (open_s < 0)
+			return call_failed(CLIENT_TIMED_OUT, &e);
+		reached = client_open(&client, ctl->socket, open_s, &e) == 0;
 		if (reached)
 			end = follow(ctl, client, &after, &e);
 		client_close(&client);

@@ -109,6 +109,19 @@ def test_a_damaged_event_is_not_told(zitd):
     assert last >= 3 and seen == [1, *range(3, seen[-1] + 1)]
 
 
+def test_zitctl_events_gives_up_in_time_while_zitd_is_away(zitd):
+    """--timeout is of all connections together, and of the time without one."""
+    daemon = zitd("step 0")
+    daemon.generate(steps=1)
+    process = subprocess.Popen([str(BUILD / "zitctl"), "-H", str(daemon.socket_path), "events", "0", "--timeout", "3"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline()
+    daemon.kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 124 and "--timeout" in errors, errors
+    daemon.start()
+
+
 def test_zitctl_events_goes_on_over_a_restart(zitd, tmp_path):
     def told():
         return [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
