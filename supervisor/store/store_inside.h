@@ -32,7 +32,7 @@ enum {
 	STATEMENT(SET_OPEN, "UPDATE open_job SET body = ?2 WHERE number = ?1") \
 	STATEMENT(DROP_OPEN, "DELETE FROM open_job WHERE number = ?1") \
 	STATEMENT( \
-	    PUT_FINAL, "INSERT OR REPLACE INTO final_job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)") \
+	    NEW_FINAL, "INSERT OR IGNORE INTO final_job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)") \
 	STATEMENT(DROP_FINAL, "DELETE FROM final_job WHERE number = ?1") \
 	STATEMENT(PUT_EVENT, "INSERT OR REPLACE INTO event VALUES (?1, ?2)") \
 	STATEMENT(TRIM_EVENTS, "DELETE FROM event WHERE seq <= ?1") \

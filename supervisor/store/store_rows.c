@@ -182,10 +182,12 @@ drop(struct store *s, enum statement which, uint64_t number, int64_t *count)
 	return error;
 }
 
+/* *done: unless there is one of that number. */
 static int
-put_final(struct store *s, const struct store_row *row)
+new_final(struct store *s, const struct store_row *row, int *done)
 {
-	sqlite3_stmt *statement = s->statements[S_PUT_FINAL];
+	sqlite3_stmt *statement = s->statements[S_NEW_FINAL];
+	int error;
 
 	sqlite3_bind_int64(statement, 1, (sqlite3_int64)row->number);
 	sqlite3_bind_text(statement, 2, row->id, -1, SQLITE_STATIC);
@@ -197,7 +199,27 @@ put_final(struct store *s, const struct store_row *row)
 	sqlite3_bind_int(statement, 8, row->pictures);
 	sqlite3_bind_int(statement, 9, row->dead);
 	sqlite3_bind_text(statement, 10, row->body, -1, SQLITE_STATIC);
-	return store_run(s, S_PUT_FINAL);
+	error = store_run(s, S_NEW_FINAL);
+	*done = error == 0 ? sqlite3_changes(s->db) : 0;
+	return error;
+}
+
+/* Most likely it is the first of its number. Had SQLite to replace those that are not, it would have to be
+ * ready to undo each statement, for which it copies all pages that it touches. */
+static int
+put_final(struct store *s, const struct store_row *row)
+{
+	int done, error = new_final(s, row, &done);
+
+	if (error == 0 && done == 0)
+		error = drop(s, S_DROP_FINAL, row->number, &s->final_count);
+	if (error == 0 && done == 0)
+		error = new_final(s, row, &done);
+	if (error == 0 && s->final_count >= 0)
+		s->final_count++;
+	if (error == 0 && s->all_bytes >= 0)
+		s->all_bytes += row->bytes;
+	return error;
 }
 
 /* The counts of what the disk holds are wrong by what is replaced: they are made anew when they are wanted. A
@@ -205,23 +227,15 @@ put_final(struct store *s, const struct store_row *row)
 int
 store_put_row(struct store *s, const struct store_row *row)
 {
-	const bool only = row->body != NULL && row->revision == 1;
 	int error = 0;
 
 	if (row->body != NULL && !row->final)
 		return put_open(s, row);
-	if (!only)
+	if (row->body == NULL || row->revision > 1)
 		error = drop(s, S_DROP_OPEN, row->number, &s->open_count);
-	if (!only && error == 0)
-		error = drop(s, S_DROP_FINAL, row->number, &s->final_count);
-	if (error != 0 || row->body == NULL)
+	if (error != 0)
 		return error;
-	error = put_final(s, row);
-	if (error == 0 && s->final_count >= 0)
-		s->final_count++;
-	if (error == 0 && s->all_bytes >= 0)
-		s->all_bytes += row->bytes;
-	return error;
+	return row->body != NULL ? put_final(s, row) : drop(s, S_DROP_FINAL, row->number, &s->final_count);
 }
 
 int

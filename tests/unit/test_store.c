@@ -132,6 +132,39 @@ test_an_ended_job_is_found_by_all_its_names(void **state)
 	free(text);
 }
 
+/* A dead letter that somebody has tried again, say. */
+static void
+test_a_later_text_of_an_ended_job_replaces_it(void **state)
+{
+	const struct sample dead = {
+	    .number = 7, .revision = 1, .final = true, .dead = true, .key = "0//k", .ended_us = 1000};
+	const struct sample tried = {.number = 7, .revision = 2, .final = true, .ended_us = 1000};
+	struct store_query letters = {.wanted = STORE_DEAD, .limit = 5};
+	struct store_query keyed = {.wanted = STORE_KEYED, .text_count = 1};
+	struct store *s = open_store(NULL);
+	char *body, *text = sample_text(&tried);
+
+	(void)state;
+	commit_samples(s, &dead, 1);
+	assert_int_equal(store_find(s, &letters), 0);
+	assert_int_equal(letters.count, 1);
+	store_query_forget(&letters);
+	commit_samples(s, &tried, 1);
+	assert_int_equal(find_ended(s, 7, &body), 1);
+	assert_string_equal(body, text);
+	assert_int_equal(store_find(s, &letters), 0);
+	assert_int_equal(letters.count, 0);
+	keyed.texts = calloc(1, sizeof(char *));
+	keyed.texts[0] = strdup("0//k");
+	assert_int_equal(store_find(s, &keyed), 0);
+	assert_int_equal(keyed.count, 0);
+	store_query_clear(&letters);
+	store_query_clear(&keyed);
+	store_close(&s);
+	free(body);
+	free(text);
+}
+
 static void
 test_a_key_is_forgotten_after_its_time(void **state)
 {
@@ -660,6 +693,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(open_jobs_come_back_in_order),
 	    TEST(an_ended_job_is_found_by_all_its_names),
+	    TEST(a_later_text_of_an_ended_job_replaces_it),
 	    TEST(a_key_is_forgotten_after_its_time),
 	    TEST(pages_groups_and_dead_letters),
 	    TEST(ids_are_answered_in_the_order_of_asking),
