@@ -62,7 +62,7 @@ RUNNERS := $(addprefix supervisor/runners/,runner.o runner_clocks.o runner_make.
 	runner_handover.o probe.o devices.o environment.o spawn.o device_lock.o cgroup.o strays.o)
 METHODS := $(addprefix supervisor/methods/,methods.o methods_submit.o methods_lists.o methods_jobs.o methods_queue.o \
 	methods_service.o waiters.o acks.o lookup.o events.o job_record.o)
-SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(METHODS) $(addprefix supervisor/,main.o calendar.o conf.o \
+SUPERVISOR := $(SCHEDULING) $(STORE) $(SOCKET) $(JOBS) $(RUNNERS) $(METHODS) $(addprefix supervisor/,main.o age_clock.o calendar.o conf.o \
 	conf_compare.o conf_rows.o daemon.o daemon_admit.o daemon_clients.o daemon_conf.o daemon_dead.o daemon_devices.o \
 	daemon_end.o daemon_group.o daemon_handover.o daemon_health.o daemon_jobs.o daemon_memory.o daemon_metrics.o daemon_orders.o \
 	daemon_outlook.o daemon_replay.o daemon_runners.o daemon_saved.o daemon_socket.o daemon_store.o daemon_turns.o disk.o \
@@ -268,8 +268,8 @@ $(BUILD)/tests/fake_runner: $(addprefix $(BUILD)/,tests/system/fake_runner.o $(I
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -ljansson
 
-# A disk that is slow or fails, and a kernel that interrupts, for LD_PRELOAD.
-PRELOADED := $(BUILD)/tests/faulty_disk.so $(BUILD)/tests/faulty_calls.so
+# A disk that is slow or fails, a kernel that interrupts, a clock that is set, for LD_PRELOAD.
+PRELOADED := $(addprefix $(BUILD)/tests/faulty_,disk.so calls.so clock.so)
 
 $(PRELOADED): $(BUILD)/tests/%.so: tests/system/%.c
 	@mkdir -p $(@D)
@@ -281,7 +281,7 @@ check-runner: $(RUNNER_TESTS:%=$(BUILD)/tests/unit/test_%.run)
 # Unit tests of the supervisor and of what all share: the program's objects without its main.
 IPC_TESTS := err utf8 hash buf fsm proto channel json_text api shm fuzz
 INPUT_TESTS := checkpoint tokenizer noise model_config
-SUPERVISOR_TESTS := calendar conf devices job_row metrics queue fair fairness cost limits tables quarantine health group
+SUPERVISOR_TESTS := age_clock calendar conf devices job_row metrics queue fair fairness cost limits tables quarantine health group
 
 $(IPC_TESTS:%=$(BUILD)/tests/unit/test_%): $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(addprefix $(BUILD)/,$(IPC))
 	@echo "  LD    $@"

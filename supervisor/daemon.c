@@ -259,6 +259,7 @@ daemon_start(
 	d->options = *options;
 	d->paths.lock_fd = -1;
 	d->started_us = d->turn_us = clock_now_us();
+	age_clock_us(&d->age_clock, clock_now_us(), clock_wall_us());
 	queue_init(&d->queue);
 	d->queue_world = daemon_queue_world;
 	d->queue_world.arg = d;

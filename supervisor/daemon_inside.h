@@ -11,6 +11,7 @@
 #ifndef SUPERVISOR_DAEMON_INSIDE_H
 #define SUPERVISOR_DAEMON_INSIDE_H
 
+#include "supervisor/age_clock.h"
 #include "supervisor/socket/client.h"
 #include "supervisor/scheduling/cost.h"
 #include "supervisor/daemon.h"
@@ -110,6 +111,7 @@ struct daemon {
 	struct ev_timer housekeeping, drain_clock, sched_again, sweep, load_clock;
 	int64_t sweep_us; /* until the next look for strays */
 	struct health health;
+	struct age_clock age_clock; /* that pictures are removed by */
 };
 
 /* Runners that serve, or are on their way to. */

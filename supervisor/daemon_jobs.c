@@ -68,7 +68,7 @@ daemon_retain(struct daemon *d)
 	struct disk_task task = {.kind = DISK_RETAIN,
 	    .done = on_retained,
 	    .arg = d,
-	    .retention = {.now_us = clock_wall_us(),
+	    .retention = {.now_us = age_clock_us(&d->age_clock, clock_now_us(), clock_wall_us()),
 		.max_bytes = d->conf.results.budget * 1024 * 1024,
 		.history = d->conf.queue.history}};
 

@@ -132,7 +132,7 @@ void store_query_clear(struct store_query *q);
 /* ---- forgetting */
 
 struct store_retention {
-	int64_t now_us;	   /* wall clock */
+	int64_t now_us;	   /* wall clock, as far as it is believed */
 	int64_t max_bytes; /* of pictures in all; 0: any */
 	int64_t history;   /* final records that are kept */
 	/* A job's pictures are to be removed from disk; called before the row says so. */
