@@ -204,11 +204,10 @@ run(void *arg)
 		task->error = works[task->kind](d, task);
 		pthread_mutex_lock(&d->lock);
 		STAILQ_INSERT_TAIL(&d->finished, task, link);
-		ev_async_send(d->loop, &d->wake_loop);
-		if (d->store == NULL)
-			continue;
-		pthread_mutex_unlock(&d->lock); /* the loop tells of that task meanwhile */
-		store_tend(d->store);
+		pthread_mutex_unlock(&d->lock);
+		ev_async_send(d->loop, &d->wake_loop); /* unlocked, so that the loop need not wait at once */
+		if (d->store != NULL)
+			store_tend(d->store); /* the loop tells of that task meanwhile */
 		pthread_mutex_lock(&d->lock);
 	}
 	pthread_mutex_unlock(&d->lock);
