@@ -279,7 +279,7 @@ daemon_start(
 	}
 	daemon_set_job_world(d);
 	daemon_set_runner_world(d);
-	notify_open(d->loop);
+	notify_open(d->loop, daemon_describe, d);
 	strays_open();
 	cgroup_open();
 	start_watchers(d);

@@ -60,9 +60,10 @@ describe_trouble(const struct daemon *d, char *text, size_t size)
 	}
 }
 
-static void
-describe(const struct daemon *d, char *text, size_t size)
+void
+daemon_describe(const void *daemon, char *text, size_t size)
 {
+	const struct daemon *d = daemon;
 	int queued = queue_length(&d->queue);
 	char wait[32] = "", trouble[200], disk[120] = "";
 
@@ -103,14 +104,11 @@ become_ready(struct daemon *d)
 void
 daemon_tell_status(struct daemon *d)
 {
-	char text[NOTIFY_STATUS];
-
 	become_ready(d);
-	describe(d, text, sizeof(text));
 	if (d->was_ready)
-		notify_ready(text);
+		notify_ready();
 	else
-		notify_status(text);
+		notify_status();
 }
 
 /* ---- what must hold before a ping */

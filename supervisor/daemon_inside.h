@@ -144,8 +144,10 @@ void daemon_on_drain_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 /* ---- daemon_health.c */
 const char *daemon_phase_name(
     const struct daemon *d); /* "ready", "degraded", "starting", "failed", "draining" */
-/* Systemd hears how we are: in STATUS, and once that we are ready, which is when a runner is, or when none is
- * on its way to be. */
+/* How we are, in a line. */
+void daemon_describe(const void *daemon, char *text, size_t size);
+/* Systemd hears it: in STATUS, and once that we are ready, which is when a runner is, or when none is on its
+ * way to be. */
 void daemon_tell_status(struct daemon *d);
 void daemon_start_watchdog(struct daemon *d);
 void daemon_stop_watchdog(struct daemon *d);

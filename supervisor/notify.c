@@ -17,18 +17,30 @@
 static struct {
 	struct ev_loop *loop;
 	struct ev_timer pause; /* active: a status was sent within the last second */
-	char sent[NOTIFY_STATUS], latest[NOTIFY_STATUS];
+	char sent[NOTIFY_STATUS];
+	void (*describe)(const void *arg, char *text, size_t size);
+	const void *arg;
 	bool listens, ready;
 } state;
 
 static void
-send_status(const char *first)
+send_status(const char *first, const char *status)
 {
-	memcpy(state.sent, state.latest, sizeof(state.sent));
+	memcpy(state.sent, status, sizeof(state.sent));
 	sd_notifyf(0, "%sSTATUS=%s", first, state.sent);
 	ev_timer_stop(state.loop, &state.pause);
 	ev_timer_set(&state.pause, STATUS_S, 0.0);
 	ev_timer_start(state.loop, &state.pause);
+}
+
+static void
+send_if_new(void)
+{
+	char status[NOTIFY_STATUS] = "";
+
+	state.describe(state.arg, status, sizeof(status));
+	if (strcmp(state.sent, status) != 0)
+		send_status("", status);
 }
 
 static void
@@ -37,38 +49,38 @@ on_pause_over(struct ev_loop *loop, struct ev_timer *w, int events)
 	(void)loop;
 	(void)w;
 	(void)events;
-	if (strcmp(state.sent, state.latest) != 0)
-		send_status("");
+	send_if_new();
 }
 
 void
-notify_open(struct ev_loop *loop)
+notify_open(struct ev_loop *loop, void (*describe)(const void *arg, char *text, size_t size), const void *arg)
 {
 	state.loop = loop;
+	state.describe = describe;
+	state.arg = arg;
 	state.listens = getenv("NOTIFY_SOCKET") != NULL;
 	ev_timer_init(&state.pause, on_pause_over, 0.0, 0.0);
 }
 
 void
-notify_status(const char *status)
+notify_status(void)
 {
-	if (!state.listens)
-		return;
-	snprintf(state.latest, sizeof(state.latest), "%s", status);
-	if (!ev_is_active(&state.pause) && strcmp(state.sent, state.latest) != 0)
-		send_status("");
+	if (state.listens && !ev_is_active(&state.pause)) /* else it is looked at when that is over */
+		send_if_new();
 }
 
 void
-notify_ready(const char *status)
+notify_ready(void)
 {
+	char status[NOTIFY_STATUS] = "";
+
 	if (state.ready || !state.listens) {
-		notify_status(status);
+		notify_status();
 		return;
 	}
 	state.ready = true;
-	snprintf(state.latest, sizeof(state.latest), "%s", status);
-	send_status("READY=1\n");
+	state.describe(state.arg, status, sizeof(status));
+	send_status("READY=1\n", status);
 }
 
 void

@@ -8,16 +8,19 @@
 #define SUPERVISOR_NOTIFY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct ev_loop;
 
 enum { NOTIFY_STATUS = 400 }; /* bytes of a status */
 
-void notify_open(struct ev_loop *loop); /* before the others */
-void notify_ready(const char *status);	/* once; later it is notify_status */
-/* Sent when it differs from the last one, and a second after that at the earliest. */
-void notify_status(const char *status);
+/* Before the others. `describe` writes the status, of NOTIFY_STATUS bytes at most, when it is wanted. */
+void notify_open(
+    struct ev_loop *loop, void (*describe)(const void *arg, char *text, size_t size), const void *arg);
+void notify_ready(void); /* once; later it is notify_status */
+/* It may be another: sent when it differs from the last one, and a second after that at the earliest. */
+void notify_status(void);
 void notify_extend(int64_t timeout_us); /* before notify_ready: starting takes that much longer */
 void notify_reloading(void);		/* these two only once we are ready */
 void notify_reloaded(void);

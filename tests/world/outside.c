@@ -176,9 +176,6 @@ NOTHING(clients_close_listener, (struct clients *))
 NOTHING(cgroup_kill, (const char *))
 NOTHING(cgroup_remove, (const char *))
 NOTHING(strays_open, (void))
-NOTHING(notify_open, (struct ev_loop *))
-NOTHING(notify_ready, (const char *))
-NOTHING(notify_status, (const char *))
 NOTHING(notify_extend, (int64_t))
 NOTHING(notify_reloading, (void))
 NOTHING(notify_reloaded, (void))
@@ -235,6 +232,35 @@ events_make(struct store_event *event, int64_t seq, const struct job *job, enum 
 	(void)state;
 	*event = (struct store_event){seq, NULL};
 	return true;
+}
+
+static struct {
+	void (*describe)(const void *arg, char *text, size_t size);
+	const void *arg;
+} status;
+
+void
+notify_open(struct ev_loop *, void (*describe)(const void *arg, char *text, size_t size), const void *arg)
+{
+	status.describe = describe;
+	status.arg = arg;
+}
+
+/* Somebody always listens. */
+void
+notify_status(void)
+{
+	char text[NOTIFY_STATUS] = "";
+
+	status.describe(status.arg, text, sizeof(text));
+	if (text[0] == '\0')
+		violated("a status without a word");
+}
+
+void
+notify_ready(void)
+{
+	notify_status();
 }
 
 void
