@@ -104,7 +104,9 @@ daemon_job_unsaved(struct daemon *d, struct job *job, int error)
 	}
 	if (job_state(job) == JOB_CLAIMED)
 		job_event(job, JOB_EVENT_RETRY);
-	if (job_is_final(job)) /* who waits is told; it is written when that is possible */
+	/* Who waits is told, unless he was, when the end was saved alone; it is written when that is
+	 * possible. */
+	if (job_is_final(job) && job->saved_revision != job->revision)
 		d->options.public->job_ended(job);
 	if (job_is_final(job) && !job->durable && !untold)
 		daemon_forget(d, job);
