@@ -188,7 +188,7 @@ void runner_stop(struct runner *r, bool finish);
 /* A fresh process for a job that wants one, if it holds nothing. */
 void runner_recycle(struct runner *r, const char *why);
 
-/* At the end of a turn: one that has nothing to do keeps nothing for it. */
+/* At the end of a turn: what it was given leaves; one that has nothing to do keeps nothing for it. */
 void runner_rest(struct runner *r);
 
 /* What the log says of it (journal.h); strings are the runner's. */

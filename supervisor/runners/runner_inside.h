@@ -49,7 +49,7 @@ struct held {
 	struct proto_header head; /* the fence: job, attempt, generation; job 0: this place is free */
 	struct job *job;	  /* NULL: not its any more, but it has not said that it let go */
 	bool device_over;	  /* no step is to come: its last picture is being decoded, or written */
-	bool undelivered;	  /* the process was gone already when it was given the job */
+	bool undelivered;	  /* it is in the post, or the process was gone when it was sent */
 	bool waits;		  /* it was told to make way: it is suspended, or will be at the next step */
 };
 
@@ -90,6 +90,8 @@ struct runner {
 
 	/* its jobs */
 	struct held held[RUNNER_MAX_HELD];
+	struct held *posted[RUNNER_MAX_HELD]; /* given to it in this turn, to be sent in this order */
+	int posted_count;
 	int promised, promised_loners; /* places kept for jobs whose attempt is being written down */
 	int jobs_taken;		       /* by this process */
 	int64_t dispatched_us, advanced_us, slowest_step_us;
@@ -154,6 +156,8 @@ void runner_forget_device(struct runner *r);
 /* Sends; a channel that does not take it is a lie. `fds`: NULL when the message carries none. false: it is
  * gone, or was told so. */
 bool runner_send(struct runner *r, struct proto_msg *m, const int *fds);
+/* Sends the jobs that it was given in this turn, as is done before all else that it is sent. */
+void runner_deliver(struct runner *r);
 struct held *runner_find_held(struct runner *r, const struct proto_header *head);
 /* The place is free again: what that means for the runner's state. The job is somewhere else already. */
 void runner_let_go(struct runner *r, struct held *held);

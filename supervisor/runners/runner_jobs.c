@@ -18,6 +18,7 @@ runner_send(struct runner *r, struct proto_msg *m, const int *fds)
 {
 	int status;
 
+	runner_deliver(r); /* everything in order */
 	if (r->fsm.state == RUNNER_REAPING || r->fsm.state == RUNNER_WEDGED)
 		return false; /* killed, perhaps for want of the message before */
 	status = channel_send(r->channel, m, fds);
@@ -213,6 +214,33 @@ job_message(const struct held *held)
 	return m;
 }
 
+/* Jobs of one turn leave together: it wakes once, and finds all of them. */
+static void
+put_in_the_post(struct runner *r, struct held *held)
+{
+	if (r->posted_count == RUNNER_MAX_HELD)
+		runner_deliver(r);
+	held->undelivered = true;
+	r->posted[r->posted_count++] = held;
+}
+
+void
+runner_deliver(struct runner *r)
+{
+	int count = r->posted_count;
+
+	r->posted_count = 0;
+	for (int i = 0; i < count; i++) {
+		struct held *held = r->posted[i];
+		struct proto_msg m;
+
+		if (held->job == NULL || !held->undelivered)
+			continue; /* it has lost it, by a lie perhaps */
+		m = job_message(held);
+		held->undelivered = !runner_send(r, &m, &held->job->checkpoint);
+	}
+}
+
 /* There is one: runner_can_take has seen it. */
 static struct held *
 free_place(struct runner *r)
@@ -228,7 +256,6 @@ void
 runner_dispatch(struct runner *r, struct job *job)
 {
 	struct held *held = free_place(r);
-	struct proto_msg m;
 
 	runner_unpromise(job);
 	held->head =
@@ -247,12 +274,11 @@ runner_dispatch(struct runner *r, struct job *job)
 	r->dispatched_us = clock_now_us();
 	if (runner_held_count(r) == 1)
 		r->advanced_us = r->dispatched_us;
-	m = job_message(held);
 	journal(EVENT_JOB_STARTED, .job = job, .runner = r);
 	job_event(job, JOB_EVENT_PICKED);
 	fsm_event(&r->fsm, RUNNER_EVENT_DISPATCH, NULL);
 	runner_make_way(r, job);
-	held->undelivered = !runner_send(r, &m, &job->checkpoint);
+	put_in_the_post(r, held);
 	runner_recycle_if_due(r); /* the last one of this process, perhaps */
 }
 
@@ -281,6 +307,7 @@ runner_drop_job(struct runner *r, struct job *job)
 	struct held *held = held_of_job(r, job);
 	struct proto_msg m = {.head = held->head, .CANCEL = {ERR_CANCELLED}};
 
+	runner_deliver(r); /* or it would be told to drop what it never had */
 	held->job = NULL;
 	job->runner = NULL;
 	if (r->fsm.state != RUNNER_BUSY && r->fsm.state != RUNNER_CANCELLING)

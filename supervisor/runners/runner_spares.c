@@ -37,6 +37,7 @@ runner_drop_spares(struct runner *r)
 void
 runner_rest(struct runner *r)
 {
+	runner_deliver(r);
 	if (!runner_has_jobs(r) && r->promised == 0)
 		runner_drop_spares(r);
 }

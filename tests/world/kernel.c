@@ -97,7 +97,8 @@ note_death(pid_t pid)
 	for (int i = 0; i < open_count; i++) {
 		const struct job *job = open_jobs[i].job;
 		const struct runner *r = job != NULL ? job->runner : NULL;
-		if (r == NULL || runner_pid(r) != pid || open_jobs[i].undelivered)
+		if (r == NULL || runner_pid(r) != pid || open_jobs[i].undelivered ||
+		    open_jobs[i].given != job->attempt)
 			continue;
 		held = &open_jobs[i];
 		count++;

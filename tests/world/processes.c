@@ -135,6 +135,9 @@ audit_given(struct process *p, const struct mail *mail)
 		violated(
 		    "job number %llu has ended, and is given away", (unsigned long long)mail->m.head.job);
 	audit_recorded(job);
+	if (o->given == job->attempt)
+		violated("job %s: attempt %u is sent twice", job->id, (unsigned)job->attempt);
+	o->given = job->attempt;
 	o->undelivered = p->dead || p->closed;
 	most = runner_conf(job->runner)->max_jobs;
 	if (mail->checkpoint->kind != CHECKPOINT)

@@ -125,7 +125,8 @@ struct open_job {
 	struct job *job; /* NULL: of an earlier life of zitd, not yet looked for in this one */
 	uint64_t number;
 	char id[ID_SIZE];
-	bool undelivered;	    /* its present process was gone before it got the job */
+	uint32_t given;		    /* the last attempt that left for a process */
+	bool undelivered;	    /* which was gone before it got the job */
 	int lone_deaths;	    /* of runners that had no other one */
 	bool unwritten;		    /* a picture of its could not be written */
 	bool durable, acknowledged; /* it is on disk, and its client knows */
