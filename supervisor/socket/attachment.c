@@ -3,11 +3,11 @@
  */
 #include "supervisor/socket/attachment.h"
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "supervisor/socket/outbox.h"
