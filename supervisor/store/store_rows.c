@@ -215,6 +215,8 @@ put_final(struct store *s, const struct store_row *row)
 		error = drop(s, S_DROP_FINAL, row->number, &s->final_count);
 	if (error == 0 && done == 0)
 		error = new_final(s, row, &done);
+	if (error == 0 && done == 0)
+		error = EIO; /* ignored once more: what is not there must not pass for kept */
 	if (error == 0 && s->final_count >= 0)
 		s->final_count++;
 	if (error == 0 && s->all_bytes >= 0)
