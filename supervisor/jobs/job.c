@@ -1,6 +1,8 @@
 /*
  * A job's life: the state machine. How long each state may last is in job_clocks.c.
  */
+#include <stdio.h>
+
 #include "ipc/clock.h"
 #include "supervisor/jobs/job_inside.h"
 #include "supervisor/journal.h"
@@ -377,5 +379,10 @@ job_state_name(const struct job *job)
 
 const char *job_class_name(enum job_class class)
 {
-	return api_choice_word(API_submit, "priority", (int)class);
+	static char names[CLASS_COUNT][16]; /* as api.def has them, looked up once */
+
+	if (names[class][0] == '\0')
+		snprintf(names[class], sizeof(names[class]), "%s",
+		    api_choice_word(API_submit, "priority", (int)class));
+	return names[class];
 }
