@@ -10,34 +10,8 @@
 
 #include "supervisor/store/seal.h"
 #include "supervisor/store/store_inside.h"
+#include "tests/unit/store_place.h"
 #include "tests/unit/store_samples.h"
-#include "tests/unit/temp_dir.h"
-
-static char place[128]; /* a new directory for each test */
-static char file[160];
-
-static int
-make_place(void **state)
-{
-	static int count;
-
-	(void)state;
-	snprintf(place, sizeof(place), "%s/%d", dir, ++count);
-	snprintf(file, sizeof(file), "%s/queue.db", place);
-	return mkdir(place, 0700);
-}
-
-static struct store *
-open_store(struct store_report *report)
-{
-	struct store *s = NULL;
-	struct err e = {0};
-
-	*report = (struct store_report){0};
-	if (store_open(&s, place, report, &e) != 0)
-		fail_msg("%s", e.text);
-	return s;
-}
 
 /* The text with the sum of the first version, FNV-1a, in its seal. */
 static void
