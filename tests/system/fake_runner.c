@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -122,6 +123,7 @@ static double stage_s;	     /* that DONE says of each stage */
 static uint64_t extra_bytes; /* that PICTURE claims beyond the truth */
 static const char *build = ZIT_BUILD;
 static volatile sig_atomic_t interrupted;
+static int alarm_fd; /* an eventfd, readable when it is, so that no wait misses it */
 
 static void run_phase(enum phase phase, struct job *job);
 static void let_out(void);
@@ -902,15 +904,15 @@ answer_canary(void)
 		send_message(&m, -1);
 }
 
-/* Until there is something to read, or room for what is still to be sent. */
+/* Until there is something to read, or room for what is still to be sent, or it is interrupted. */
 static void
 await(void)
 {
-	struct pollfd wait = {.fd = channel_fd(channel)};
+	struct pollfd waits[] = {{.fd = channel_fd(channel)}, {.fd = alarm_fd, .events = POLLIN}};
 
 	let_out();
-	wait.events = (short)(POLLIN | (channel_has_output(channel) ? POLLOUT : 0));
-	poll(&wait, 1, -1);
+	waits[0].events = (short)(POLLIN | (channel_has_output(channel) ? POLLOUT : 0));
+	poll(waits, 2, -1);
 }
 
 static void
@@ -1063,6 +1065,7 @@ on_signal(int number)
 {
 	(void)number;
 	interrupted = 1;
+	eventfd_write(alarm_fd, 1);
 }
 
 /* The options that matter here; the others of zit-runner are taken and not looked at. */
@@ -1080,8 +1083,9 @@ option(int argc, char **argv, const char *name)
 int
 main(int argc, char **argv)
 {
-	struct sigaction stop = {.sa_handler = on_signal}; /* no SA_RESTART: it ends poll */
+	struct sigaction stop = {.sa_handler = on_signal};
 
+	alarm_fd = eventfd(0, EFD_CLOEXEC);
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGTERM, &stop, NULL);
 	signal(SIGPIPE, SIG_IGN);
