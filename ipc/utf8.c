@@ -93,10 +93,7 @@ utf8_valid(const char *text, size_t count)
 static bool
 is_cut_off(const char *text, size_t count)
 {
-	uint8_t lead = (uint8_t)text[0];
-	size_t wanted = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 1;
-
-	if (count >= wanted || lead > 0xf4)
+	if (count >= forms[(uint8_t)text[0]].length)
 		return false;
 	for (size_t k = 1; k < count; k++) {
 		if (((uint8_t)text[k] & 0xc0) != 0x80)

@@ -6,7 +6,6 @@
 #include "supervisor/calendar.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <time.h>
 
 enum {
