@@ -7,8 +7,9 @@ The runner is fake_runner with steps that take no time. What zitd does beyond be
 JSON, the job's record, its ETA, a process of its own for the work, the picture's file. Neither keeps its jobs on disk here:
 zitd's are submitted with durable false, beanstalkd runs without a log. The acknowledgement is the first event.
 
-The floor is queue_floor: the same bytes between the same processes, with nothing done about them. What it takes on this
-machine nothing built this way can beat.
+The floor is queue_floor: the same bytes between the same processes, with nothing done about them. Its rate is what this
+machine has for anything built this way. Its time to an acknowledgement is mostly that of waking a processor: who does
+less sleeps more, and may take longer than zitd where that is slow.
 """
 import contextlib
 import shutil

@@ -1,5 +1,5 @@
 /*
- * The least that zitd's work can cost: the same bytes over the same kinds of socket between the same three
+ * What zitd's work costs without zitd: the same bytes over the same kinds of socket between the same three
  * processes, and nothing else. No JSON is read, no queue is kept, no job is remembered.
  *
  *   queue_floor SOCKET          serves until it is killed
