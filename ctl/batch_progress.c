@@ -96,8 +96,7 @@ batch_show(struct batch *b, const struct batch_item *item)
 		print_item(b, item);
 	if (b->mode == PROGRESS_JSON) {
 		record = batch_record(item);
-		json_dumpf(record, stderr, JSON_COMPACT);
-		fputc('\n', stderr);
+		output_line(stderr, record);
 		json_decref(record);
 	}
 	if (b->mode == PROGRESS_BAR)

@@ -4,6 +4,7 @@
 #include "ctl/output.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { CELL = 256, MAX_COLUMNS = 40 };
@@ -107,6 +108,16 @@ output_json(const struct ctl *ctl, const json_t *object)
 	    (ctl->format == FORMAT_JSON ? JSON_INDENT(2) : JSON_COMPACT) | JSON_REAL_PRECISION(15));
 	putchar('\n');
 	json_decref(whole);
+}
+
+void
+output_line(FILE *to, const json_t *value)
+{
+	char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15));
+
+	if (text != NULL)
+		fprintf(to, "%s\n", text);
+	free(text);
 }
 
 /* The elements of a list, or what is no list itself, a line each; false: the format is not of lines. */

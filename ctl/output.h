@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "ctl/ctl.h"
 
@@ -42,6 +43,8 @@ void output_record(const struct ctl *ctl, const json_t *record, const struct out
 bool output_for_programs(const struct ctl *ctl, const json_t *answer, const char *path);
 /* An object as JSON with its schema, indented when the format is FORMAT_JSON, else on one line. */
 void output_json(const struct ctl *ctl, const json_t *object);
+/* Any value on one line, in one piece when the stream has no buffer: who reads along sees no half lines. */
+void output_line(FILE *to, const json_t *value);
 /* Copies text for a table or a terminal: at most size - 1 bytes, without half characters, control characters
  * as spaces. */
 void output_plain(const char *text, char *out, size_t size);

@@ -78,10 +78,8 @@ progress_event(void *progress, const json_t *params)
 	if (p->mode == PROGRESS_BAR) {
 		draw(params);
 		p->drawn = true;
-	} else if (p->mode == PROGRESS_JSON) {
-		json_dumpf(params, stderr, JSON_COMPACT);
-		fputc('\n', stderr);
-	}
+	} else if (p->mode == PROGRESS_JSON)
+		output_line(stderr, params);
 	fflush(stderr);
 }
 

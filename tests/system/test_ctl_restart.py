@@ -17,10 +17,18 @@ def start_ctl(daemon, *arguments):
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def first_line(stream):
+    """Without a buffer, which communicate() would not look into."""
+    line = b""
+    while not line.endswith(b"\n"):
+        line += os.read(stream.fileno(), 1)
+    return line
+
+
 def start_generate(daemon, *arguments):
     """With the id of its job, which zitd has told it."""
     process = start_ctl(daemon, "generate", *arguments, "--progress", "json")
-    job = json.loads(process.stderr.readline())["job"]
+    job = json.loads(first_line(process.stderr))["job"]
     daemon.accepted.add(job)
     return process, job
 

@@ -211,3 +211,14 @@ def test_the_bar_of_a_batch_fits_too(zitd, terminal, tmp_path):  # noqa: F811
     shown = t.wait(r"^\[#*\.*\] \d/6, \d with zitd")
     assert len(re.findall(r"^\[", shown, re.M)) == 1, shown
     t.wait("^ended 0")
+
+
+def test_progress_for_programs_comes_in_whole_lines(zitd):
+    daemon = zitd("step 0.01")
+    process = subprocess.Popen([str(BUILD / "zitctl"), "generate", "a", "--steps", "30", "--progress", "json", "-o", "/dev/null"],
+                               env={**daemon.env, **env_of(daemon)}, stderr=subprocess.PIPE)
+    pieces = list(iter(lambda: os.read(process.stderr.fileno(), 65536), b""))
+    assert process.wait(60) == 0
+    assert len(pieces) > 10 and [p for p in pieces if not p.endswith(b"\n")] == []
+    assert len({json.loads(line)["job"] for line in b"".join(pieces).splitlines()}) == 1
+    process.stderr.close()
