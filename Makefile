@@ -533,7 +533,7 @@ bench-respawn: all $(BUILD)/tests/fake_runner $(BUILD)/tests/bench/stamp
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_respawn.py
 
 # zitd beside Redis (Debian package redis-server), in one run.
-bench-durable: all $(BUILD)/tests/fake_runner $(BUILD)/tests/faulty_disk.so $(BUILD)/tests/bench/pump
+bench-durable: all $(addprefix $(BUILD)/tests/,fake_runner faulty_disk.so bench/pump bench/durable_floor)
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_durable.py
 
 $(BUILD)/tests/bench/pump: $(BUILD)/tests/bench/pump.o
@@ -546,8 +546,11 @@ $(BUILD)/tests/bench/stamp: $(BUILD)/tests/bench/stamp.o
 bench-queue: all $(addprefix $(BUILD)/tests/,fake_runner bench/queue_client bench/queue_floor bench/bench_turns)
 	$(Q)ZIT_BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench_queue.py
 
-$(BUILD)/tests/bench/queue_client $(BUILD)/tests/bench/queue_floor: %: %.o
+$(BUILD)/tests/bench/queue_client: %: %.o
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
+
+$(BUILD)/tests/bench/queue_floor $(BUILD)/tests/bench/durable_floor: %: %.o $(BUILD)/tests/bench/floor.o
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lsqlite3 -lpthread
 
 $(BUILD)/tests/bench/bench_turns: $(addprefix $(BUILD)/,tests/bench/bench_turns.o supervisor/scheduling/fair.o supervisor/scheduling/fair_clients.o supervisor/scheduling/fair_copy.o supervisor/scheduling/plan.o)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm

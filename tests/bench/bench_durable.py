@@ -4,9 +4,10 @@
   make bench-durable          prints it; nothing here fails on a time
 
 One client program, pump, drives both over a UNIX socket: each connection sends a request as soon as it has the answer to
-the last one. zitd's is a submit whose job stays queued, Redis's an RPUSH of the same text. Rounds are interleaved, each
-with fresh servers in fresh directories of one disk, and before and after each one the disk itself is measured: 4 KiB
-appended, then fdatasync.
+the last one. zitd's is a submit whose job stays queued, Redis's an RPUSH of the same text. The floor is durable_floor: rows of zitd's size
+put into an SQLite store with zitd's settings by a thread of their own, with nothing read or remembered; it is what this
+machine has for a queue in SQLite. Rounds are interleaved, each with fresh servers in fresh directories of one disk, and
+before and after each one the disk itself is measured: 4 KiB appended, then fdatasync.
 """
 import argparse
 import contextlib
@@ -24,6 +25,7 @@ from bench_service import percentile, show
 from harness import BUILD, Connection, Zitd, until
 
 PUMP = BUILD / "tests" / "bench" / "pump"
+FLOOR = BUILD / "tests" / "bench" / "durable_floor"
 BODY = json.dumps({"id": 1, "method": "submit", "params": {"prompt": "a cat in the rain, oil on canvas, " * 3, "steps": 8}})
 LARGE = {"queue": {"max_size": 100000, "client_cap": 100, "reserved_high": 0, "queue_timeout": 86400},
          "runner": {"hang_timeout": 3600, "exec_timeout": 86400}, "zitd": {"log_level": "warning"}}
@@ -64,18 +66,27 @@ def zitd(directory, **options):
 
 
 @contextlib.contextmanager
-def redis(directory):
-    directory.mkdir()
-    socket = directory / "redis.sock"
-    process = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", socket, "--dir", directory, "--appendonly",
-                                "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no"],
-                               stdout=subprocess.DEVNULL)
+def server(socket, *command):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        until(socket.exists, 10.0, "redis-server")
+        until(socket.exists, 10.0, command[0])
         yield socket
     finally:
         process.kill()
         process.wait()
+
+
+def redis(directory):
+    directory.mkdir()
+    socket = directory / "redis.sock"
+    return server(socket, "redis-server", "--port", "0", "--unixsocket", socket, "--dir", directory, "--appendonly", "yes",
+                  "--appendfsync", "always", "--save", "", "--daemonize", "no")
+
+
+def floor(directory):
+    directory.mkdir()
+    socket = directory / "floor.sock"
+    return server(socket, FLOOR, socket, directory / "store.db")
 
 
 def resp(*words):
@@ -84,10 +95,12 @@ def resp(*words):
 
 def one_round(directory, seconds, rates):
     directory.mkdir()
+    submission = BODY.encode() + b"\n"
     for connections in (1, 64):
         with zitd(directory / f"zitd-{connections}") as daemon:
-            rates[f"zitd_{connections}"].append(
-                pump(daemon.socket_path, connections, seconds, BODY.encode() + b"\n", '"error"'))
+            rates[f"zitd_{connections}"].append(pump(daemon.socket_path, connections, seconds, submission, '"error"'))
+        with floor(directory / f"floor-{connections}") as socket:
+            rates[f"floor_{connections}"].append(pump(socket, connections, seconds, submission, '"error"'))
         with redis(directory / f"redis-{connections}") as socket:
             rates[f"redis_{connections}"].append(
                 pump(socket, connections, seconds, resp(b"RPUSH", b"queue", BODY.encode()), "-"))
@@ -128,7 +141,7 @@ def main():
     options = p.parse_args()
     if not shutil.which("redis-server"):
         sys.exit("bench-durable: there is no redis-server to compare with; apt-get install redis-server")
-    rates = {f"{name}_{c}": [] for name in ("zitd", "redis") for c in (1, 64)}
+    rates = {f"{name}_{c}": [] for name in ("zitd", "floor", "redis") for c in (1, 64)}
     raw = []
     with tempfile.TemporaryDirectory(prefix="zit-durable-", dir=options.directory) as name:
         directory = Path(name)
@@ -145,6 +158,9 @@ def main():
     for ms, (times, load) in latencies.items():
         show(f"status, syncs {ms} ms slower, {load:.0f} submits/s", times)
     middle = {key: statistics.median(values) for key, values in rates.items()}
+    print("the floor by Redis, then zitd by the floor:", "; ".join(
+        f"{middle[f'floor_{c}'] / middle[f'redis_{c}']:.2f}, {middle[f'zitd_{c}'] / middle[f'floor_{c}']:.2f} on {c}"
+        for c in (1, 64)))
     print(f"zitd_1={middle['zitd_1']:.0f} redis_1={middle['redis_1']:.0f} "
           f"ratio_1={middle['zitd_1'] / middle['redis_1']:.2f}")
     print(f"zitd_64={middle['zitd_64']:.0f} redis_64={middle['redis_64']:.0f} "

@@ -7,21 +7,20 @@
  * A line is answered with a line. One that wants its picture ("deliver") goes to a worker process first as a
  * message of a runner's size, which comes back with a sealed memfd, as runners send pictures.
  */
-#include <errno.h>
+#include "tests/bench/floor.h"
+
+#include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
-enum { LINE = 4096, ORDER_BYTES = 98, PICTURE_BYTES = 67, ACK_BYTES = 200, RECORD_BYTES = 620, EVENTS = 128 };
+enum { ORDER_BYTES = 98, PICTURE_BYTES = 67, ACK_BYTES = 200, RECORD_BYTES = 620 };
 
 struct order {
 	int client;
@@ -29,13 +28,6 @@ struct order {
 };
 
 static int worker; /* socket to it */
-
-static _Noreturn void
-die(const char *what)
-{
-	fprintf(stderr, "queue_floor: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 /* A descriptor along with the order; -1: none. */
 static void
@@ -55,7 +47,7 @@ send_order(int to, const struct order *o, int fd)
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &fd, sizeof(fd));
 	}
 	if (sendmsg(to, &m, 0) != (ssize_t)sizeof(*o))
-		die("sendmsg");
+		floor_die("sendmsg");
 }
 
 /* false: the other side is gone. */
@@ -94,7 +86,7 @@ work(int boss)
 		fd = memfd_create("picture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 		if (fd < 0 || write(fd, picture, sizeof(picture)) != (ssize_t)sizeof(picture) ||
 		    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) != 0)
-			die("picture");
+			floor_die("picture");
 		send_order(boss, &o, fd);
 		close(fd);
 	}
@@ -108,10 +100,10 @@ start_worker(void)
 	pid_t child;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-		die("socketpair");
+		floor_die("socketpair");
 	child = fork();
 	if (child < 0)
-		die("fork");
+		floor_die("fork");
 	if (child == 0) {
 		close(pair[0]);
 		work(pair[1]);
@@ -123,17 +115,6 @@ start_worker(void)
 /* ---- the server */
 
 static void
-answer(int client, const char *what, size_t bytes)
-{
-	static char line[RECORD_BYTES];
-	size_t used = (size_t)snprintf(line, sizeof(line), "{\"job\":\"job_1\",%s,\"rest\":\"", what);
-
-	memset(line + used, '.', bytes - used);
-	memcpy(line + bytes - 3, "\"}\n", 3);
-	(void)send(client, line, bytes, MSG_NOSIGNAL); /* one that has gone is closed when it is read */
-}
-
-static void
 take_picture(void)
 {
 	char picture[PICTURE_BYTES];
@@ -142,73 +123,41 @@ take_picture(void)
 
 	if (!receive_order(worker, &o, &fd) ||
 	    pread(fd, picture, sizeof(picture), 0) != (ssize_t)sizeof(picture))
-		die("picture");
+		floor_die("picture");
 	close(fd);
-	answer(o.client, "\"state\":\"done\"", RECORD_BYTES);
+	floor_answer(o.client, "\"state\":\"done\"", RECORD_BYTES);
 }
 
 static void
 take_line(int client)
 {
-	char line[LINE + 1];
+	char line[FLOOR_LINE + 1];
 	struct order o = {.client = client};
-	ssize_t n = recv(client, line, LINE, 0);
 
-	if (n <= 0) {
-		close(client);
+	if (!floor_read(client, line))
 		return;
-	}
-	line[n] = '\0'; /* each client waits for its answer: a line at a time */
 	if (strstr(line, "\"deliver\"") != NULL)
 		send_order(worker, &o, -1);
 	else
-		answer(client, "\"state\":\"queued\"", ACK_BYTES);
+		floor_answer(client, "\"state\":\"queued\"", ACK_BYTES);
 }
 
 static void
-watch(int epoll, int fd)
+take(int fd)
 {
-	struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
-
-	if (fd < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) != 0)
-		die("epoll_ctl");
-}
-
-static int
-listen_at(const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 || listen(fd, 128) != 0)
-		die(path);
-	return fd;
+	if (fd == worker)
+		take_picture();
+	else
+		take_line(fd);
 }
 
 int
 main(int argc, char **argv)
 {
-	struct epoll_event events[EVENTS];
-	int epoll = epoll_create1(EPOLL_CLOEXEC), door;
-
 	if (argc != 2) {
 		fputs("usage: queue_floor SOCKET\n", stderr);
 		return 64;
 	}
 	start_worker();
-	door = listen_at(argv[1]);
-	watch(epoll, door);
-	watch(epoll, worker);
-	for (;;) {
-		int count = epoll_wait(epoll, events, EVENTS, -1);
-		for (int i = 0; i < count; i++) {
-			if (events[i].data.fd == door)
-				watch(epoll, accept4(door, NULL, NULL, SOCK_CLOEXEC));
-			else if (events[i].data.fd == worker)
-				take_picture();
-			else
-				take_line(events[i].data.fd);
-		}
-	}
+	floor_serve(argv[1], &worker, 1, take, NULL);
 }
