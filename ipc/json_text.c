@@ -157,13 +157,14 @@ put_characters(char *out, const char *text, size_t count)
 void
 json_text_string(struct json_text *t, const char *key, const char *value)
 {
-	size_t length = strlen(value);
-	char *at = begin_value(t, key, ESCAPE_BYTES * length + 2);
+	size_t length = strlen(value), plain = unescaped(value, length);
+	char *at = begin_value(t, key, plain + ESCAPE_BYTES * (length - plain) + 2);
 
 	if (at == NULL)
 		return;
 	*at++ = '"';
-	at = put_characters(at, value, length);
+	at = mempcpy(at, value, plain);
+	at = put_characters(at, value + plain, length - plain);
 	if (at == NULL)
 		return;
 	*at++ = '"';
