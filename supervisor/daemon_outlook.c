@@ -296,11 +296,12 @@ normal_wait_s(struct daemon *d)
 {
 	int room = queue_class_length(&d->queue, CLASS_NORMAL), count = 0;
 	double *waits = room > 0 ? malloc((size_t)room * sizeof(double)) : NULL, wait_s = 0;
+	const int64_t now_us = clock_now_us();
 
 	for (struct job *job = queue_first(&d->queue); waits != NULL && job != NULL;
 	     job = queue_next(&d->queue, job)) {
 		if (job->class == CLASS_NORMAL && job->spot.runs && count < room)
-			waits[count++] = job->spot.start_s + (double)(clock_now_us() - job->queued_us) * 1e-6;
+			waits[count++] = job->spot.start_s + (double)(now_us - job->queued_us) * 1e-6;
 	}
 	if (count > 0) {
 		qsort(waits, (size_t)count, sizeof(double), by_value);
