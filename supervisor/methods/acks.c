@@ -112,22 +112,13 @@ answer(const struct daemon *d, struct ack *a)
 	client_answer_in_line(was.client, was.bytes, was.attachment.count, line, &attachment);
 }
 
-/* Sending may end clients, and take their acks: each look is a new one. */
-static struct ack *
-next_to_answer(const struct daemon *d)
-{
-	struct ack *a = TAILQ_FIRST(&acks);
-	bool over = a != NULL && (a->change <= daemon_saved_change(d) || daemon_store_error(d) != 0);
-
-	return over ? a : NULL;
-}
-
 void
 acks_send(struct daemon *d)
 {
 	struct ack *a;
 
-	while ((a = next_to_answer(d)) != NULL)
+	while ((a = TAILQ_FIRST(&acks)) != NULL &&
+	       (a->change <= daemon_saved_change(d) || daemon_store_error(d) != 0))
 		answer(d, a);
 }
 

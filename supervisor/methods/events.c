@@ -92,7 +92,6 @@ is_whole_and_followed(const struct subscriber *s, const struct store_event *even
 	return followed;
 }
 
-/* May end the client, and the subscriber with it unless it reads. */
 static void
 send_event(struct subscriber *s, const struct store_event *event, bool wanted)
 {
@@ -136,12 +135,12 @@ on_page(struct disk_task *task)
 	bool more = page.count == PAGE;
 
 	s->page = (struct store_query){0};
+	s->reading = false;
 	if (s->client != NULL && page.first_event > s->after + 1)
 		send_gap(s, page.first_event);
 	for (int i = 0; i < page.count && s->client != NULL; i++)
 		send_event(s, &page.events[i], is_whole_and_followed(s, &page.events[i]));
 	store_query_clear(&page);
-	s->reading = false;
 	if (s->client == NULL)
 		free_subscriber(s);
 	else if (more && !client_is_behind(s->client))
@@ -154,21 +153,7 @@ on_page(struct disk_task *task)
 static bool
 is_abreast(const struct subscriber *s, int64_t seq)
 {
-	return !s->reading && s->after + 1 == seq && !client_is_behind(s->client);
-}
-
-/* Sending may end clients and their subscriptions: each is looked for anew. */
-static struct subscriber *
-next_to_tell(int64_t seq)
-{
-	struct subscriber *s;
-
-	TAILQ_FOREACH(s, &subscribers, link)
-	{
-		if (s->client != NULL && is_abreast(s, seq))
-			return s;
-	}
-	return NULL;
+	return s->client != NULL && !s->reading && s->after + 1 == seq && !client_is_behind(s->client);
 }
 
 void
@@ -177,8 +162,11 @@ events_tell(const struct store_event *events, int count)
 	struct subscriber *s;
 
 	for (int i = 0; i < count; i++) {
-		while ((s = next_to_tell(events[i].seq)) != NULL)
-			send_event(s, &events[i], is_followed(s, &events[i]));
+		TAILQ_FOREACH(s, &subscribers, link)
+		{
+			if (is_abreast(s, events[i].seq))
+				send_event(s, &events[i], is_followed(s, &events[i]));
+		}
 	}
 	TAILQ_FOREACH(s, &subscribers, link)
 	{

@@ -1,7 +1,5 @@
 /*
  * Clients that wait for a job.
- *
- * Sending may end clients, and their waiters with them: so no walk holds a waiter across it, each looks anew.
  */
 #include "supervisor/methods/waiters.h"
 
@@ -23,7 +21,6 @@ struct waiter {
 	struct waiter_wishes wishes;
 	int64_t revision; /* of the job that must be on disk before it hears anything */
 	bool introduced;  /* has heard of it */
-	uint64_t told;	  /* the pass of waiters_job_advanced that told it last */
 };
 
 static TAILQ_HEAD(, waiter) waiters = TAILQ_HEAD_INITIALIZER(waiters);
@@ -97,29 +94,14 @@ send_event(const struct waiter *w, const struct job *job)
 	free(params);
 }
 
-static struct waiter *
-next_to_tell(const struct job *job, uint64_t pass)
-{
-	struct waiter *w;
-
-	TAILQ_FOREACH(w, &job->waiters, job_link)
-	{
-		if (w->wishes.events && w->introduced && w->told != pass)
-			return w;
-	}
-	return NULL;
-}
-
 void
 waiters_job_advanced(struct job *job)
 {
-	static uint64_t pass;
-	struct waiter *w;
+	const struct waiter *w;
 
-	pass++;
-	while ((w = next_to_tell(job, pass)) != NULL) {
-		w->told = pass;
-		if (!client_is_behind(w->client))
+	TAILQ_FOREACH(w, &job->waiters, job_link)
+	{
+		if (w->wishes.events && w->introduced && !client_is_behind(w->client))
 			send_event(w, job);
 	}
 }
@@ -151,26 +133,16 @@ answer_record(struct waiter *w, struct job *job)
 	answer(w, api_reply(w->id, json_text_end(&t)), &a);
 }
 
-static struct waiter *
-next_unaware(const struct job *job)
-{
-	struct waiter *w;
-
-	TAILQ_FOREACH(w, &job->waiters, job_link)
-	{
-		if (!w->introduced && w->revision <= job->saved_revision)
-			return w;
-	}
-	return NULL;
-}
-
 /* One that waits for the end hears the id, which a client that is interrupted needs. */
 void
 waiters_job_saved(struct job *job)
 {
-	struct waiter *w;
+	struct waiter *w, *next;
 
-	while ((w = next_unaware(job)) != NULL) {
+	for (w = TAILQ_FIRST(&job->waiters); w != NULL; w = next) {
+		next = TAILQ_NEXT(w, job_link);
+		if (w->introduced || w->revision > job->saved_revision)
+			continue;
 		w->introduced = true;
 		if (w->wishes.until == UNTIL_SAVED)
 			answer_record(w, job);

@@ -97,7 +97,8 @@ attachment_own(struct attachment *a)
 void
 attachment_drop(struct attachment *a)
 {
-	for (int i = 0; i < a->count; i++)
+	for (int i = 0; a != NULL && i < a->count; i++)
 		close_file(a, i);
-	*a = (struct attachment){0};
+	if (a != NULL)
+		*a = (struct attachment){0};
 }

@@ -32,7 +32,7 @@ bool attachment_queue(struct outbox *o, const char *text, struct attachment *a);
 /* One that is kept, longer than who lent it lends: it gets descriptors of its own. false: there are none, and
  * the rest is still lent. */
 bool attachment_own(struct attachment *a);
-/* One that is not wanted: closes what it took over, and empties it. */
+/* One that is not wanted (NULL: none): closes what it took over, and empties it. */
 void attachment_drop(struct attachment *a);
 
 #endif

@@ -7,6 +7,9 @@
  *
  * No client gets more of the loop, of memory or of descriptors than its share: its requests are taken for a
  * millisecond in a turn, and not at all while the answers to earlier ones pile up.
+ *
+ * Who sends to a client may hold it, and others, so that sending ends nobody: one that is over ends by its
+ * clock, in a turn of its own, and only then those who wait for it hear of it.
  */
 #include <errno.h>
 #include <poll.h>
@@ -41,9 +44,10 @@ loop_of(const struct client *c)
 
 /* ---- ending */
 
-static void
-free_client(struct client *c)
+void
+client_drop(struct client *c)
 {
+	c->all->world->gone(c->all->world->arg, c);
 	TAILQ_REMOVE(&c->all->list, c, link);
 	c->all->count--;
 	c->all->left(c->all);
@@ -57,37 +61,14 @@ free_client(struct client *c)
 	free(c);
 }
 
+/* Nothing more is sent to it or taken from it. */
 static void
-enter(struct client *c)
+end_soon(struct client *c)
 {
-	c->depth++;
-}
-
-static void
-leave(struct client *c)
-{
-	c->depth--;
-	if (c->depth == 0 && c->dead)
-		free_client(c);
-}
-
-/* From here on it takes part in nothing; the caller holds it. */
-static void
-condemn(struct client *c)
-{
-	if (c->dead)
-		return;
-	c->dead = true;
-	c->all->world->gone(c->all->world->arg, c);
-}
-
-/* Ends the connection; freed now, or when the callbacks that hold it are done. */
-void
-client_drop(struct client *c)
-{
-	enter(c);
-	condemn(c);
-	leave(c);
+	c->over = true;
+	outbox_clear(&c->out);
+	timer_arm(loop_of(c), &c->clock, 1);
+	client_watch(c);
 }
 
 /* ---- clocks */
@@ -114,6 +95,8 @@ arm_clock(struct client *c)
 {
 	int64_t left_us = c->moved_us + stall_clock_us(c) - clock_now_us();
 
+	if (c->over)
+		return;
 	if (c->pending > 0 && (c->half_closed || c->lines_left) && left_us > GONE_CHECK_US)
 		left_us = GONE_CHECK_US;
 	if (c->lingering)
@@ -139,6 +122,10 @@ on_clock(struct ev_loop *loop, struct ev_timer *w, int events)
 
 	(void)loop;
 	(void)events;
+	if (c->over) {
+		client_drop(c);
+		return;
+	}
 	if (!c->introduced || (!c->lingering && !only_waits && !in_time))
 		c->all->world->timed_out(c->all->world->arg, c->introduced);
 	if (!c->introduced || c->lingering || is_gone(c) || (!only_waits && !in_time)) {
@@ -174,9 +161,10 @@ watch(struct client *c, struct ev_io *io, bool wanted)
 void
 client_watch(struct client *c)
 {
-	bool takes = !c->closing && !has_enough(c);
+	bool takes = !c->over && !c->closing && !has_enough(c);
+	bool discards = !c->over && c->closing;
 
-	watch(c, &c->read_io, !c->half_closed && (c->closing || (takes && !c->lines_left)));
+	watch(c, &c->read_io, !c->half_closed && (discards || (takes && !c->lines_left)));
 	watch(c, &c->write_io, !c->out.waits && (!outbox_is_empty(&c->out) || (takes && c->lines_left)));
 	timer_arm(loop_of(c), &c->recheck, c->out.waits ? RECHECK_US : 0);
 }
@@ -186,10 +174,10 @@ client_watch(struct client *c)
 static void
 end_if_finished(struct client *c)
 {
-	if (!outbox_is_empty(&c->out) || c->in_line > 0)
+	if (c->over || !outbox_is_empty(&c->out) || c->in_line > 0)
 		return;
 	if (c->half_closed && (c->closing || c->pending == 0)) {
-		client_drop(c);
+		end_soon(c);
 	} else if (c->closing && !c->lingering) {
 		c->lingering = true;
 		shutdown(c->fd, SHUT_WR);
@@ -203,7 +191,7 @@ flush(struct client *c)
 	long sent = outbox_send(&c->out, c->fd);
 
 	if (sent < 0) {
-		client_drop(c);
+		end_soon(c);
 		return;
 	}
 	if (sent > 0 && c->introduced)
@@ -214,15 +202,14 @@ flush(struct client *c)
 void
 client_send(struct client *c, char *line, struct attachment *a)
 {
-	enter(c);
-	if (!attachment_queue(&c->out, line, a))
-		condemn(c); /* half an answer is worse than none */
-	free(line);
-	if (!c->dead)
+	if (c->over)
+		attachment_drop(a);
+	else if (attachment_queue(&c->out, line, a))
 		flush(c);
-	if (!c->dead)
-		client_watch(c);
-	leave(c);
+	else
+		end_soon(c); /* half an answer is worse than none */
+	free(line);
+	client_watch(c);
 }
 
 /* ---- reading */
@@ -245,7 +232,7 @@ take_lines(struct client *c)
 	const char *newline;
 
 	c->lines_left = false;
-	while (!c->dead && !c->closing && buf_length(&c->in) > 0 &&
+	while (!c->over && !c->closing && buf_length(&c->in) > 0 &&
 	       (newline = memchr(buf_bytes(&c->in), '\n', buf_length(&c->in))) != NULL) {
 		size_t bytes = (size_t)(newline - buf_bytes(&c->in));
 
@@ -259,7 +246,7 @@ take_lines(struct client *c)
 			c->all->world->line(c->all->world->arg, c, buf_bytes(&c->in), bytes);
 		buf_drain(&c->in, bytes + 1);
 	}
-	if (!c->dead && !c->closing && buf_length(&c->in) > API_MAX_LINE)
+	if (!c->over && !c->closing && buf_length(&c->in) > API_MAX_LINE)
 		refuse_long_line(c);
 }
 
@@ -270,16 +257,12 @@ on_writable(struct ev_loop *loop, struct ev_io *w, int events)
 
 	(void)loop;
 	(void)events;
-	enter(c);
 	flush(c);
-	if (!c->dead && c->lines_left && !has_enough(c)) {
+	if (!c->over && c->lines_left && !has_enough(c)) {
 		take_lines(c);
-		if (!c->dead)
-			push_clock(c);
+		push_clock(c);
 	}
-	if (!c->dead)
-		client_watch(c);
-	leave(c);
+	client_watch(c);
 }
 
 static void
@@ -297,7 +280,7 @@ half_close(struct client *c)
 	c->half_closed = true;
 	buf_clear(&c->in); /* half a line is no request */
 	if (is_gone(c)) {
-		client_drop(c);
+		end_soon(c);
 		return;
 	}
 	push_clock(c);
@@ -308,11 +291,11 @@ static void
 take_bytes(struct client *c, const char *bytes, size_t count)
 {
 	if (buf_add(&c->in, bytes, count) != 0) {
-		client_drop(c);
+		end_soon(c);
 		return;
 	}
 	take_lines(c);
-	if (!c->dead && c->introduced)
+	if (c->introduced)
 		push_clock(c);
 }
 
@@ -325,16 +308,13 @@ on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 
 	(void)loop;
 	(void)events;
-	enter(c);
 	if (n > 0 && !c->closing) /* else it is discarded */
 		take_bytes(c, chunk, (size_t)n);
 	else if (n == 0)
 		half_close(c);
 	else if (n < 0 && errno != EAGAIN && errno != EINTR)
-		client_drop(c);
-	if (!c->dead)
-		client_watch(c);
-	leave(c);
+		end_soon(c);
+	client_watch(c);
 }
 
 /* ---- holding */
@@ -349,14 +329,11 @@ client_hold(struct client *c, int fds)
 void
 client_answer(struct client *c, int fds, char *line, struct attachment *a)
 {
-	enter(c);
 	c->pending--;
 	c->pending_fds -= fds;
 	if (line != NULL)
 		client_send(c, line, a);
-	if (!c->dead)
-		end_if_finished(c);
-	leave(c);
+	end_if_finished(c);
 }
 
 void
@@ -369,12 +346,9 @@ client_hold_in_turn(struct client *c)
 void
 client_answer_in_turn(struct client *c, char *line, struct attachment *a)
 {
-	enter(c);
 	c->in_turn = false;
 	client_answer(c, 0, line, a);
-	if (!c->dead)
-		client_watch(c);
-	leave(c);
+	client_watch(c);
 }
 
 void
@@ -388,13 +362,10 @@ client_hold_in_line(struct client *c, size_t bytes, int fds)
 void
 client_answer_in_line(struct client *c, size_t bytes, int fds, char *line, struct attachment *a)
 {
-	enter(c);
 	c->in_line--;
 	c->in_line_bytes -= bytes;
 	client_answer(c, fds, line, a);
-	if (!c->dead)
-		client_watch(c);
-	leave(c);
+	client_watch(c);
 }
 
 bool

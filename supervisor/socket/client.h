@@ -67,7 +67,8 @@ gid_t client_gid(const struct client *c);
 pid_t client_pid(const struct client *c);
 
 /* Sends a line, given without its newline; it is stolen, and NULL, for there was no memory, ends the client.
- * `attachment` may be NULL. */
+ * `attachment` may be NULL. Whatever comes of it, the client is there until the loop's next turn: only then
+ * the world is told that it has gone. So it is with all that is sent, below. */
 void client_send(struct client *c, char *line, struct attachment *attachment);
 /* It has not taken its answers: what it can do without is better not sent. */
 bool client_is_behind(const struct client *c);

@@ -18,6 +18,7 @@ static const struct field fields[] = {
     FIELD(struct client, half_closed),
     FIELD(struct client, closing),
     FIELD(struct client, lingering),
+    FIELD(struct client, over),
 };
 
 static json_t *

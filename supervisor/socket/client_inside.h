@@ -34,8 +34,7 @@ struct client {
 	bool half_closed; /* it sends no more */
 	bool closing;	  /* cut off: ends when its output has left and it has seen the end */
 	bool lingering;	  /* and we have said that we send no more */
-	bool dead;	  /* freed at the end of the callback that found it so */
-	int depth;	  /* callbacks that hold it */
+	bool over;	  /* nothing goes in or out any more: its clock ends it */
 };
 
 struct clients {
@@ -57,7 +56,7 @@ struct clients {
 struct client *client_new(struct clients *all, int fd);
 /* Has the loop watch for what it can do now. */
 void client_watch(struct client *c);
-/* Ends the connection; freed now, or when the callbacks that hold it are done. */
+/* Ends the connection at once. */
 void client_drop(struct client *c);
 
 #endif

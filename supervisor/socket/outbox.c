@@ -73,6 +73,7 @@ outbox_clear(struct outbox *o)
 {
 	while (!STAILQ_EMPTY(&o->pieces))
 		drop_first(o);
+	o->waits = false;
 }
 
 bool

@@ -105,6 +105,22 @@ def test_client_gone_with_keep_leaves_its_job(zitd):
     assert daemon.wait(job)["state"] == "done"
 
 
+@pytest.mark.parametrize("job, order", [({}, "hold"), ({"durable": False}, "cancel")])
+def test_client_gone_while_its_order_is_carried_out(zitd, job, order):
+    """The order tells the same client of the job that it waits for, which finds that it has gone: nobody else is hurt."""
+    daemon = zitd("step 0")
+    for i in range(10):
+        connection = daemon.connect()
+        connection.send("submit", prompt="a cat", wait=True, events=True, on_disconnect="keep", not_before=600,
+                        group=f"g{i}", **job)
+        own = connection.read_line()["params"]["job"]
+        connection.send(order, **({"group": f"g{i}"} if order == "cancel" else {"job": own}))
+        connection.close()
+        until(lambda own=own: daemon.job(own)["state"] == ("cancelled" if order == "cancel" else "held"), what=order)
+        daemon.call("cancel", job=own)
+    assert daemon.generate(steps=1)["state"] == "done"
+
+
 def test_silent_connection_is_closed_by_the_connect_clock(zitd):
     daemon = zitd("step 0", zitd={"connect_timeout": 1})
     connection = daemon.connect()
