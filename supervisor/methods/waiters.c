@@ -119,18 +119,34 @@ answer(struct waiter *w, char *line, struct attachment *a)
 	client_answer(client, fds, line, a);
 }
 
-/* As it was wanted: the final one, with its pictures, or as it is. */
+/* As it was wanted: the final one, with its pictures, or as it is; a notification is not answered. */
 static void
 answer_record(struct waiter *w, struct job *job)
 {
 	struct attachment a = {0};
 	struct json_text t = {0};
 
+	if (w->id == NULL) {
+		answer(w, NULL, NULL);
+		return;
+	}
 	if (w->wishes.until == UNTIL_ENDED)
 		call_put_final_record(&t, job->daemon, job, w->wishes.deliver, &a);
 	else
 		call_put_record(&t, job->daemon, job);
 	answer(w, api_reply(w->id, json_text_end(&t)), &a);
+}
+
+/* `data` is taken. */
+static void
+answer_error(struct waiter *w, const struct err *e, json_t *data)
+{
+	if (w->id != NULL) {
+		answer(w, api_error(w->id, e, NULL, data), NULL);
+		return;
+	}
+	json_decref(data);
+	answer(w, NULL, NULL);
 }
 
 /* One that waits for the end hears the id, which a client that is interrupted needs. */
@@ -158,7 +174,7 @@ waiters_job_ended(struct job *job)
 
 	while ((w = TAILQ_FIRST(&job->waiters)) != NULL) {
 		if (job->refused)
-			answer(w, api_error(w->id, &job->error, NULL, NULL), NULL);
+			answer_error(w, &job->error, NULL);
 		else
 			answer_record(w, job);
 	}
@@ -174,7 +190,7 @@ waiters_job_put_off(struct job *job)
 	    "zitd ends before job %s is done; it goes on when zitd is back: 'zitctl wait %s' then.", job->id,
 	    job->id);
 	while ((w = TAILQ_FIRST(&job->waiters)) != NULL)
-		answer(w, api_error(w->id, &e, NULL, json_pack("{s:s}", "job", job->id)), NULL);
+		answer_error(w, &e, json_pack("{s:s}", "job", job->id));
 }
 
 bool

@@ -121,6 +121,18 @@ def test_client_gone_while_its_order_is_carried_out(zitd, job, order):
     assert daemon.generate(steps=1)["state"] == "done"
 
 
+def test_a_notification_is_not_answered(zitd):
+    """It is done, whatever it waits for, and descriptors that its answer would have had are not left open."""
+    daemon = zitd("step 0")
+    connection = daemon.connect()
+    for params in ({}, {"wait": True}, {"wait": True, "deliver": "fd"}):
+        connection.send_raw(json.dumps({"method": "submit", "params": {"prompt": "a cat", **params}}).encode() + b"\n")
+    done = until(lambda: [r for r in daemon.records() if r["state"] == "done"][2:], what="three jobs done")
+    assert len(done) == 1
+    connection.call("status")
+    assert connection.strays == []
+
+
 def test_silent_connection_is_closed_by_the_connect_clock(zitd):
     daemon = zitd("step 0", zitd={"connect_timeout": 1})
     connection = daemon.connect()
