@@ -95,11 +95,10 @@ is_over(const struct batch *b)
 static enum client_end
 run(struct batch *b, struct err *e)
 {
-	enum client_end end;
+	enum client_end end = client_open(&b->client, b->ctl->socket, b->ctl->timeout_s, e);
 
-	if (client_open(&b->client, b->ctl->socket, b->ctl->timeout_s, e) != 0)
-		return CLIENT_ERROR;
-	end = ask_again(b, e);
+	if (end == CLIENT_OK)
+		end = ask_again(b, e);
 	while (b->client != NULL && (end == CLIENT_OK ? !is_over(b) : client_is_lost(end, e)))
 		end = end == CLIENT_OK ? turn(b, e) : go_on(b, e);
 	return end;
@@ -127,7 +126,7 @@ cancel_rest(struct batch *b)
 	size_t i;
 
 	client_forget_signal();
-	if (client_open(&client, b->ctl->socket, LAST_CALL_S, &e) != 0 ||
+	if (client_open(&client, b->ctl->socket, LAST_CALL_S, &e) != CLIENT_OK ||
 	    client_call(client, "cancel", json_pack("{s:s}", "group", b->group), NULL, NULL, &result, &e) !=
 		CLIENT_OK) {
 		if (e.code != ERR_UNKNOWN_GROUP)

@@ -15,9 +15,10 @@ call_open(const struct ctl *ctl, int *status)
 {
 	struct client *client = NULL;
 	struct err e;
+	enum client_end end = client_open(&client, ctl->socket, ctl->timeout_s, &e);
 
-	if (client_open(&client, ctl->socket, ctl->timeout_s, &e) != 0)
-		*status = call_failed(CLIENT_ERROR, &e);
+	if (end != CLIENT_OK)
+		*status = call_failed(end, &e);
 	return client;
 }
 
@@ -82,7 +83,7 @@ explain_no_runner(const struct ctl *ctl)
 	struct err e;
 	size_t i;
 
-	if (client_open(&client, ctl->socket, 2.0, &e) == 0)
+	if (client_open(&client, ctl->socket, 2.0, &e) == CLIENT_OK)
 		client_call(client, "status", NULL, NULL, NULL, &status, &e);
 	client_close(&client);
 	list = advice_list(status);

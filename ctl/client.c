@@ -119,51 +119,75 @@ client_path(const char *given, char *out, size_t size)
 }
 
 /* What to do about a socket that cannot be connected to. */
-static int
+static enum client_end
 unreachable(struct err *e, const char *path, int error)
 {
 	const char *start =
 	    access("/run/systemd/system", F_OK) == 0 ? "systemctl start zitd" : "zitd --config FILE";
 
 	if (error == EACCES)
-		return err_set(e, ERR_NOT_PERMITTED,
+		err_set(e, ERR_NOT_PERMITTED,
 		    "you may not connect to %s; become a member of its group ('ls -l' names it, usually zit) "
 		    "with 'usermod -aG zit USER' and log in again",
 		    path);
-	return err_set(e, ERR_UNREACHABLE,
-	    "zitd cannot be reached at %s: %s; start it with '%s', or name another socket with -H", path,
-	    strerror(error), start);
+	else if (error == ENAMETOOLONG)
+		err_set(e, ERR_UNREACHABLE, "the socket's path is longer than %zu bytes; use a shorter one",
+		    sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+	else
+		err_set(e, ERR_UNREACHABLE,
+		    "zitd cannot be reached at %s: %s; start it with '%s', or name another socket with -H",
+		    path, strerror(error), start);
+	return CLIENT_ERROR;
 }
 
 int
-client_open(struct client **out, const char *given, double timeout_s, struct err *e)
+client_connect(const char *path, double timeout_s, int *out)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct client *c;
-	int fd;
+	int64_t timeout_us = (int64_t)(timeout_s * 1e6);
+	struct timeval time = {timeout_us / 1000000, timeout_us % 1000000};
+	int fd, error;
 
-	if (!client_path(given, address.sun_path, sizeof(address.sun_path)))
-		return err_set(e, ERR_UNREACHABLE,
-		    "the socket's path is longer than %zu bytes; use a shorter one",
-		    sizeof(address.sun_path) - 1);
+	if (strlen(path) >= sizeof(address.sun_path))
+		return ENAMETOOLONG;
+	strcpy(address.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return err_set(e, ERR_SYSTEM, "socket: %s", strerror(errno));
+		return errno;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof(time));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
-		int error = errno;
+		error = errno;
 		close(fd);
-		return unreachable(e, address.sun_path, error);
+		return error;
 	}
+	*out = fd;
+	return 0;
+}
+
+enum client_end
+client_open(struct client **out, const char *given, double timeout_s, struct err *e)
+{
+	int64_t begun_us = clock_now_us();
+	char path[PATH_MAX];
+	struct client *c;
+	int fd, error;
+
+	error = client_path(given, path, sizeof(path)) ? client_connect(path, timeout_s, &fd) : ENAMETOOLONG;
+	if (error == EAGAIN || error == EINTR)
+		return error == EAGAIN ? CLIENT_TIMED_OUT : CLIENT_INTERRUPTED;
+	if (error != 0)
+		return unreachable(e, path, error);
 	c = calloc(1, sizeof(*c));
 	if (c == NULL) {
 		close(fd);
-		return err_set(e, ERR_SYSTEM, "out of memory");
+		err_set(e, ERR_SYSTEM, "out of memory");
+		return CLIENT_ERROR;
 	}
 	c->fd = fd;
-	c->deadline_us = timeout_s > 0 ? clock_now_us() + (int64_t)(timeout_s * 1e6) : 0;
+	c->deadline_us = timeout_s > 0 ? begun_us + (int64_t)(timeout_s * 1e6) : 0;
 	buf_init(&c->in, MAX_REPLY);
 	*out = c;
-	return 0;
+	return CLIENT_OK;
 }
 
 static void
@@ -215,21 +239,20 @@ client_is_lost(enum client_end end, const struct err *e)
 enum client_end
 client_reopen(struct client **c, const char *path, struct err *e)
 {
-	int64_t deadline_us = (*c)->deadline_us, patience_us = CLIENT_PATIENCE_S * INT64_C(1000000);
-	int64_t give_up_us = clock_now_us() + patience_us;
+	const int64_t deadline_us = (*c)->deadline_us;
+	const int64_t give_up_us = clock_now_us() + CLIENT_PATIENCE_S * INT64_C(1000000);
 	double pause_s = 0.05; /* before the first try too: zitd may take connections only to close them */
 	enum client_end end;
 
 	client_close(c);
 	while ((end = client_sleep(pause_s)) == CLIENT_OK) {
-		if (deadline_us != 0 && clock_now_us() >= deadline_us)
+		int64_t left_us = deadline_us != 0 ? deadline_us - clock_now_us() : 0;
+
+		if (deadline_us != 0 && left_us <= 0)
 			return CLIENT_TIMED_OUT;
-		if (client_open(c, path, 0, e) == 0) {
-			(*c)->deadline_us = deadline_us;
-			return CLIENT_OK;
-		}
-		if (e->code != ERR_UNREACHABLE || clock_now_us() > give_up_us)
-			return CLIENT_ERROR;
+		end = client_open(c, path, (double)left_us * 1e-6, e);
+		if (!client_is_lost(end, e) || clock_now_us() > give_up_us)
+			return end;
 		pause_s = pause_s < 1 ? 2 * pause_s : pause_s;
 	}
 	return end;

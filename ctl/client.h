@@ -27,10 +27,13 @@ enum client_end {
 
 /* Connects to `path`; NULL: $ZIT_SOCKET, /run/zit/zitd.sock, $XDG_RUNTIME_DIR/zit/zitd.sock, the first that
  * exists. A directory means the zitd.sock in it. `timeout_s` counts from here over all calls; 0 is no limit.
- * 0, -ERR_UNREACHABLE, or -ERR_NOT_PERMITTED when the socket is there and may not be opened. */
-int client_open(struct client **c, const char *path, double timeout_s, struct err *e);
+ * On CLIENT_ERROR ERR_UNREACHABLE, or ERR_NOT_PERMITTED when the socket is there and may not be opened. */
+enum client_end client_open(struct client **c, const char *path, double timeout_s, struct err *e);
 /* That path; false when it does not fit. */
 bool client_path(const char *given, char *out, size_t size);
+/* A connection to it: *fd, the caller's. 0 or an errno: EAGAIN when a zitd that takes no connections, with
+ * many waiting, did not within `timeout_s`, and EINTR when a signal arrived meanwhile. */
+int client_connect(const char *path, double timeout_s, int *fd);
 void client_close(struct client **c);
 
 /* Whether a call ended because the connection did. */

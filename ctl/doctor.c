@@ -7,8 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "ctl/output.h"
@@ -21,34 +19,20 @@ static const struct {
 #include "ctl/doctor.def"
 };
 
-/* 0: somebody listens there; else an errno. */
-static int
-try_socket(const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd, error;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return ENAMETOOLONG;
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return errno;
-	error = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ? 0 : errno;
-	close(fd);
-	return error;
-}
-
 static void
 begin(struct doctor *d, const struct ctl *ctl)
 {
 	double patience_s = ctl->timeout_s > 0 ? ctl->timeout_s : DOCTOR_PATIENCE_S;
 	struct err e;
+	int fd = -1;
 
 	*d = (struct doctor){.ctl = ctl, .findings = json_array()};
-	d->error =
-	    client_path(ctl->socket, d->socket, sizeof(d->socket)) ? try_socket(d->socket) : ENAMETOOLONG;
-	if (d->error == 0 && client_open(&d->client, ctl->socket, patience_s, &e) == 0)
+	d->error = client_path(ctl->socket, d->socket, sizeof(d->socket))
+		       ? client_connect(d->socket, patience_s, &fd)
+		       : ENAMETOOLONG;
+	if (fd >= 0)
+		close(fd);
+	if (d->error == 0 && client_open(&d->client, ctl->socket, patience_s, &e) == CLIENT_OK)
 		client_call(d->client, "status", NULL, NULL, NULL, &d->status, &e);
 }
 

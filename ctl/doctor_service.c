@@ -17,6 +17,10 @@
 
 /* ---- reaching zitd */
 
+static const char busy_cure[] =
+    "look whether it is stopped or busy ('ps -C zitd -o pid,stat,time'); 'systemctl restart zitd' gives it a "
+    "fresh start, jobs are kept";
+
 /* The command that starts zitd. */
 static void
 starter(const struct doctor *d, char out[PATH_MAX + 32])
@@ -44,6 +48,9 @@ check_socket(struct doctor *d)
 	else if (d->error == ECONNREFUSED)
 		doctor_find(d, DOCTOR_WRONG, "start zitd with '%': it takes the place of the stale socket",
 		    start, "nobody listens at %s: its zitd is gone and left it behind", d->socket);
+	else if (d->error == EAGAIN)
+		doctor_find(d, DOCTOR_WRONG, busy_cure, NULL,
+		    "what listens at %s does not take the connections that wait there", d->socket);
 	else if (d->error == EACCES)
 		doctor_find(d, DOCTOR_WRONG,
 		    "join the socket's group (usually zit; 'ls -l %' names it) with 'usermod -aG zit USER', "
@@ -66,11 +73,8 @@ check_answer(struct doctor *d)
 		doctor_find(d, DOCTOR_OK, NULL, NULL, "zitd %s, process %lld, is %s",
 		    output_text(d->status, "version"), (long long)pid, output_text(d->status, "state"));
 	else
-		doctor_find(d, DOCTOR_WRONG,
-		    "look whether it is stopped or busy ('ps -C zitd -o pid,stat,time'); 'systemctl restart "
-		    "zitd' "
-		    "gives it a fresh start, jobs are kept",
-		    NULL, "what listens at %s gives no answer within %d s", d->socket, DOCTOR_PATIENCE_S);
+		doctor_find(d, DOCTOR_WRONG, busy_cure, NULL,
+		    "what listens at %s gives no answer within %d s", d->socket, DOCTOR_PATIENCE_S);
 }
 
 /* ---- versions */

@@ -99,7 +99,7 @@ cancel_quietly(const struct ctl *ctl, const char *job)
 	client_forget_signal();
 	if (*job == '\0')
 		return; /* zitd cancels it when it sees the connection close */
-	if (client_open(&client, ctl->socket, 2.0, &e) != 0 ||
+	if (client_open(&client, ctl->socket, 2.0, &e) != CLIENT_OK ||
 	    client_call(client, "cancel", json_pack("{s:s}", "job", job), NULL, NULL, &result, &e) !=
 		CLIENT_OK)
 		fprintf(stderr,

@@ -98,7 +98,7 @@ command_events(struct ctl *ctl)
 {
 	const int64_t begun_us = clock_now_us();
 	json_int_t after = wanted_from(ctl);
-	enum client_end end = CLIENT_ERROR;
+	enum client_end end;
 	struct err e;
 	int status = CTL_USAGE;
 
@@ -114,14 +114,15 @@ command_events(struct ctl *ctl)
 
 		if (open_s < 0)
 			return call_failed(CLIENT_TIMED_OUT, &e);
-		reached = client_open(&client, ctl->socket, open_s, &e) == 0;
+		end = client_open(&client, ctl->socket, open_s, &e);
+		reached = end == CLIENT_OK;
 		if (reached)
 			end = follow(ctl, client, &after, &e);
 		client_close(&client);
 		if (end == CLIENT_INTERRUPTED)
 			return CTL_OK; /* that is how one has enough */
 		if ((first && !reached) || end == CLIENT_TIMED_OUT || e.code != ERR_UNREACHABLE)
-			return call_failed(reached ? end : CLIENT_ERROR, &e);
+			return call_failed(end, &e);
 		if (client_sleep(RETRY_S) == CLIENT_INTERRUPTED)
 			return CTL_OK;
 	}

@@ -21,7 +21,7 @@ silent_state(enum client_end end, const struct err *e)
 	bool is_away = end == CLIENT_ERROR && e->code == ERR_UNREACHABLE;
 	bool is_barred = end == CLIENT_ERROR && e->code == ERR_NOT_PERMITTED;
 	const char *text = end == CLIENT_ERROR	     ? e->text
-			   : end == CLIENT_TIMED_OUT ? "zitd is connected to and does not answer"
+			   : end == CLIENT_TIMED_OUT ? "zitd is there and does not answer"
 						     : "interrupted";
 	const char *action = is_away ? "'zitctl doctor' says why, and what to do"
 			     : is_barred
@@ -103,11 +103,11 @@ look(const struct ctl *ctl)
 {
 	struct client *client = NULL;
 	double patience_s = ctl->timeout_s > 0 ? ctl->timeout_s : PATIENCE_S;
-	enum client_end end = CLIENT_ERROR;
 	json_t *status = NULL;
 	struct err e;
+	enum client_end end = client_open(&client, ctl->socket, patience_s, &e);
 
-	if (client_open(&client, ctl->socket, patience_s, &e) == 0)
+	if (end == CLIENT_OK)
 		end = client_call(client, "status", NULL, NULL, NULL, &status, &e);
 	client_close(&client);
 	if (end != CLIENT_OK)

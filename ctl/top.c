@@ -259,7 +259,7 @@ ask(struct top *t)
 {
 	struct err e = {.text = "interrupted"};
 
-	if (t->client == NULL && client_open(&t->client, t->ctl->socket, 0, &e) != 0)
+	if (t->client == NULL && client_open(&t->client, t->ctl->socket, 0, &e) != CLIENT_OK)
 		hang_up(t, e.text);
 	if (t->client == NULL || t->status_id != 0 || t->jobs_id != 0)
 		return;

@@ -48,9 +48,9 @@ static enum client_end
 ask(const struct ctl *ctl, json_t **status, struct err *e)
 {
 	struct client *client = NULL;
-	enum client_end end = CLIENT_ERROR;
+	enum client_end end = client_open(&client, ctl->socket, ctl->timeout_s, e);
 
-	if (client_open(&client, ctl->socket, ctl->timeout_s, e) == 0)
+	if (end == CLIENT_OK)
 		end = client_call(client, "status", NULL, NULL, NULL, status, e);
 	client_close(&client);
 	return end;

@@ -1,4 +1,5 @@
 """zitctl as operators and their scripts meet it: exit codes row by row, one screen of status, trying again."""
+import contextlib
 import json
 import os
 import re
@@ -219,6 +220,25 @@ def test_status_of_a_zitd_that_is_not_there_or_does_not_answer(zitd, tmp_path):
     silent = daemon.ctl("status", "--timeout", "0.3")
     daemon.process.send_signal(signal.SIGCONT)
     assert silent.returncode == 4 and "does not answer" in silent.stdout
+
+
+def test_a_zitd_that_takes_no_connections_is_waited_for_as_long_as_is_said(zitd):
+    """So many wait for it already that connecting does not end."""
+    daemon = zitd("step 0")
+    daemon.process.send_signal(signal.SIGSTOP)
+    waiting = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            waiting.append(socket.socket(socket.AF_UNIX))
+            waiting[-1].setblocking(False)
+            waiting[-1].connect(str(daemon.socket_path))
+    for arguments, code, words in ((["status"], 4, "does not answer"), (["doctor"], 1, "does not take the connections"), (["queue"], 124, ""),
+                                   (["events"], 124, ""), (["generate", "a"], 124, "")):
+        result = daemon.ctl(*arguments, "--timeout", "0.2")
+        assert result.returncode == code and words in result.stdout, (arguments, result)
+    daemon.process.send_signal(signal.SIGCONT)
+    for one in waiting:
+        one.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
