@@ -230,11 +230,7 @@ submit_params(const struct ctl *ctl)
 {
 	json_t *params = json_copy(ctl->params);
 
-	if (json_object_set_new(params, "prompt", json_string(ctl->args[0])) != 0) {
-		fprintf(stderr, "zitctl: the prompt is not valid UTF-8; set the terminal to UTF-8\n");
-		json_decref(params);
-		return NULL;
-	}
+	json_object_set_new(params, "prompt", json_string(ctl->args[0]));
 	if (ctl->group != NULL)
 		json_object_set_new(params, "group", json_string(ctl->group));
 	return params;
@@ -245,8 +241,6 @@ command_generate(struct ctl *ctl)
 {
 	json_t *params = submit_params(ctl);
 
-	if (params == NULL)
-		return CTL_USAGE;
 	json_object_set_new(params, "wait", json_true());
 	return call_and_finish(ctl, "submit", params, DRAW_OWN | DRAW_PICTURES);
 }
@@ -254,12 +248,9 @@ command_generate(struct ctl *ctl)
 int
 command_submit(struct ctl *ctl)
 {
-	json_t *params = submit_params(ctl), *result;
-	int status = CTL_USAGE;
+	int status = CTL_INTERNAL;
+	json_t *result = call_once(ctl, "submit", submit_params(ctl), &status);
 
-	if (params == NULL)
-		return status;
-	result = call_once(ctl, "submit", params, &status);
 	if (result == NULL)
 		return status;
 	print_warnings(ctl, result);

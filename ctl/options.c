@@ -342,12 +342,29 @@ look_ahead(int argc, char **argv, const char *letters, const struct option table
 	return word != NULL ? command_find(word) : NULL;
 }
 
+/* JSON has no other texts. A name that is none must not be taken for no name, which often stands for all. */
+static int
+check_texts(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		json_t *text = json_string(argv[i]);
+		bool good = text != NULL;
+
+		json_decref(text);
+		if (!good)
+			return option_usage("'%s' is not valid UTF-8; set the terminal to UTF-8, and give a "
+					    "file with such a name another one%s",
+			    argv[i], "");
+	}
+	return 0;
+}
+
 int
 options_parse(struct ctl *ctl, int argc, char **argv)
 {
 	struct option table[MAX_OPTIONS + GLOBAL_COUNT + 1];
 	char letters[2 * GLOBAL_COUNT + 2];
-	int code, status = 0;
+	int code, status = check_texts(argc, argv);
 
 	collect_params();
 	build_tables(table, letters);
