@@ -85,8 +85,7 @@ command_cancel(struct ctl *ctl)
 	result = call_once(ctl, "cancel", params, &status);
 	if (result == NULL)
 		return status;
-	if (!ctl->quiet)
-		output_list(ctl, result, "jobs", &cancel_table);
+	output_done(ctl, result, "jobs", &cancel_table);
 	json_decref(result);
 	return CTL_OK;
 }
@@ -127,8 +126,7 @@ command_retry(struct ctl *ctl)
 	answer = json_pack("{s:[]}", "jobs");
 	status = retry_each(ctl, client, json_object_get(answer, "jobs"));
 	client_close(&client);
-	if (!ctl->quiet)
-		output_list(ctl, answer, "jobs", &retry_table);
+	output_list(ctl, answer, "jobs", &retry_table); /* the new ids, with -q too */
 	json_decref(answer);
 	return status;
 }
@@ -162,7 +160,7 @@ treat_dead(struct ctl *ctl, const char *method)
 
 	if (record == NULL)
 		return status;
-	if (!ctl->quiet)
+	if (!output_for_programs(ctl, record, "job") && !ctl->quiet)
 		output_record(ctl, record, &tables_job);
 	json_decref(record);
 	return CTL_OK;

@@ -199,6 +199,13 @@ output_list(const struct ctl *ctl, const json_t *answer, const char *path, const
 		puts(table->nothing);
 }
 
+void
+output_done(const struct ctl *ctl, const json_t *answer, const char *path, const struct output_table *table)
+{
+	if (!ctl->quiet || ctl->format > FORMAT_WIDE)
+		output_list(ctl, answer, path, table);
+}
+
 bool
 output_for_programs(const struct ctl *ctl, const json_t *answer, const char *path)
 {

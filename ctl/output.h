@@ -36,6 +36,9 @@ struct output_table {
  * each line as JSON lines, a name on each. */
 void output_list(
     const struct ctl *ctl, const json_t *answer, const char *path, const struct output_table *table);
+/* What an order has done, likewise; with -q it is for programs alone. */
+void output_done(
+    const struct ctl *ctl, const json_t *answer, const char *path, const struct output_table *table);
 /* One record: "title  value" lines for people; absent values are left out. */
 void output_record(const struct ctl *ctl, const json_t *record, const struct output_table *table);
 /* For answers that have no table. Prints them if the format is one for programs, the strings at `path` as

@@ -36,8 +36,7 @@ treat(struct ctl *ctl, const char *method, json_t *params)
 
 	if (result == NULL)
 		return status;
-	if (!ctl->quiet)
-		output_list(ctl, result, "jobs", &treated_table);
+	output_done(ctl, result, "jobs", &treated_table);
 	json_decref(result);
 	return CTL_OK;
 }
