@@ -58,7 +58,8 @@ follow(const struct ctl *ctl, struct client *client, json_int_t *after, struct e
 	if (end == CLIENT_OK)
 		*after = json_integer_value(json_object_get(result, "after"));
 	json_decref(result);
-	while (end == CLIENT_OK && (end = client_receive(client, 0, &line, e)) == CLIENT_OK) {
+	while (
+	    end == CLIENT_OK && !ferror(stdout) && (end = client_receive(client, 0, &line, e)) == CLIENT_OK) {
 		const json_t *event = json_object_get(line, "params"), *seq = json_object_get(event, "seq");
 		if (event != NULL)
 			print_event(ctl, event);
@@ -119,8 +120,8 @@ command_events(struct ctl *ctl)
 		if (reached)
 			end = follow(ctl, client, &after, &e);
 		client_close(&client);
-		if (end == CLIENT_INTERRUPTED)
-			return CTL_OK; /* that is how one has enough */
+		if (end == CLIENT_INTERRUPTED || ferror(stdout))
+			return CTL_OK; /* that is how one has enough; or nobody reads it, which main says */
 		if ((first && !reached) || end == CLIENT_TIMED_OUT || e.code != ERR_UNREACHABLE)
 			return call_failed(end, &e);
 		if (client_sleep(RETRY_S) == CLIENT_INTERRUPTED)

@@ -33,8 +33,8 @@ main(int argc, char **argv)
 	if (status == 0)
 		status = run(&ctl);
 	json_decref(ctl.params);
-	if (fflush(stdout) != 0 && status == 0) {
-		perror("zitctl: standard output");
+	if ((ferror(stdout) || fflush(stdout) != 0) && status == 0) { /* before, or now */
+		fprintf(stderr, "zitctl: not all could be written to standard output; is its disk full?\n");
 		status = CTL_FAILED;
 	}
 	return status;

@@ -88,7 +88,7 @@ top_lines(struct ctl *ctl)
 		reached |= end == CLIENT_OK;
 		json_decref(status);
 		if (fflush(stdout) != 0)
-			return CTL_FAILED;
+			break; /* main says it */
 	} while (client_sleep(INTERVAL_S) == CLIENT_OK);
 	return CTL_OK;
 }

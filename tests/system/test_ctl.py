@@ -179,6 +179,45 @@ def test_o_is_the_picture_of_generate_wherever_it_stands(zitd, tmp_path):
     assert (result.returncode, result.stdout) == (0, f"{tmp_path}/x.png\n"), result.stderr
 
 
+@pytest.mark.parametrize("arguments", [("stop",), ("pause",), ("usage",), ("queue",), ("cancel", "--group"), ("submit", "a", "--group"),
+                                       ("generate",), ("info",), ("generate", "a", "-o")], ids=" ".join)
+def test_what_is_no_text_stands_for_nothing(zitd, arguments):
+    """Least of all for all runners."""
+    daemon = zitd("step 0")
+    result = daemon.ctl(*arguments, os.fsdecode(b"caf\xe9"), errors="surrogateescape")
+    assert result.returncode == 2 and "is not valid UTF-8" in result.stderr and result.stdout == "", result
+    assert daemon.runner()["state"] == "idle" and not daemon.status()["queue"]["paused"]["all"] and daemon.records() == []
+
+
+# ---- what is printed
+
+def test_quiet_leaves_out_what_no_program_asked_for(zitd):
+    daemon = zitd("step 0")
+    job = daemon.submit("a", not_before=600)
+    for command in (("hold",), ("release",), ("move",), ("priority", "low"), ("cancel",)):
+        assert daemon.ctl(*command, job, "-q").stdout == "", command
+        assert daemon.ctl(*command, job, "-q", "-o", "name").stdout == f"{job}\n", command
+        assert as_json(daemon.ctl(*command, job, "-q", "--json"))["jobs"][0]["job"] == job, command
+    again = daemon.ctl("retry", job, "-q", "-o", "name").stdout.strip()
+    assert daemon.job(again)["retry_of"] == job
+    assert daemon.job(daemon.ctl("retry", job, "-q").stdout.splitlines()[1].split()[0])["retry_of"] == job
+    daemon.accepted |= {r["job"] for r in daemon.records()}
+    daemon.ctl("cancel", *daemon.accepted)
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("top", "-o", "jsonl"), ("batch", "-", "--out", "out", "-o", "jsonl"), ("events", "0")],
+                         ids=lambda arguments: arguments[0])
+def test_a_full_standard_output_is_told(zitd, tmp_path, arguments):
+    """Whether it is the last of what is printed that is lost, or all before it."""
+    daemon = zitd("step 0")
+    daemon.submit("a", steps=1)
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run([str(BUILD / "zitctl"), "-H", str(daemon.socket_path), *arguments], stdout=full, stderr=subprocess.PIPE, text=True,
+                                input='"a"\n', cwd=tmp_path, timeout=60, check=False)
+    assert result.returncode == 1 and "standard output" in result.stderr, result
+    daemon.accepted |= {r["job"] for r in daemon.records()}
+
+
 # ---- status
 
 def test_status_of_a_good_service_is_one_screen(zitd):
