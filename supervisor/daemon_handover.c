@@ -322,6 +322,8 @@ on_followed(struct disk_task *task)
 
 	if (task->opening->status == 0) {
 		store_start_clear(&task->opening->start);
+		if (task->opening->report.salvaged)
+			daemon_store_salvaged(d, &task->opening->report);
 		return;
 	}
 	journal(EVENT_UPGRADE_BROKEN, .error = &task->opening->e);

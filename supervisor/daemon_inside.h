@@ -193,6 +193,8 @@ void daemon_forget(struct daemon *d, struct job *job);
 int daemon_open_store(struct daemon *d, struct err *e);
 /* Tries again, if that failed; false: it is open. */
 bool daemon_reopen(struct daemon *d);
+/* The store, in use, was damaged and is a new file: open jobs are newer here, and are written again. */
+void daemon_store_salvaged(struct daemon *d, const struct store_report *r);
 
 /* Whether a request like that is refused (*e, *data), or is let in to see how it ends (*probe). */
 bool daemon_is_quarantined(

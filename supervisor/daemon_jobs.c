@@ -58,6 +58,8 @@ on_retained(struct disk_task *task)
 {
 	struct daemon *d = task->arg;
 
+	if (task->error == EUCLEAN)
+		daemon_save_note(d); /* the next transaction mends the file */
 	if (task->more && !upgrade_is_quiet(d)) /* then the next zitd goes on with it */
 		daemon_retain(d);
 }

@@ -70,13 +70,31 @@ take_row(struct daemon *d, const struct store_row *row)
 /* ---- opening */
 
 static void
-tell(const struct daemon *d, const struct disk_opening *o)
+tell_damage(const struct daemon *d, const struct store_report *r)
 {
-	const struct store_report *r = &o->report;
-
 	if (r->salvaged)
 		journal(EVENT_STORE_DAMAGED, .path = d->paths.state_dir, .count = r->saved,
 		    .total = r->saved + r->damaged, .detail = r->aside);
+}
+
+void
+daemon_store_salvaged(struct daemon *d, const struct store_report *r)
+{
+	struct job *job;
+
+	tell_damage(d, r);
+	TAILQ_FOREACH(job, &d->jobs, all_link)
+	{
+		if (job->durable && !job_is_final(job))
+			daemon_save_again(d, job);
+	}
+	daemon_save_note(d);
+}
+
+static void
+tell(const struct daemon *d, const struct disk_opening *o)
+{
+	tell_damage(d, &o->report);
 	if (o->start.row_count > 0)
 		journal(EVENT_JOBS_REPLAYED, .count = o->start.row_count);
 }
@@ -133,8 +151,10 @@ on_opened(struct disk_task *task)
 		journal(EVENT_STORE_RECOVERED, .path = d->paths.state_dir);
 		take_over(d, &d->opening);
 		d->store_error = 0;
-	} else
+	} else {
+		d->store_error = d->opening.report.error;
 		timer_arm(d->loop, &d->store_retry, REOPEN_US);
+	}
 }
 
 bool
@@ -160,7 +180,7 @@ daemon_open_store(struct daemon *d, struct err *e)
 	}
 	if (d->opening.status != 0) {
 		journal(EVENT_STORE_UNAVAILABLE, .path = d->paths.state_dir, .error = &d->opening.e);
-		d->store_error = EROFS;
+		d->store_error = d->opening.report.error;
 		d->last_number = (uint64_t)clock_wall_us(); /* above all that may be in it */
 		timer_arm(d->loop, &d->store_retry, REOPEN_US);
 		return 0;

@@ -346,6 +346,8 @@ on_committed(struct disk_task *task)
 		settle(d, c, i, task->error);
 	if (task->error == 0)
 		d->options.public->events_tell(c->batch.events, c->batch.event_count);
+	if (c->batch.report.salvaged)
+		daemon_store_salvaged(d, &c->batch.report);
 	free_commit(c);
 	d->changed = true;
 }

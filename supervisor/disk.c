@@ -334,6 +334,7 @@ disk_open_store(struct disk *d, struct disk_opening *o)
 	if (error == 0)
 		return;
 	o->status = err_set(&o->e, ERR_SYSTEM, "the queue in %s cannot be read: %s", o->dir, strerror(error));
+	o->report.error = error;
 	store_start_clear(&o->start);
 	store_close(&d->store);
 }

@@ -73,25 +73,37 @@ is_want_of_space(int error)
 	return error == ENOSPC || error == EDQUOT;
 }
 
-/* The structure turned out to be broken: a new file is made of what is whole. What zitd has in memory of open
- * jobs is newer or the same. */
+/* The structure turned out to be broken: a new file is made of what is whole. 0 or errno. */
 static int
-begin_anew(struct store *s)
+salvage(struct store *s, struct store_report *report)
 {
-	struct store_report report = {0};
 	char path[PATH_MAX];
 	struct store_log log;
-	struct store *fresh;
 	struct err e;
 	int status;
 
-	store_close_file(s);
 	snprintf(path, sizeof(path), "%s/" STORE_FILE, s->dir);
 	store_log_read(&log, path);
-	status = store_salvage(s->dir, &log, &report, &e);
+	status = store_salvage(s->dir, &log, report, &e);
 	store_log_clear(&log);
-	if (status != 0 || store_open(&fresh, s->dir, &report, &e) != 0)
-		return EIO;
+	return status != 0 ? report->error : 0;
+}
+
+/* Opens the file once more, a new one if it is broken. 0 or errno. */
+static int
+begin_anew(struct store *s, struct store_report *report)
+{
+	struct store *fresh;
+	struct err e;
+	int error;
+
+	store_close_file(s);
+	error = s->broken ? salvage(s, report) : 0;
+	if (error != 0)
+		return error;
+	s->broken = false;
+	if (store_open(&fresh, s->dir, report, &e) != 0)
+		return report->error;
 	*s = *fresh;
 	sqlite3_wal_hook(s->db, store_on_logged, s);
 	free(fresh);
@@ -104,13 +116,16 @@ store_commit(struct store *s, struct store_batch *b)
 	int error = 0;
 
 	b->finals_saved = false;
-	if (s->db == NULL && (error = begin_anew(s)) != 0)
+	b->report = (struct store_report){0};
+	if (s->db != NULL && (error = store_is_in_place(s)) != 0)
+		return error;
+	if ((s->db == NULL || s->broken) && (error = begin_anew(s, &b->report)) != 0)
 		return error;
 	if (s->reserve_gone)
 		error = store_make_reserve(s);
 	if (error == 0)
 		error = try_commit(s, b, false);
-	if (error == EUCLEAN && (error = begin_anew(s)) == 0)
+	if (error == EUCLEAN && (error = begin_anew(s, &b->report)) == 0)
 		error = try_commit(s, b, false);
 	if (is_want_of_space(error)) {
 		store_release_reserve(s);

@@ -53,6 +53,14 @@ struct store_note {
 	char *body; /* sealed */
 };
 
+/* How an opening went, to be told. */
+struct store_report {
+	bool salvaged;	    /* the file was damaged: what could be read was moved to a new one */
+	int saved, damaged; /* texts found then: whole, and not */
+	char aside[64];	    /* the name that the damaged file has now */
+	int error;	    /* errno: why it cannot be used; 0: it can */
+};
+
 /* What one turn of the loop wants written, all or nothing. The lists and their texts are the batch's. */
 struct store_batch {
 	struct store_row *rows;
@@ -60,24 +68,22 @@ struct store_batch {
 	struct store_note *notes;
 	int row_count, event_count, note_count;
 	bool finals_saved; /* by store_commit: these at least are written */
+	/* By store_commit: salvaged, the file is a new one. It may lack jobs that are open and not of this
+	 * batch, and has no events and notes but those of this one. */
+	struct store_report report;
 };
 
 void store_batch_clear(struct store_batch *b);
 
-/* How an opening went, to be told. */
-struct store_report {
-	bool salvaged;	    /* the file was damaged: what could be read was moved to a new one */
-	int saved, damaged; /* texts found then: whole, and not */
-	char aside[64];	    /* the name that the damaged file has now */
-};
-
-/* Opens or makes DIR/queue.db. A damaged one is salvaged. -ERR_SYSTEM with its reason when it cannot be used
- * now, -ERR_BAD_CONFIG when it is a newer version's: that one is left alone. */
+/* Opens or makes DIR/queue.db. A damaged one is salvaged. -ERR_SYSTEM with its reason, and report->error,
+ * when it cannot be used now, -ERR_BAD_CONFIG when it is a newer version's: that one is left alone. */
 int store_open(struct store **s, const char *dir, struct store_report *report, struct err *e);
 void store_close(struct store **s);
 
-/* One transaction, on disk when it returns. 0 or errno. When the disk is full, final records are still
- * written, alone, into space that was kept for them; until that space can be had again, nothing else is. */
+/* One transaction, on disk when it returns. 0 or errno: ENOENT or ESTALE when somebody removed or replaced
+ * the files. A file that cannot be read as a whole any more (EUCLEAN of the calls below) is salvaged first.
+ * When the disk is full, final records are still written, alone, into space that was kept for them; until
+ * that space can be had again, nothing else is. */
 int store_commit(struct store *s, struct store_batch *b);
 
 /* After transactions, when those who wait for them have been told: SQLite's log, when it is long, is moved to

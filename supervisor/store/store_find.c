@@ -343,7 +343,7 @@ forget_one(struct store *s, const struct store_retention *r)
 int
 store_retain(struct store *s, const struct store_retention *r, bool *more)
 {
-	int status = 1, error = s->db != NULL ? count_all(s) : EIO;
+	int status = 1, error = s->db == NULL ? EIO : s->broken ? EUCLEAN : count_all(s);
 
 	*more = false;
 	if (error == 0)
@@ -364,13 +364,14 @@ store_retain(struct store *s, const struct store_retention *r, bool *more)
 bool
 store_has_pictures(struct store *s, const char *id)
 {
-	bool there = false;
+	int status;
+	bool there;
 
 	if (s->db == NULL)
 		return true; /* not known: nothing is removed on a guess */
 	sqlite3_bind_text(s->statements[S_BY_ID], 1, id, -1, SQLITE_STATIC);
-	if (store_step(s, S_BY_ID) == 1)
-		there = sqlite3_column_int64(s->statements[S_BY_ID], 6) > 0;
+	status = store_step(s, S_BY_ID);
+	there = status < 0 || (status == 1 && sqlite3_column_int64(s->statements[S_BY_ID], 6) > 0);
 	sqlite3_reset(s->statements[S_BY_ID]);
 	return there;
 }

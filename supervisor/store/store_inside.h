@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <sqlite3.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "supervisor/store/store.h"
 #include "supervisor/store/store_log.h"
@@ -67,10 +68,19 @@ enum statement {
 	    STATEMENT_COUNT
 };
 
+enum { STORE_FILES = 2 }; /* the file and its log */
+
+struct store_place {
+	dev_t device;
+	ino_t inode;
+};
+
 struct store {
 	sqlite3 *db;
+	struct store_place places[STORE_FILES]; /* where these were when they were opened */
 	sqlite3_stmt *statements[STATEMENT_COUNT];
 	char dir[PATH_MAX - 64];
+	bool broken;			/* what was read did not fit together: the file is salvaged first */
 	bool reserve_gone;		/* the space kept for final records is in use, or cannot be had */
 	int64_t open_count;		/* rows of open_job; a note of it tells whether one has vanished */
 	int64_t final_count, all_bytes; /* of final_job; below 0: not counted yet */
@@ -101,8 +111,8 @@ void store_notes_free(struct store_note *notes, int count);
 /* Opens the file, made where there is none, and brings it to this version, unless a newer one wrote it.
  * SQLite's status; *version is what was found, 0 for a new file. */
 int store_open_file(sqlite3 **db, const char *path, int *version);
-/* Makes an empty file with the schema, open. */
-int store_create(sqlite3 **db, const char *path, struct err *e);
+/* Makes an empty file with the schema, open. 0 or errno. */
+int store_create(sqlite3 **db, const char *path);
 
 /* ---- store_space.c */
 
@@ -119,14 +129,20 @@ void store_move_log(struct store *s);
 
 /* ---- store_open.c */
 
+/* Whether what is written can be found again: 0, or errno when somebody removed or replaced the files that
+ * are open. */
+int store_is_in_place(const struct store *s);
 void store_close_file(struct store *s);
 
 /* ---- store_salvage.c */
 
 /* Whether SQLite finds the file's structure whole. Costs time in proportion to its size. */
 bool store_is_sound(sqlite3 *db);
-/* Moves DIR/queue.db aside and makes a new one from what is whole in it and in its log, as that was before
- * anybody opened the file. 0, or a negative code with *e. */
+/* Makes a new DIR/queue.db from what is whole in it and in its log, as that was before anybody opened the
+ * file; the damaged one is moved aside. 0, or -ERR_SYSTEM with *e and report->error. */
 int store_salvage(const char *dir, const struct store_log *log, struct store_report *report, struct err *e);
+/* Goes on with one that had made the new file and got no further: before anybody looks at the files. 0 or
+ * errno. */
+int store_finish_salvage(const char *dir, struct store_report *report);
 
 #endif

@@ -1,10 +1,12 @@
 /*
  * The durable queue: opening it, and what of it is damaged.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "supervisor/store/seal.h"
 #include "supervisor/store/store_inside.h"
@@ -60,18 +62,58 @@ is_broken(struct store *s, const char *path)
 	return !count_open(s) || noted_count(s) != s->open_count || (small && !store_is_sound(s->db));
 }
 
+/* Of the file and its log; 0 or errno. */
+static int
+find_places(const struct store *s, struct store_place places[STORE_FILES])
+{
+	static const char *const names[STORE_FILES] = {STORE_FILE, STORE_FILE "-wal"};
+	char path[PATH_MAX];
+	struct stat st;
+
+	for (int i = 0; i < STORE_FILES; i++) {
+		snprintf(path, sizeof(path), "%s/%s", s->dir, names[i]);
+		if (stat(path, &st) != 0)
+			return errno;
+		places[i] = (struct store_place){st.st_dev, st.st_ino};
+	}
+	return 0;
+}
+
+int
+store_is_in_place(const struct store *s)
+{
+	struct store_place now[STORE_FILES];
+	int error = find_places(s, now);
+
+	for (int i = 0; i < STORE_FILES && error == 0; i++) {
+		if (now[i].device != s->places[i].device || now[i].inode != s->places[i].inode)
+			error = ESTALE;
+	}
+	return error;
+}
+
 static bool
 is_damage(int status)
 {
 	return (status & 0xff) == SQLITE_CORRUPT || (status & 0xff) == SQLITE_NOTADB;
 }
 
-/* One try. 0, -ERR_SYSTEM, -ERR_BAD_CONFIG, or -ERR_BAD_CHECKPOINT: it is damaged. */
+/* errno for what SQLite says; it does not say why a file could be opened for reading only. */
 static int
-open_once(struct store *s, const char *path, struct err *e)
+reason(sqlite3 *db, int status, const char *path)
+{
+	if ((status & 0xff) == SQLITE_READONLY && access(path, W_OK) != 0)
+		return errno;
+	return store_errno(db, status);
+}
+
+/* One try. 0, -ERR_SYSTEM with report->error, -ERR_BAD_CONFIG, or -ERR_BAD_CHECKPOINT: it is damaged. */
+static int
+open_once(struct store *s, const char *path, struct store_report *report, struct err *e)
 {
 	int version, status = store_open_file(&s->db, path, &version);
 
+	report->error = ENOTSUP;
 	if (status == SQLITE_OK && version > STORE_VERSION)
 		return err_set(e, ERR_BAD_CONFIG,
 		    "%s was written by a newer zit (schema %d, this one knows %d): install that version "
@@ -79,16 +121,21 @@ open_once(struct store *s, const char *path, struct err *e)
 		    path, version, STORE_VERSION);
 	if (status == SQLITE_OK)
 		status = store_prepare(s);
+	report->error = EUCLEAN;
 	if (is_damage(status) || (status == SQLITE_OK && is_broken(s, path)))
 		return err_set(e, ERR_BAD_CHECKPOINT, "%s is damaged", path);
-	if (status != SQLITE_OK)
-		return err_set(
-		    e, ERR_SYSTEM, "%s cannot be used: %s", path, strerror(store_errno(s->db, status)));
+	if (status != SQLITE_OK) {
+		report->error = reason(s->db, status, path);
+		return err_set(e, ERR_SYSTEM, "%s cannot be used: %s", path, strerror(report->error));
+	}
 	/* What is left of the last life's log is moved first: its length is known then. */
 	if (sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) != SQLITE_OK)
 		s->log_frames = -1;
 	sqlite3_wal_hook(s->db, store_on_logged, s);
-	return 0;
+	report->error = find_places(s, s->places);
+	if (report->error == 0)
+		return 0;
+	return err_set(e, ERR_SYSTEM, "%s cannot be used: %s", path, strerror(report->error));
 }
 
 int
@@ -99,18 +146,24 @@ store_open(struct store **out, const char *dir, struct store_report *report, str
 	char path[PATH_MAX];
 	int status;
 
+	report->error = ENOMEM;
 	if (s == NULL)
 		return err_set(e, ERR_SYSTEM, "out of memory");
 	snprintf(s->dir, sizeof(s->dir), "%s", dir);
 	snprintf(path, sizeof(path), "%s/" STORE_FILE, s->dir);
 	s->final_count = s->all_bytes = -1;
+	report->error = store_finish_salvage(s->dir, report);
+	if (report->error != 0) {
+		free(s);
+		return err_set(e, ERR_SYSTEM, "%s cannot be used: %s", path, strerror(report->error));
+	}
 	store_log_read(&log, path);
-	status = log.damaged ? -ERR_BAD_CHECKPOINT : open_once(s, path, e);
+	status = log.damaged ? -ERR_BAD_CHECKPOINT : open_once(s, path, report, e);
 	if (status == -ERR_BAD_CHECKPOINT) {
 		store_close_file(s);
 		status = store_salvage(s->dir, &log, report, e);
 		if (status == 0)
-			status = open_once(s, path, e);
+			status = open_once(s, path, report, e);
 	}
 	store_log_clear(&log);
 	if (status != 0) {

@@ -85,6 +85,7 @@ store_step(struct store *s, enum statement which)
 	if (status == SQLITE_ROW)
 		return 1;
 	error = store_errno(s->db, status);
+	s->broken = s->broken || error == EUCLEAN;
 	sqlite3_reset(s->statements[which]);
 	sqlite3_clear_bindings(s->statements[which]);
 	return -error;

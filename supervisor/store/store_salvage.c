@@ -30,6 +30,7 @@ enum {
 struct salvage {
 	sqlite3 *db; /* the new file */
 	sqlite3_stmt *put;
+	int error; /* errno: a text that was found could not be noted */
 	struct store_report *report;
 };
 
@@ -57,7 +58,8 @@ keep_text(struct salvage *s, const char *body, size_t bytes)
 	sqlite3_bind_int64(s->put, 1, (sqlite3_int64)row.number);
 	sqlite3_bind_int64(s->put, 2, row.revision);
 	sqlite3_bind_text(s->put, 3, body, (int)bytes, SQLITE_STATIC);
-	sqlite3_step(s->put);
+	if (sqlite3_step(s->put) != SQLITE_DONE)
+		s->error = store_errno(s->db, sqlite3_errcode(s->db));
 	sqlite3_reset(s->put);
 }
 
@@ -225,7 +227,7 @@ scan_file(struct salvage *s, const char *path, const struct store_log *log)
 	image_close(&im);
 	free(spread);
 	s->report->damaged += n.cut > n.ends - n.whole ? n.cut : n.ends - n.whole;
-	return 0;
+	return s->error;
 }
 
 /* Each text to the table that it belongs to. 0 or errno. */
@@ -234,14 +236,14 @@ settle(struct salvage *s)
 {
 	struct store new = {.db = s->db};
 	sqlite3_stmt *all = NULL;
-	int error = store_errno(s->db, store_prepare(&new));
+	int status = SQLITE_ROW, error = store_errno(s->db, store_prepare(&new));
 
 	if (error == 0)
 		error = store_run(&new, S_BEGIN);
 	if (error == 0)
 		error =
 		    store_errno(s->db, sqlite3_prepare_v2(s->db, "SELECT body FROM found", -1, &all, NULL));
-	while (error == 0 && sqlite3_step(all) == SQLITE_ROW) {
+	while (error == 0 && (status = sqlite3_step(all)) == SQLITE_ROW) {
 		const char *body = (const char *)sqlite3_column_text(all, 0);
 		struct store_row row;
 		if (!store_read_row(&row, body, strlen(body)))
@@ -250,6 +252,8 @@ settle(struct salvage *s)
 		error = store_put_row(&new, &row);
 		s->report->saved += error == 0;
 	}
+	if (error == 0)
+		error = store_errno(s->db, status);
 	sqlite3_finalize(all);
 	if (error == 0)
 		error = store_note_open_count(&new);
@@ -276,44 +280,106 @@ fill(struct salvage *s, const char *path, const struct store_log *log)
 
 /* ---- a file whose structure is broken */
 
+#define FRESH STORE_FILE ".salvage"  /* is being made */
+#define WHOLE STORE_FILE ".salvaged" /* is whole, and takes the damaged one's place whatever happens */
+
+static void
+join_path(char out[PATH_MAX], const char *dir, const char *name)
+{
+	snprintf(out, PATH_MAX, "%.3900s/%.100s", dir, name);
+}
+
+static int
+rename_in(const char *dir, const char *from, const char *to)
+{
+	char from_path[PATH_MAX], to_path[PATH_MAX];
+
+	join_path(from_path, dir, from);
+	join_path(to_path, dir, to);
+	return rename(from_path, to_path) != 0 ? errno : 0;
+}
+
+static int
+sync_directory(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int error = fd < 0 || fsync(fd) != 0 ? errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return error;
+}
+
 /* The damaged file and its log get names of their own; nothing is lost that somebody may want to look at. */
 static int
 move_aside(const char *dir, struct store_report *report)
 {
-	char from[PATH_MAX], to[PATH_MAX];
+	char log_aside[sizeof(report->aside) + 8];
+	int error;
 
 	snprintf(report->aside, sizeof(report->aside), STORE_FILE ".damaged-%lld", (long long)time(NULL));
-	snprintf(from, sizeof(from), "%.3900s/" STORE_FILE "-wal", dir);
-	snprintf(to, sizeof(to), "%.3900s/%s-wal", dir, report->aside);
-	if (rename(from, to) != 0 && errno != ENOENT)
-		return errno;
-	snprintf(from, sizeof(from), "%.3900s/" STORE_FILE, dir);
-	snprintf(to, sizeof(to), "%.3900s/%s", dir, report->aside);
-	return rename(from, to) != 0 ? errno : 0;
+	snprintf(log_aside, sizeof(log_aside), "%s-wal", report->aside);
+	error = rename_in(dir, STORE_FILE "-wal", log_aside);
+	if (error == 0 || error == ENOENT)
+		error = rename_in(dir, STORE_FILE, report->aside);
+	return error == ENOENT ? 0 : error; /* it was done before */
 }
 
-/* The new file is made under another name and moved into place when it is whole. */
+int
+store_finish_salvage(const char *dir, struct store_report *report)
+{
+	char whole[PATH_MAX];
+	int error;
+
+	join_path(whole, dir, WHOLE);
+	if (access(whole, F_OK) != 0)
+		return 0;
+	error = move_aside(dir, report);
+	if (error == 0)
+		error = rename_in(dir, WHOLE, STORE_FILE);
+	if (error == 0)
+		error = sync_directory(dir);
+	report->salvaged = error == 0;
+	return error;
+}
+
+/* What is whole, in a file that needs no log. */
+static int
+make_fresh(struct salvage *s, const char *dir, const struct store_log *log)
+{
+	char path[PATH_MAX], fresh[PATH_MAX];
+	int error;
+
+	join_path(path, dir, STORE_FILE);
+	join_path(fresh, dir, FRESH);
+	unlink(fresh);
+	error = store_create(&s->db, fresh);
+	if (error != 0)
+		return error;
+	error = fill(s, path, log);
+	if (error == 0)
+		error = store_errno(
+		    s->db, sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
+	sqlite3_close(s->db);
+	return error;
+}
+
 int
 store_salvage(const char *dir, const struct store_log *log, struct store_report *report, struct err *e)
 {
 	struct salvage s = {.report = report};
-	char path[PATH_MAX], fresh[PATH_MAX];
-	int error;
+	int error = make_fresh(&s, dir, log);
 
-	snprintf(path, sizeof(path), "%.3900s/" STORE_FILE, dir);
-	snprintf(fresh, sizeof(fresh), "%.3900s/" STORE_FILE ".salvage", dir);
-	unlink(fresh);
-	if (store_create(&s.db, fresh, e) != 0)
-		return -ERR_SYSTEM;
-	error = fill(&s, path, log);
-	sqlite3_close(s.db); /* moves its log into it */
 	if (error == 0)
-		error = move_aside(dir, report);
-	if (error == 0 && rename(fresh, path) != 0)
-		error = errno;
-	if (error != 0)
-		return err_set(e, ERR_SYSTEM, "%s is damaged, and what is whole in it cannot be saved: %s",
-		    path, strerror(error));
-	report->salvaged = true;
-	return 0;
+		error = rename_in(dir, FRESH, WHOLE);
+	if (error == 0)
+		error = sync_directory(dir);
+	if (error == 0)
+		error = store_finish_salvage(dir, report);
+	report->error = error;
+	if (error == 0)
+		return 0;
+	return err_set(e, ERR_SYSTEM,
+	    "%s/" STORE_FILE " is damaged, and what is whole in it cannot be saved: %s", dir,
+	    strerror(error));
 }

@@ -101,6 +101,8 @@ store_open_file(sqlite3 **db, const char *path, int *version)
 	set_up_library();
 	status = sqlite3_open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
 	*version = 0;
+	if (status == SQLITE_OK && sqlite3_db_readonly(*db, "main") == 1)
+		status = SQLITE_READONLY;
 	if (status == SQLITE_OK)
 		status = set_up(*db);
 	if (status == SQLITE_OK)
@@ -111,14 +113,13 @@ store_open_file(sqlite3 **db, const char *path, int *version)
 }
 
 int
-store_create(sqlite3 **db, const char *path, struct err *e)
+store_create(sqlite3 **db, const char *path)
 {
-	int version, status = store_open_file(db, path, &version);
+	int version, status = store_open_file(db, path, &version), error = store_errno(*db, status);
 
 	if (status == SQLITE_OK)
 		return 0;
-	err_set(e, ERR_SYSTEM, "%s cannot be made: %s", path, strerror(store_errno(*db, status)));
 	sqlite3_close(*db);
 	*db = NULL;
-	return -ERR_SYSTEM;
+	return error;
 }

@@ -398,6 +398,68 @@ def test_a_damaged_open_job_is_one_job(zitd):
     assert "was damaged" in daemon.log()
 
 
+def test_pages_damaged_under_a_running_zitd(zitd):
+    """What it has in memory is written again: open jobs are not lost with the pages that held them."""
+    daemon = zitd("step 0", queue=LARGE_QUEUE)
+    for i in range(60):  # more than SQLite keeps in memory
+        daemon.generate("x" * 10000 + str(i), steps=1)
+    daemon.call("pause")
+    waiting = [daemon.submit("w" * 10000 + str(i), steps=1) for i in range(5)]
+    daemon.restart()  # all that was in its log is in the file
+    with open(daemon.state / "queue.db", "r+b") as f:
+        f.seek(4096 * 20)
+        f.write(b"\xff" * (os.path.getsize(f.name) - 4096 * 20))
+
+    def is_noticed():
+        daemon.call("cancel", job=daemon.submit("y" * 100, steps=1))
+        return "was damaged" in daemon.log()
+    until(is_noticed, what="the damage noticed")
+    until(lambda: not daemon.status().get("store_error"), what="a new file")
+    daemon.submit("written with all that is open", steps=1)
+    daemon.kill()
+    daemon.accepted = set(waiting)  # of those that had ended, pages are gone
+    for path in daemon.state.glob("queue.db.damaged-*"):
+        path.unlink()
+    daemon.start()
+    assert daemon.call("queue")["jobs"][0]["job"] == waiting[0]
+    daemon.call("resume")
+    assert all(daemon.wait(j)["state"] == "done" for j in waiting)
+
+
+def test_a_store_that_is_taken_away(zitd):
+    """Nothing is promised that the next life would not find; all goes on when it is back."""
+    daemon = zitd("step 0")
+    done = daemon.generate(steps=1)["job"]
+    for name in ("queue.db", "queue.db-wal"):
+        os.rename(daemon.state / name, daemon.state / f"{name}.away")
+        error = refused(daemon.submit)
+        assert error.name == "disk_full" and "No such file" in error.message
+        assert "No such file" in daemon.status()["store_error"]
+        (daemon.state / name).write_bytes(b"")  # another one in its place
+        until(lambda: "Stale" in daemon.status()["store_error"], what="another file noticed")
+        assert refused(daemon.submit).name == "disk_full"
+        os.rename(daemon.state / f"{name}.away", daemon.state / name)
+        until(lambda: not daemon.status().get("store_error"), what="the store is back")
+    job = daemon.submit(steps=1)
+    daemon.kill()
+    daemon.start()
+    assert daemon.wait(job)["state"] == daemon.job(done)["state"] == "done"
+
+
+def test_a_store_that_may_not_be_opened(zitd):
+    """The reason is the same wherever it is told."""
+    daemon = zitd("step 0", audited=False)
+    daemon.stop()
+    (daemon.state / "queue.db").unlink()
+    (daemon.state / "queue.db").mkdir()
+    daemon.start(ready=False)
+    daemon.wait_listening()
+    assert "queue.db cannot be used: Is a directory" in daemon.log()
+    assert "Is a directory" in daemon.status()["store_error"]
+    (daemon.state / "queue.db").rmdir()
+    until(lambda: not daemon.status().get("store_error"), what="a new store")
+
+
 # ---- a disk that is full
 
 

@@ -28,6 +28,7 @@ struct disk_log {
 /* What the disk does from now on; all zero: nothing wrong. */
 struct disk_faults {
 	int failing_syncs;	/* so many; below 0: all */
+	int sound_syncs;	/* before these so many go well */
 	bool full;		/* no file grows */
 	const char *full_while; /* ... as long as the file of that path is there; NULL: always */
 };

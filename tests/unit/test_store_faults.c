@@ -5,6 +5,9 @@
 #include "tests/unit/test.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/unit/store_files.h"
@@ -499,6 +502,111 @@ test_a_full_disk(void **state)
 	history_clear(&history);
 }
 
+/* ---- a salvage that does not come to its end */
+
+enum { SALVAGED_JOBS = 30 };
+
+static int renames_left = -1; /* the process ends before the one after these; below 0: it does not */
+
+/* In place of the C library's. */
+int
+rename(const char *from, const char *to)
+{
+	if (renames_left == 0)
+		_exit(9);
+	renames_left--;
+	return (int)syscall(SYS_rename, from, to);
+}
+
+/* Closed, its first words damaged. */
+static void
+make_damaged_store(void)
+{
+	struct files nothing = {0};
+	struct store_report report;
+	char path[PATH_MAX];
+	struct store *s;
+	int fd;
+
+	files_save(&nothing, dir);
+	s = open_store(&report);
+	for (int i = 0; i < SALVAGED_JOBS; i++)
+		commit_samples(
+		    s, &(struct sample){.number = (uint64_t)i + 1, .revision = 1, .filler = 300}, 1);
+	store_close(&s);
+	snprintf(path, sizeof(path), "%s/queue.db", dir);
+	fd = open(path, O_RDWR);
+	assert_int_equal(pwrite(fd, "damaged", 7, 0), 7);
+	close(fd);
+}
+
+static int
+open_jobs(void)
+{
+	struct store_start start = {0};
+	struct store_report report;
+	struct store *s = open_store(&report);
+	int count;
+
+	assert_non_null(s);
+	assert_int_equal(store_load(s, &start), 0);
+	count = start.row_count;
+	store_start_clear(&start);
+	store_close(&s);
+	return count;
+}
+
+/* 0: it came to its end before that rename. */
+static int
+salvage_and_die(int renames)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		renames_left = renames;
+		open_jobs();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status;
+}
+
+static void
+test_a_salvage_is_killed(void **state)
+{
+	int deaths = 0;
+
+	(void)state;
+	for (int status = 1; status != 0; deaths += status != 0) {
+		make_damaged_store();
+		status = salvage_and_die(deaths);
+		assert_int_equal(open_jobs(), SALVAGED_JOBS);
+	}
+	assert_true(deaths > 1);
+}
+
+/* What was moved to the new file must be there before the old one goes. */
+static void
+test_fsync_fails_in_a_salvage(void **state)
+{
+	struct store_report report;
+	struct store *s;
+	int at = 0, left = 0;
+
+	(void)state;
+	for (; left == 0; at++) {
+		make_damaged_store();
+		disk_faults = (struct disk_faults){.sound_syncs = at, .failing_syncs = 1};
+		s = open_store(&report);
+		left = disk_faults.failing_syncs;
+		disk_faults = (struct disk_faults){0};
+		store_close(&s);
+		assert_int_equal(open_jobs(), SALVAGED_JOBS);
+	}
+	assert_true(at > 3);
+}
+
 int
 main(void)
 {
@@ -511,6 +619,8 @@ main(void)
 	    cmocka_unit_test(test_fsync_fails_once),
 	    cmocka_unit_test(test_fsync_fails_always),
 	    cmocka_unit_test(test_a_full_disk),
+	    cmocka_unit_test(test_a_salvage_is_killed),
+	    cmocka_unit_test(test_fsync_fails_in_a_salvage),
 	};
 
 	store_vfs_install();
