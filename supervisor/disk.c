@@ -39,7 +39,7 @@ struct disk {
 	int pending;
 	int64_t moved_us; /* when the last task was finished, or the first of a run was handed over */
 	bool stop;
-	int dir_fd;
+	int dir_fd; /* the thread's */
 	char dir[PATH_MAX];
 	struct store *store; /* the thread's; NULL: it cannot be opened yet */
 };
@@ -72,6 +72,39 @@ copy_file(int from, int to)
 	}
 }
 
+/* Made where it is not there. -1 with errno. */
+static int
+open_directory(const char *dir)
+{
+	if (mkdir(dir, 0750) != 0 && errno != EEXIST && errno != EROFS)
+		return -1;
+	return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static bool
+is_same(const struct stat *x, const struct stat *y)
+{
+	return x->st_dev == y->st_dev && x->st_ino == y->st_ino;
+}
+
+/* What is written is looked for by its path: if somebody removed the directory or put another one there, that
+ * counts from now on. 0 or errno. */
+static int
+see_to_directory(struct disk *d)
+{
+	struct stat there, ours;
+	int fd;
+
+	if (stat(d->dir, &there) == 0 && fstat(d->dir_fd, &ours) == 0 && is_same(&there, &ours))
+		return 0;
+	fd = open_directory(d->dir);
+	if (fd < 0)
+		return errno;
+	close(d->dir_fd);
+	d->dir_fd = fd;
+	return 0;
+}
+
 /* Temporary name, sync, rename, sync of the directory: after a crash the file is whole or not there. */
 static int
 copy_in(const struct disk *d, const struct disk_task *task)
@@ -100,8 +133,10 @@ copy_in(const struct disk *d, const struct disk_task *task)
 static int
 write_file(struct disk *d, struct disk_task *task)
 {
-	int error = copy_in(d, task);
+	int error = see_to_directory(d);
 
+	if (error == 0)
+		error = copy_in(d, task);
 	close(task->fd);
 	return error;
 }
@@ -279,9 +314,7 @@ disk_new(struct ev_loop *loop, const char *dir)
 	d->loop = loop;
 	STAILQ_INIT(&d->waiting);
 	STAILQ_INIT(&d->finished);
-	if (mkdir(dir, 0750) != 0 && errno != EEXIST && errno != EROFS)
-		goto out;
-	d->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d->dir_fd = open_directory(dir);
 	if (d->dir_fd < 0)
 		goto out;
 	pthread_mutex_init(&d->lock, NULL);
