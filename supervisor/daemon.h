@@ -162,7 +162,8 @@ json_t *daemon_show_conf(const struct daemon *d, bool hide, struct err *e);
  * the files say now; what a reload does. */
 json_t *daemon_diff_conf(const struct daemon *d, bool hide, struct err *e);
 json_t *daemon_reload(struct daemon *d, struct err *e);
-/* A picture of a job that is done, to read: the caller's descriptor, or -1. One to give away has an offset of
+/* A picture of a job that is done, to read: the caller's descriptor, or -1 with errno; EUCLEAN or ELOOP: its
+ * file is not what zitd wrote. One to give away has an offset of
  * its own and no way to write; else it is for pread only, which costs less. */
 int daemon_open_picture(const struct daemon *d, const struct job *job, int index, bool to_give_away);
 

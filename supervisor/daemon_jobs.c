@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ipc/clock.h"
@@ -59,7 +60,7 @@ on_retained(struct disk_task *task)
 	struct daemon *d = task->arg;
 
 	if (task->error == EUCLEAN)
-		daemon_save_note(d); /* the next transaction mends the file */
+		daemon_save_note(d);		/* the next transaction mends the file */
 	if (task->more && !upgrade_is_quiet(d)) /* then the next zitd goes on with it */
 		daemon_retain(d);
 }
@@ -341,17 +342,33 @@ daemon_store(struct daemon *d, struct job *job)
 	}
 }
 
+/* The file as zitd wrote it, and nothing else of its name: others could be without an end. -1 with errno. */
+static int
+open_result(const struct daemon *d, const struct picture *p)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "%.3900s/%s", d->paths.results, p->name);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == p->bytes))
+		return fd;
+	close(fd);
+	errno = EUCLEAN;
+	return -1;
+}
+
 int
 daemon_open_picture(const struct daemon *d, const struct job *job, int index, bool to_give_away)
 {
 	const struct picture *p = &job->pictures[index];
-	char path[PATH_MAX];
+	char path[64];
 
 	if (p->fd >= 0 && !to_give_away)
 		return fcntl(p->fd, F_DUPFD_CLOEXEC, 0);
-	if (p->fd >= 0)
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", p->fd);
-	else
-		snprintf(path, sizeof(path), "%.3900s/%s", d->paths.results, p->name);
+	if (p->fd < 0)
+		return open_result(d, p);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", p->fd);
 	return open(path, O_RDONLY | O_CLOEXEC);
 }

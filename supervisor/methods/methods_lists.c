@@ -181,7 +181,7 @@ method_subscribe(struct call *call)
 
 /* ---- one job */
 
-/* Somebody took its file away, or it cannot be had now. */
+/* Somebody took its file away or changed it, or it cannot be had now. */
 static void
 complain_of_picture(struct call *call, const struct job *job, int index, int error)
 {
@@ -190,6 +190,12 @@ complain_of_picture(struct call *call, const struct job *job, int index, int err
 		    "the file of picture %d of job %s is not there any more, though its time is not over; "
 		    "submit "
 		    "the job again with its seed",
+		    index, job->id);
+	else if (error == EUCLEAN || error == ELOOP)
+		err_set(&call->e, ERR_DAMAGED_JOB,
+		    "the file of picture %d of job %s is not what zitd wrote there; submit the job again "
+		    "with its "
+		    "seed",
 		    index, job->id);
 	else
 		err_set(&call->e, ERR_SYSTEM, "picture %d of job %s cannot be read now: %s; try again", index,

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -308,6 +309,35 @@ def test_a_picture_that_somebody_removed_is_missed(zitd):
         error = refused(daemon.call, "result", job=record["job"], picture=1, deliver=deliver)
         assert error.name == "expired_job" and "not there any more" in error.message
         assert daemon.call("result", job=record["job"], picture=0, deliver=deliver)["bytes"] > 0
+
+
+def test_a_picture_that_is_another_thing_is_not_given_away(zitd):
+    """Nor does zitd wait for it."""
+    daemon = zitd("step 0")
+    record = daemon.generate(steps=1)
+    path, other = record["result"]["path"], daemon.directory / "other"
+    other.write_bytes(bytes(record["result"]["bytes"]))
+
+    def cut_short():
+        os.truncate(path, record["result"]["bytes"] - 1)
+    for change in (cut_short, lambda: os.symlink(other, path), lambda: os.mkdir(path), lambda: os.mkfifo(path)):
+        if change is not cut_short:
+            os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+        change()
+        for deliver in ("path", "base64", "fd"):
+            error = refused(daemon.call, "result", job=record["job"], deliver=deliver)
+            assert error.name == "damaged_job" and "its seed" in error.message
+    assert "base64" not in daemon.call("wait", job=record["job"], deliver="base64")["result"]["pictures"][0]
+
+
+def test_the_directory_of_results_is_removed(zitd):
+    """To make room, say: the next picture finds its place all the same."""
+    daemon = zitd("step 0")
+    daemon.generate(steps=1)
+    shutil.rmtree(daemon.state / "results")
+    for _ in range(2):
+        record = daemon.generate(steps=1)
+        assert record["state"] == "done" and os.path.exists(record["result"]["path"])
 
 
 def test_leftovers_of_pictures_are_removed(zitd):
