@@ -188,6 +188,8 @@ void job_set_world(const struct job_world *world);
 /* From a submit's parameters; defaults from the configuration; QUEUED, its clock running, without a number
  * yet. `d` is whose it is. NULL: no memory. */
 struct job *job_new(struct daemon *d, const struct api_submit *p, uid_t uid, pid_t pid);
+/* Whether a job that is asked for so goes on when its client goes away. */
+bool job_is_to_be_kept(const struct api_submit *p);
 /* One without content and state, for job_from_row. NULL: no memory. */
 struct job *job_blank(struct daemon *d);
 void job_add_warning(struct job *job, const char *text); /* copied; beyond JOB_MAX_WARNINGS it is dropped */

@@ -43,6 +43,12 @@ add_warnings(struct job *job, const struct api_submit *p)
 		job_add_warning(job, "guidance has no effect: this model runs without it");
 }
 
+bool
+job_is_to_be_kept(const struct api_submit *p)
+{
+	return p->has_on_disconnect ? p->on_disconnect == 1 : !p->wait;
+}
+
 static void
 take_params(struct job *job, const struct api_submit *p)
 {
@@ -57,7 +63,7 @@ take_params(struct job *job, const struct api_submit *p)
 	job->queue_timeout_s = p->has_queue_timeout ? p->queue_timeout : job_world()->conf->queue_timeout;
 	job->exec_timeout_s = p->has_exec_timeout ? p->exec_timeout : 0;
 	job->deadline_s = p->has_deadline ? p->deadline : 0;
-	job->keep = p->has_on_disconnect ? p->on_disconnect == 1 : !p->wait;
+	job->keep = job_is_to_be_kept(p);
 	job->was_waited_for = p->wait;
 	job->durable = !p->has_durable || p->durable;
 	add_warnings(job, p);

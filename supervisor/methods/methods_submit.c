@@ -56,19 +56,19 @@ full_key(const struct call *call, char out[STORE_KEY])
 
 /* The answer about a job that is there, new or by its key. */
 static json_t *
-answer_submit(struct call *call, struct job *job, bool owner)
+answer_submit(struct call *call, struct job *job, bool is_new)
 {
 	const struct api_submit *p = &call->request->submit;
 	const struct waiter_wishes wishes = {
-	    p->wait ? UNTIL_ENDED : UNTIL_SAVED, (enum deliver)p->deliver, p->wait && p->events, owner};
-
+	    p->wait ? UNTIL_ENDED : UNTIL_SAVED, (enum deliver)p->deliver, p->wait && p->events, true};
 	bool told = job_is_final(job) && !daemon_end_is_pending(call->daemon, job);
 
+	job->keep |= job_is_to_be_kept(p);
 	if (told && p->wait)
 		call_put_final_record(&call->text, call->daemon, job, wishes.deliver, &call->attachment);
 	else if (told)
 		call_put_record(&call->text, call->daemon, job);
-	else if (!waiters_add(call, job, &wishes) && owner)
+	else if (!waiters_add(call, job, &wishes) && is_new)
 		job_event(job, JOB_EVENT_CANCEL);
 	return NULL;
 }
@@ -89,6 +89,29 @@ submit_new(struct call *call)
 	return answer_submit(call, job, true);
 }
 
+/* Whether the request may be answered with that job: what was promised to it must hold for both. */
+static bool
+is_same_job(struct call *call, const struct job *job)
+{
+	const struct api_submit *p = &call->request->submit;
+
+	if (job->request_hash != hash_request(call))
+		err_set(&call->e, ERR_ID_CONFLICT,
+		    "idempotency_key '%.64s' was used for job %s, which asked for something else; use a new "
+		    "one",
+		    p->idempotency_key, job->id);
+	else if (!job->durable && !job_is_final(job) && (!p->has_durable || p->durable))
+		err_set(&call->e, ERR_ID_CONFLICT,
+		    "idempotency_key '%.64s' is that of job %s, which does not survive zitd (durable: "
+		    "false); "
+		    "wait for its end, or use a new one",
+		    p->idempotency_key, job->id);
+	else
+		return true;
+	call->data = json_pack("{s:s}", "job", job->id);
+	return false;
+}
+
 static json_t *
 submit_keyed(struct call *call, const struct found *found, int count)
 {
@@ -99,14 +122,14 @@ submit_keyed(struct call *call, const struct found *found, int count)
 	job = daemon_find_key(call->daemon, key);
 	if (job == NULL && count > 0)
 		job = found[0].job;
-	if (job == NULL)
+	if (job != NULL)
+		return is_same_job(call, job) ? answer_submit(call, job, false) : NULL;
+	if (count == 0)
 		return submit_new(call);
-	if (job->request_hash == hash_request(call))
-		return answer_submit(call, job, false);
-	call->data = json_pack("{s:s}", "job", job->id);
-	err_set(&call->e, ERR_ID_CONFLICT,
-	    "idempotency_key '%.64s' was used for job %s, which asked for something else; use a new one",
-	    call->request->submit.idempotency_key, job->id);
+	err_set(&call->e, ERR_DAMAGED_JOB,
+	    "the record of the job with idempotency_key '%.64s' is damaged on disk; use a new key to have "
+	    "another one",
+	    call->request->submit.idempotency_key);
 	return NULL;
 }
 
@@ -145,6 +168,10 @@ is_sound(const struct api_submit *p, struct err *e, const char **param)
 		*param = "durable";
 		err_set(e, ERR_INVALID_PARAM,
 		    "durable: false needs wait: a job that nobody waits for has to survive");
+	} else if (!p->wait && !job_is_to_be_kept(p)) {
+		*param = "on_disconnect";
+		err_set(e, ERR_INVALID_PARAM,
+		    "on_disconnect: cancel needs wait: a job ends with a client that waits for it");
 	} else if (p->has_seed && p->has_n && p->seed > INT64_MAX - p->n + 1) {
 		*param = "seed";
 		err_set(e, ERR_INVALID_PARAM, "seed + n must stay below 2^63: picture i of n uses seed + i");

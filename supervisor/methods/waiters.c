@@ -223,6 +223,20 @@ next_of_client(const struct client *c)
 	return NULL;
 }
 
+/* Whether another one who submitted it, by its idempotency key, still waits for it. */
+static bool
+has_owner(const struct job *job)
+{
+	const struct waiter *w;
+
+	TAILQ_FOREACH(w, &job->waiters, job_link)
+	{
+		if (w->wishes.owner)
+			return true;
+	}
+	return false;
+}
+
 void
 waiters_client_gone(struct client *c)
 {
@@ -233,7 +247,7 @@ waiters_client_gone(struct client *c)
 		bool ends = w->wishes.owner && !job->keep && !job_is_final(job);
 
 		remove_waiter(w);
-		if (!ends)
+		if (!ends || has_owner(job))
 			continue;
 		journal(EVENT_CLIENT_GONE, .job = job);
 		job_event(job, JOB_EVENT_CANCEL);

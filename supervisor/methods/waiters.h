@@ -13,7 +13,7 @@ struct waiter_wishes {
 	enum until until;
 	enum deliver deliver; /* of its pictures, when it has ended */
 	bool events;	      /* progress as notifications before the answer */
-	bool owner;	      /* it submitted the job, which ends with it unless it is to be kept */
+	bool owner;	      /* it submitted the job, which ends with the last such one unless it is kept */
 };
 
 /* The call is answered later. false after filling its error. */

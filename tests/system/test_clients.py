@@ -317,6 +317,7 @@ def test_what_is_to_blame_is_named(zitd):
             ("submit", {"client": "a\nb"}, "invalid_param", "client"),
             ("submit", {"client": "a/b"}, "invalid_param", "client"),
             ("submit", {"not_before": 2592001}, "invalid_param", "not_before"),
+            ("submit", {"on_disconnect": "cancel"}, "invalid_param", "on_disconnect"),
             ("pause", {"runner": "nobody"}, "invalid_param", "runner"),
             ("subscribe", {"seq": 10**15}, "invalid_param", "seq"),
             ("retry", {"job": done}, "invalid_param", "job"),

@@ -197,6 +197,49 @@ def test_one_key_is_one_job(zitd):
     assert len(daemon.records()) == 1
 
 
+def test_one_key_keeps_all_promises(zitd):
+    """A job that does not survive zitd is none for a request that does, nor one whose record is damaged for any; one
+    that ends with its client does so with the last who submitted it, and not when somebody wants it kept."""
+    daemon = zitd(SLOW, queue=LARGE_QUEUE)
+
+    def begin(**params):
+        connection = daemon.connect()
+        connection.send("submit", prompt="a cat", wait=True, events=True, steps=100, **params)
+        return connection, connection.read_line()["params"]["job"]
+    _, fleeting = begin(idempotency_key="fleeting", durable=False)
+    error = refused(daemon.submit, steps=100, idempotency_key="fleeting")
+    assert error.name == "id_conflict" and error.data["job"] == fleeting and "durable" in error.message
+    assert begin(idempotency_key="fleeting", durable=False)[1] == fleeting
+    daemon.call("cancel", job=fleeting)
+    until(lambda: daemon.submit(steps=100, idempotency_key="fleeting") == fleeting, what="its end")
+
+    owners, jobs = zip(*(begin(idempotency_key="mine") for _ in range(3)), strict=True)
+    assert len(set(jobs)) == 1
+    for connection in owners[:2]:
+        connection.close()
+        daemon.call("status")
+    assert daemon.job(jobs[0])["state"] not in FINAL
+    owners[2].close()
+    daemon.wait_state(jobs[0], "cancelled")
+
+    owner, job = begin(idempotency_key="ours")
+    assert daemon.submit(steps=100, idempotency_key="ours") == job
+    owner.close()
+    daemon.call("status")
+    assert daemon.job(job)["state"] not in FINAL
+    daemon.call("cancel", job=job)
+
+
+def test_a_damaged_job_is_not_done_again_by_its_key(zitd):
+    daemon = zitd("step 0", audited=False)
+    job = daemon.submit(steps=1, idempotency_key="k")
+    daemon.wait(job)
+    with stopped(daemon) as db:
+        db.execute("UPDATE final_job SET body = replace(body, '\"seed\"', '\"sEEd\"')")
+    daemon.start()
+    assert refused(daemon.submit, steps=1, idempotency_key="k").name == "damaged_job"
+
+
 def test_stopping_puts_the_queue_off(zitd):
     daemon = zitd(SLOW)
     running = daemon.submit(steps=40)
