@@ -54,6 +54,12 @@ daemon_find_key(const struct daemon *d, const char *key)
 	return NULL;
 }
 
+int64_t
+daemon_age_us(struct daemon *d)
+{
+	return age_clock_us(&d->age_clock, clock_now_us(), clock_wall_us());
+}
+
 static void
 on_retained(struct disk_task *task)
 {
@@ -71,7 +77,7 @@ daemon_retain(struct daemon *d)
 	struct disk_task task = {.kind = DISK_RETAIN,
 	    .done = on_retained,
 	    .arg = d,
-	    .retention = {.now_us = age_clock_us(&d->age_clock, clock_now_us(), clock_wall_us()),
+	    .retention = {.now_us = daemon_age_us(d),
 		.max_bytes = d->conf.results.budget * 1024 * 1024,
 		.history = d->conf.queue.history}};
 

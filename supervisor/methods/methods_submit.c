@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ipc/clock.h"
 #include "ipc/group.h"
 #include "ipc/hash.h"
 #include "supervisor/methods/methods_inside.h"
@@ -137,7 +136,7 @@ static json_t *
 look_up_key(struct call *call)
 {
 	char key[STORE_KEY];
-	struct store_query q = {.wanted = STORE_KEYED, .since_us = clock_wall_us() - KEY_LIFE_US};
+	struct store_query q = {.wanted = STORE_KEYED, .since_us = daemon_age_us(call->daemon) - KEY_LIFE_US};
 
 	full_key(call, key);
 	return lookup_text(call, &q, key, submit_keyed);

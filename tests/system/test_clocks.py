@@ -41,6 +41,14 @@ def test_a_quota_is_not_had_twice_over_midnight(zitd, clock):
     assert daemon.generate(steps=1)["state"] == "done"
 
 
+def test_a_key_is_not_forgotten_by_a_leap(zitd, clock):
+    daemon = zitd("step 0", env=clock.env)
+    job = daemon.submit(steps=1, idempotency_key="k")
+    daemon.wait(job)
+    clock(2 * DAY)
+    assert daemon.submit(steps=1, idempotency_key="k") == job
+
+
 def test_pictures_are_not_lost_to_a_leap(zitd, clock):
     """Those of the machine's life before its clock was set, and those that are there when it is years ahead."""
     daemon = zitd("step 0.2", env=clock.env)
