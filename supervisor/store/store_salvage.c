@@ -15,12 +15,13 @@
 #include "supervisor/store/seal.h"
 #include "supervisor/store/store_inside.h"
 
-/* In the new file until its rows are where they belong. */
+/* The newest text of each job that was found so far: of many jobs, the texts themselves are too much for
+ * memory. */
 static const char salvage_schema[] =
-    "CREATE TEMP TABLE found (number INTEGER PRIMARY KEY, revision INTEGER NOT NULL, body TEXT NOT NULL)";
-static const char salvage_put[] =
-    "INSERT INTO found VALUES (?1, ?2, ?3) ON CONFLICT (number) DO UPDATE SET revision = excluded.revision, "
-    "body = excluded.body WHERE excluded.revision >= revision";
+    "CREATE TEMP TABLE found (number INTEGER PRIMARY KEY, revision INTEGER NOT NULL)";
+static const char salvage_note[] =
+    "INSERT INTO found VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET revision = excluded.revision "
+    "WHERE excluded.revision > revision";
 
 enum {
 	LINK_BYTES = 4,		    /* of a page number */
@@ -28,9 +29,9 @@ enum {
 };
 
 struct salvage {
-	sqlite3 *db; /* the new file */
-	sqlite3_stmt *put;
-	int error; /* errno: a text that was found could not be noted */
+	struct store new; /* the new file */
+	sqlite3_stmt *note;
+	int error; /* errno: a text that was found could not be kept */
 	struct store_report *report;
 };
 
@@ -48,19 +49,36 @@ store_is_sound(sqlite3 *db)
 	return sound;
 }
 
+/* Whether none as new was found before. */
+static bool
+is_newest(struct salvage *s, const struct store_row *row)
+{
+	int status, before = sqlite3_total_changes(s->new.db);
+
+	sqlite3_bind_int64(s->note, 1, (sqlite3_int64)row->number);
+	sqlite3_bind_int64(s->note, 2, row->revision);
+	status = sqlite3_step(s->note);
+	sqlite3_reset(s->note);
+	if (status != SQLITE_DONE)
+		s->error = store_errno(s->new.db, status);
+	return sqlite3_total_changes(s->new.db) != before;
+}
+
 static void
 keep_text(struct salvage *s, const char *body, size_t bytes)
 {
 	struct store_row row;
+	int error;
 
 	if (!store_read_row(&row, body, bytes))
 		return; /* a note: what it says is not worth the risk that it is an old one */
-	sqlite3_bind_int64(s->put, 1, (sqlite3_int64)row.number);
-	sqlite3_bind_int64(s->put, 2, row.revision);
-	sqlite3_bind_text(s->put, 3, body, (int)bytes, SQLITE_STATIC);
-	if (sqlite3_step(s->put) != SQLITE_DONE)
-		s->error = store_errno(s->db, sqlite3_errcode(s->db));
-	sqlite3_reset(s->put);
+	if (!is_newest(s, &row))
+		return;
+	row.body = strndup(body, bytes);
+	error = row.body != NULL ? store_put_row(&s->new, &row) : ENOMEM;
+	if (error != 0)
+		s->error = error;
+	store_row_clear(&row);
 }
 
 /* ---- the file's pages, those of its log over them */
@@ -230,52 +248,36 @@ scan_file(struct salvage *s, const char *path, const struct store_log *log)
 	return s->error;
 }
 
-/* Each text to the table that it belongs to. 0 or errno. */
 static int
-settle(struct salvage *s)
+count_found(struct salvage *s)
 {
-	struct store new = {.db = s->db};
-	sqlite3_stmt *all = NULL;
-	int status = SQLITE_ROW, error = store_errno(s->db, store_prepare(&new));
+	sqlite3_stmt *count = NULL;
+	int status = sqlite3_prepare_v2(s->new.db, "SELECT count(*) FROM found", -1, &count, NULL);
 
-	if (error == 0)
-		error = store_run(&new, S_BEGIN);
-	if (error == 0)
-		error =
-		    store_errno(s->db, sqlite3_prepare_v2(s->db, "SELECT body FROM found", -1, &all, NULL));
-	while (error == 0 && (status = sqlite3_step(all)) == SQLITE_ROW) {
-		const char *body = (const char *)sqlite3_column_text(all, 0);
-		struct store_row row;
-		if (!store_read_row(&row, body, strlen(body)))
-			continue;
-		row.body = (char *)body;
-		error = store_put_row(&new, &row);
-		s->report->saved += error == 0;
-	}
-	if (error == 0)
-		error = store_errno(s->db, status);
-	sqlite3_finalize(all);
-	if (error == 0)
-		error = store_note_open_count(&new);
-	if (error == 0)
-		error = store_run(&new, S_COMMIT);
-	store_finalize(&new);
-	return error;
+	if (status == SQLITE_OK && (status = sqlite3_step(count)) == SQLITE_ROW)
+		s->report->saved += sqlite3_column_int(count, 0);
+	sqlite3_finalize(count);
+	return store_errno(s->new.db, status);
 }
 
+/* 0 or errno. */
 static int
 fill(struct salvage *s, const char *path, const struct store_log *log)
 {
 	int error;
 
-	if (sqlite3_exec(s->db, salvage_schema, NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_prepare_v2(s->db, salvage_put, -1, &s->put, NULL) != SQLITE_OK)
-		return store_errno(s->db, sqlite3_errcode(s->db));
-	error = scan_file(s, path, log);
+	if (sqlite3_exec(s->new.db, salvage_schema, NULL, NULL, NULL) != SQLITE_OK ||
+	    sqlite3_prepare_v2(s->new.db, salvage_note, -1, &s->note, NULL) != SQLITE_OK ||
+	    store_prepare(&s->new) != SQLITE_OK)
+		return store_errno(s->new.db, sqlite3_errcode(s->new.db));
+	error = store_run(&s->new, S_BEGIN);
 	if (error == 0)
-		error = settle(s);
-	sqlite3_finalize(s->put);
-	return error;
+		error = scan_file(s, path, log);
+	if (error == 0)
+		error = store_note_open_count(&s->new);
+	if (error == 0)
+		error = store_run(&s->new, S_COMMIT);
+	return error != 0 ? error : count_found(s);
 }
 
 /* ---- a file whose structure is broken */
@@ -353,14 +355,16 @@ make_fresh(struct salvage *s, const char *dir, const struct store_log *log)
 	join_path(path, dir, STORE_FILE);
 	join_path(fresh, dir, FRESH);
 	unlink(fresh);
-	error = store_create(&s->db, fresh);
+	error = store_create(&s->new.db, fresh);
 	if (error != 0)
 		return error;
 	error = fill(s, path, log);
+	sqlite3_finalize(s->note);
+	store_finalize(&s->new);
 	if (error == 0)
-		error = store_errno(
-		    s->db, sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
-	sqlite3_close(s->db);
+		error = store_errno(s->new.db,
+		    sqlite3_wal_checkpoint_v2(s->new.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
+	sqlite3_close(s->new.db);
 	return error;
 }
 
