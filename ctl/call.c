@@ -9,6 +9,7 @@
 
 #include "ctl/advice.h"
 #include "ctl/output.h"
+#include "ipc/clock.h"
 
 struct client *
 call_open(const struct ctl *ctl, int *status)
@@ -20,6 +21,16 @@ call_open(const struct ctl *ctl, int *status)
 	if (end != CLIENT_OK)
 		*status = call_failed(end, &e);
 	return client;
+}
+
+double
+call_left_s(const struct ctl *ctl, int64_t begun_us)
+{
+	double passed_s = (double)(clock_now_us() - begun_us) * 1e-6;
+
+	if (ctl->timeout_s <= 0)
+		return 0;
+	return ctl->timeout_s > passed_s ? ctl->timeout_s - passed_s : -1;
 }
 
 json_t *
@@ -49,7 +60,7 @@ call_failed(enum client_end end, const struct err *e)
 		fprintf(stderr, "zitctl: interrupted\n");
 		return CTL_INTERRUPTED;
 	case CLIENT_TIMED_OUT:
-		fprintf(stderr, "zitctl: no answer within --timeout\n");
+		fprintf(stderr, "zitctl: the time of --timeout is over\n");
 		return CTL_TIMED_OUT;
 	default:
 		fprintf(stderr, "zitctl: %s: %s\n", err_row(e->code)->name, e->text);

@@ -13,11 +13,15 @@
 /* Connects as the options say; NULL after printing why, with the exit code in *status. */
 struct client *call_open(const struct ctl *ctl, int *status);
 
+/* What is left of --timeout for a command that connects again and again and began at begun_us, in seconds; 0:
+ * there is no limit, below 0: it is over. */
+double call_left_s(const struct ctl *ctl, int64_t begun_us);
+
 /* Calls `method` on a fresh connection; `params` is stolen. The result (new reference), or NULL after
  * printing why, with the exit code in *status. */
 json_t *call_once(const struct ctl *ctl, const char *method, json_t *params, int *status);
 
-/* Prints what ended a call and returns the exit code for it. */
+/* Prints what ended a call and returns the exit code for it; *e matters for CLIENT_ERROR alone. */
 int call_failed(enum client_end end, const struct err *e);
 
 /* The same for a request that zitd did not take, and for want of runners what is wrong with them. */

@@ -83,17 +83,6 @@ wanted_from(const struct ctl *ctl)
 	return -2;
 }
 
-/* Of --timeout, over all connections; 0: there is none, below: it is over. */
-static double
-left_s(const struct ctl *ctl, int64_t begun_us)
-{
-	double passed_s = (double)(clock_now_us() - begun_us) * 1e-6;
-
-	if (ctl->timeout_s <= 0)
-		return 0;
-	return ctl->timeout_s > passed_s ? ctl->timeout_s - passed_s : -1;
-}
-
 int
 command_events(struct ctl *ctl)
 {
@@ -110,7 +99,7 @@ command_events(struct ctl *ctl)
 	client_catch_signals();
 	for (bool first = true;; first = false) {
 		struct client *client = NULL;
-		const double open_s = left_s(ctl, begun_us);
+		const double open_s = call_left_s(ctl, begun_us);
 		bool reached;
 
 		if (open_s < 0)

@@ -352,43 +352,53 @@ show(struct top *t)
 	screen_show(&t->frame);
 }
 
+/* Until something happens, for a second at most; false: that was enough. */
+static bool
+turn(struct top *t, int64_t *next_us)
+{
+	int64_t now_us = clock_now_us();
+	bool on = true;
+	int key = 0;
+
+	if (now_us >= *next_us) {
+		ask(t);
+		*next_us = now_us + INTERVAL_US;
+	}
+	show(t);
+	switch (screen_wait(
+	    t->client != NULL ? client_fd(t->client) : -1, (int)((*next_us - now_us + 999) / 1000), &key)) {
+	case SCREEN_KEY:
+		on = on_key(t, key);
+		break;
+	case SCREEN_READABLE:
+		listen(t);
+		break;
+	case SCREEN_END:
+		on = false;
+		break;
+	case SCREEN_TICK:
+		break;
+	}
+	return on;
+}
+
 static int
 run_screen(struct ctl *ctl)
 {
 	static struct top t; /* large, and there is one terminal */
+	const int64_t begun_us = clock_now_us();
 	int64_t next_us = 0;
-	bool on = true;
+	bool late = false;
 
 	t = (struct top){.ctl = ctl};
 	screen_enter();
-	while (on) {
-		int64_t now_us = clock_now_us();
-		int key = 0;
-		if (now_us >= next_us) {
-			ask(&t);
-			next_us = now_us + INTERVAL_US;
-		}
-		show(&t);
-		switch (screen_wait(t.client != NULL ? client_fd(t.client) : -1,
-		    (int)((next_us - now_us + 999) / 1000), &key)) {
-		case SCREEN_KEY:
-			on = on_key(&t, key);
-			break;
-		case SCREEN_READABLE:
-			listen(&t);
-			break;
-		case SCREEN_END:
-			on = false;
-			break;
-		case SCREEN_TICK:
-			break;
-		}
-	}
+	while (!late && turn(&t, &next_us))
+		late = call_left_s(ctl, begun_us) < 0;
 	screen_leave();
 	client_close(&t.client);
 	json_decref(t.status);
 	json_decref(t.jobs);
-	return CTL_OK;
+	return late ? call_failed(CLIENT_TIMED_OUT, NULL) : CTL_OK;
 }
 
 int

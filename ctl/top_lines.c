@@ -8,6 +8,7 @@
 #include "ctl/call.h"
 #include "ctl/output.h"
 #include "ctl/top_frame.h"
+#include "ipc/clock.h"
 
 #define INTERVAL_S 1
 
@@ -45,10 +46,10 @@ print_line(const struct ctl *ctl, const json_t *snapshot, char *last, size_t siz
 }
 
 static enum client_end
-ask(const struct ctl *ctl, json_t **status, struct err *e)
+ask(const struct ctl *ctl, double patience_s, json_t **status, struct err *e)
 {
 	struct client *client = NULL;
-	enum client_end end = client_open(&client, ctl->socket, ctl->timeout_s, e);
+	enum client_end end = client_open(&client, ctl->socket, patience_s, e);
 
 	if (end == CLIENT_OK)
 		end = client_call(client, "status", NULL, NULL, NULL, status, e);
@@ -68,7 +69,9 @@ say_away(const struct err *e, char *last, size_t size)
 int
 top_lines(struct ctl *ctl)
 {
+	const int64_t begun_us = clock_now_us();
 	char last[LINE] = "";
+	double left_s = ctl->timeout_s;
 	bool reached = false;
 
 	if (ctl->format == FORMAT_JSON)
@@ -76,10 +79,10 @@ top_lines(struct ctl *ctl)
 	do {
 		json_t *status = NULL;
 		struct err e = {.code = ERR_NONE};
-		enum client_end end = ask(ctl, &status, &e);
+		enum client_end end = ask(ctl, left_s, &status, &e);
 		if (end == CLIENT_INTERRUPTED)
 			break;
-		if (end != CLIENT_OK && (!reached || e.code != ERR_UNREACHABLE))
+		if (end != CLIENT_OK && (!reached || !client_is_lost(end, &e)))
 			return call_failed(end, &e);
 		if (end == CLIENT_OK)
 			print_line(ctl, status, last, sizeof(last));
@@ -89,6 +92,10 @@ top_lines(struct ctl *ctl)
 		json_decref(status);
 		if (fflush(stdout) != 0)
 			break; /* main says it */
-	} while (client_sleep(INTERVAL_S) == CLIENT_OK);
-	return CTL_OK;
+		left_s = call_left_s(ctl, begun_us);
+		if (client_sleep(left_s > 0 && left_s < INTERVAL_S ? left_s : INTERVAL_S) != CLIENT_OK)
+			break;
+		left_s = call_left_s(ctl, begun_us);
+	} while (left_s >= 0);
+	return left_s < 0 ? call_failed(CLIENT_TIMED_OUT, NULL) : CTL_OK;
 }

@@ -177,6 +177,16 @@ def test_top_prints_plain_lines_where_there_is_no_terminal(zitd):
 
 
 @needs_tmux
+def test_top_ends_when_its_time_is_over(zitd, terminal):  # noqa: F811
+    daemon = zitd("step 0")
+    lines = daemon.ctl("top", "--timeout", "0.3")
+    assert lines.returncode == 124 and "ready" in lines.stdout and "--timeout" in lines.stderr, lines
+    t = terminal(SHELL, env=env_of(daemon))
+    t.enter("zitctl top --timeout 0.3; echo ended $?")
+    t.wait(r"--timeout is over\nended 124")
+
+
+@needs_tmux
 def test_a_dumb_terminal_gets_plain_lines_and_no_bar(zitd, terminal):  # noqa: F811
     daemon = zitd("step 0.01")
     t = terminal(SHELL, env={**env_of(daemon), "TERM_INSIDE": "dumb"})
