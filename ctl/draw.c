@@ -114,6 +114,7 @@ cancel_quietly(const struct ctl *ctl, const char *job)
 struct draw {
 	const struct ctl *ctl;
 	int flags;
+	bool keeps; /* somebody said that a job of ours is to go on without us */
 	struct progress progress;
 	bool put_off; /* zitd has ended under it once */
 };
@@ -163,6 +164,20 @@ wait_again(struct draw *d, struct client **client, json_t **record, struct err *
 	return end;
 }
 
+/* ^C or --timeout: what becomes of a job of ours. */
+static void
+leave(const struct draw *d)
+{
+	const char *job = d->progress.job;
+
+	if (!d->keeps)
+		cancel_quietly(d->ctl, job);
+	else if (*job == '\0')
+		fprintf(stderr, "zitctl: the job goes on if zitd has it, as 'zitctl queue all' says\n");
+	else
+		fprintf(stderr, "zitctl: %s goes on: 'zitctl wait %s --save FILE'\n", job, job);
+}
+
 /* Why there is no record, and what that means for the job. */
 static int
 explain(const struct draw *d, enum client_end end, const struct err *e)
@@ -179,7 +194,7 @@ explain(const struct draw *d, enum client_end end, const struct err *e)
 		fprintf(stderr,
 		    "zitctl: the job was with the zitd that ended, and not durable; submit it again\n");
 	else if ((d->flags & DRAW_OWN) != 0 && end != CLIENT_ERROR)
-		cancel_quietly(d->ctl, job);
+		leave(d);
 	return status;
 }
 
@@ -187,7 +202,8 @@ json_t *
 draw_call(
     const struct ctl *ctl, struct client **client, const char *method, json_t *params, int flags, int *status)
 {
-	struct draw d = {.ctl = ctl, .flags = flags};
+	struct draw d = {
+	    .ctl = ctl, .flags = flags, .keeps = strcmp(output_text(params, "on_disconnect"), "keep") == 0};
 	json_t *record = NULL;
 	struct err e;
 	enum client_end end;

@@ -10,7 +10,7 @@
 #include "ctl/ctl.h"
 
 enum {
-	DRAW_OWN = 1,	  /* the job dies with the command */
+	DRAW_OWN = 1,	  /* the job dies with the command, unless on_disconnect is keep */
 	DRAW_PICTURES = 2 /* its pictures come as descriptors (client_take_fd) */
 };
 

@@ -97,6 +97,20 @@ def test_a_job_that_went_with_its_zitd(zitd):
     assert "unknown_job: " in errors and "not durable; submit it again" in errors
 
 
+@pytest.mark.parametrize("how, code", [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL), ("--timeout", 124)])
+def test_a_job_that_is_to_be_kept_is(zitd, tmp_path, how, code):
+    """Whatever ends who waits for it."""
+    daemon = zitd(SLOW)
+    process, job = start_generate(daemon, "a", "--steps", 40, "--on-disconnect", "keep", *(["--timeout", 1] if how == "--timeout" else []))
+    if how != "--timeout":
+        process.send_signal(how)
+    returned, _, errors = said(process)
+    assert returned == code, errors
+    if how != signal.SIGKILL:
+        assert f"'zitctl wait {job} --save FILE'" in errors, errors
+    assert daemon.ctl("wait", job, "--save", tmp_path / "a.png").returncode == 0
+
+
 def test_enough_of_waiting_for_zitd(zitd):
     daemon = zitd(SLOW)
     process, job = start_generate(daemon, "a", "--not-before", 600, "-o", "/dev/null", "--timeout", 3)
