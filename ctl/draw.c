@@ -44,7 +44,8 @@ save_pictures(const struct ctl *ctl, struct client *client, json_t *record)
 		if (fd >= 0)
 			close(fd);
 		if (status != 0) {
-			status = call_failed(CLIENT_ERROR, &e);
+			status = call_failed(
+			    client_sleep(0) == CLIENT_INTERRUPTED ? CLIENT_INTERRUPTED : CLIENT_ERROR, &e);
 			fprintf(stderr,
 			    "zitctl: zitd still has it for a while: 'zitctl wait %s --save FILE'\n",
 			    output_text(record, "job"));

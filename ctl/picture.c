@@ -79,7 +79,7 @@ picture_place(const char *save, const char *job, int index, int count, char *out
 	return n > 0 && (size_t)n < sizeof(file) && picture_path(file, index, count, out, size);
 }
 
-/* All of `from`, from its start, to `to`. 0 or an errno. */
+/* All of `from`, from its start, to `to`. 0 or an errno: EINTR when a signal arrives while nobody reads. */
 static int
 copy_bytes(int from, int to)
 {
@@ -95,9 +95,9 @@ copy_bytes(int from, int to)
 		at += n;
 		for (ssize_t done = 0; done < n;) {
 			ssize_t m = write(to, chunk + done, (size_t)(n - done));
-			if (m < 0 && errno != EINTR)
+			if (m < 0)
 				return errno;
-			done += m > 0 ? m : 0;
+			done += m;
 		}
 	}
 }

@@ -45,10 +45,13 @@ def end(daemon, how):
     until(lambda: not daemon.processes(), 10.0, "its runners are gone")
 
 
+def sleeps(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "S"
+
+
 def waits_for_an_answer(pid):
     """It sleeps, and has a socket: nothing that it does with one before takes time."""
-    state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    return state == "S" and any(os.readlink(fd).startswith("socket:") for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return sleeps(pid) and any(os.readlink(fd).startswith("socket:") for fd in Path(f"/proc/{pid}/fd").iterdir())
 
 
 # What runs is finished before a stop.

@@ -1,15 +1,18 @@
 """Pictures that zitctl saves are there whole or not at all, and nothing else is, wherever it is killed."""
 import fcntl
 import os
+import re
 import resource
 import signal
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
-from harness import BUILD, SANITIZED, SMALL
+from harness import BUILD, SANITIZED, SMALL, until
 from test_batch import note_accepted, pictures, write_lines
+from test_ctl_restart import sleeps
 
 NO_TMPFILE = {"LD_PRELOAD": str(BUILD / "tests" / "faulty_calls.so"), "NO_TMPFILE": "1"}
 FILE_SYSTEMS = pytest.mark.parametrize("shim", [{}, pytest.param(NO_TMPFILE, marks=pytest.mark.skipif(
@@ -34,6 +37,11 @@ def leaves_nothing(directory, shim):
 
 def names(directory):
     return sorted(path.name for path in directory.iterdir())
+
+
+def has_a_picture(pid):
+    """A descriptor that came over its socket."""
+    return any(int(fd.name) > 2 and not os.readlink(fd).startswith(("socket:", "pipe:")) for fd in Path(f"/proc/{pid}/fd").iterdir())
 
 
 @FILE_SYSTEMS
@@ -164,6 +172,26 @@ def test_a_pipe_gets_all_of_them(zitd, tmp_path):
     assert os.read(reader, 1 << 16).count(b"IEND") == 2
     os.close(reader)
     assert names(out) == ["pipe"]
+
+
+@pytest.mark.parametrize("how", ["-", "pipe"])
+def test_an_interrupt_is_heeded_while_nobody_reads(zitd, tmp_path, how):
+    """Neither loses the picture."""
+    daemon = zitd("step 0")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(tmp_path / "pipe", os.O_WRONLY)
+    os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)))
+    process = subprocess.Popen([str(BUILD / "zitctl"), "-H", str(daemon.socket_path), "generate", "a", "-o", how if how == "-" else str(tmp_path / how)],
+                               stdout=writer, stderr=subprocess.PIPE, text=True)
+    until(lambda: has_a_picture(process.pid) and sleeps(process.pid), what="it waits for the reader")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    command = re.search(r"'zitctl (wait job_\w+ --save) FILE'", errors).group(1).split()
+    assert daemon.ctl(*command, tmp_path / "a.png").returncode == 0
+    os.close(reader)
+    os.close(writer)
 
 
 def test_no_name_is_no_place(zitd):
