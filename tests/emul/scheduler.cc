@@ -55,6 +55,9 @@ struct warp {
 	uint32_t arrived;
 	const char *what;
 	void *brought[LANES];
+	fiber *ready[LANES]; /* in no order */
+	unsigned ready_count;
+	uint32_t rank; /* when one warp runs ahead */
 };
 
 static fiber fibers[MAX_THREADS];
@@ -64,13 +67,11 @@ static void *scheduler_pointer;
 static const std::function<void()> *body;
 static const emul_grid *launched;
 static unsigned char *shared_window, *shared_memory; /* the second inside the first */
-static std::vector<fiber *> ready;
-static unsigned ready_of[MAX_THREADS / LANES]; /* of each warp */
-static uint32_t chance;			       /* 0: not begun */
+static unsigned ready_count;			     /* of all warps */
+static uint32_t chance;				     /* 0: not begun */
 static bool one_warp_ahead, woken_first;
 static fiber *woken;	   /* the last one, until it has run */
 static uint32_t others_in; /* work that goes on by itself: a piece of it in so many turns; 0: in none */
-static uint32_t rank[MAX_THREADS / LANES];
 
 void
 emul_fault(const char *format, ...)
@@ -159,9 +160,11 @@ thread_main(void)
 static void
 make_ready(fiber *f)
 {
+	warp *w = &warps[f->number / LANES];
+
 	f->state = READY;
-	ready.push_back(f);
-	ready_of[f->number / LANES]++;
+	w->ready[w->ready_count++] = f;
+	ready_count++;
 }
 
 static void
@@ -269,7 +272,7 @@ emul_warp(const char *what, uint32_t mask, void *mine, void (*combine)(void *lan
 	unsigned lane = running->number % LANES;
 	warp *w = &warps[running->number / LANES];
 
-	if (w->arrived != 0 && strcmp(w->what, what) != 0)
+	if (w->arrived != 0 && w->what != what && strcmp(w->what, what) != 0)
 		emul_fault("lanes of one warp meet in %s and %s", w->what, what);
 	w->what = what;
 	w->brought[lane] = mine;
@@ -354,42 +357,68 @@ draw_order(unsigned threads)
 	woken = NULL;
 	others_in = emul_draw(2) == 0 ? 0 : 1u << emul_draw(8);
 	for (unsigned w = 0; w * LANES < threads; w++)
-		rank[w] = emul_draw(1 << 16);
+		warps[w].rank = emul_draw(1 << 16);
 }
 
-/* Place `at` of those who are ready, or the first one of the warp that is to be ahead. */
-static size_t
-draw_ahead(size_t at)
+static fiber *
+take_ready(warp *w, unsigned at)
 {
-	unsigned first = ready[at]->number / LANES;
+	fiber *f = w->ready[at];
 
-	for (unsigned w = 0; w * LANES < launched->threads; w++) {
-		if (ready_of[w] > 0 && rank[w] < rank[first])
+	w->ready[at] = w->ready[--w->ready_count];
+	ready_count--;
+	return f;
+}
+
+/* The first in rank of those that can go on. */
+static warp *
+warp_ahead(void)
+{
+	warp *first = NULL;
+
+	for (unsigned i = 0; i * LANES < launched->threads; i++) {
+		warp *w = &warps[i];
+		if (w->ready_count > 0 && (first == NULL || w->rank < first->rank))
 			first = w;
 	}
-	if (ready[at]->number / LANES == first)
-		return at;
-	for (at = 0; ready[at]->number / LANES != first;)
+	return first;
+}
+
+static fiber *
+take_woken(void)
+{
+	warp *w = &warps[woken->number / LANES];
+	unsigned at = 0;
+
+	while (w->ready[at] != woken)
 		at++;
-	return at;
+	return take_ready(w, at);
+}
+
+static fiber *
+take_any(void)
+{
+	unsigned at = emul_draw(ready_count);
+	warp *w = warps;
+
+	for (; at >= w->ready_count; w++)
+		at -= w->ready_count;
+	return take_ready(w, at);
 }
 
 static fiber *
 draw_ready(void)
 {
-	size_t at = emul_draw((uint32_t)ready.size());
-	bool hurry = woken_first && woken != NULL;
 	fiber *f;
 
-	for (size_t i = 0; hurry && i < ready.size(); i++)
-		at = ready[i] == woken ? i : at;
+	if (woken_first && woken != NULL)
+		f = take_woken();
+	else if (one_warp_ahead) {
+		warp *w = warp_ahead();
+		f = take_ready(w, emul_draw(w->ready_count));
+	} else
+		f = take_any();
 	woken = NULL;
-	if (one_warp_ahead && !hurry)
-		at = draw_ahead(at);
-	f = ready[at];
-	ready[at] = ready.back();
-	ready.pop_back();
-	ready_of[f->number / LANES]--;
 	return f;
 }
 
@@ -424,10 +453,10 @@ run_block(unsigned threads)
 	for (unsigned i = 0; i < threads; i++)
 		start_fiber(i);
 	do {
-		while (!ready.empty() || emul_hopper_step()) {
+		while (ready_count > 0 || emul_hopper_step()) {
 			if (others_in > 0 && emul_draw(others_in) == 0)
 				emul_hopper_step();
-			if (!ready.empty())
+			if (ready_count > 0)
 				resume(draw_ready());
 		}
 	} while (pass_barrier(threads));
