@@ -71,7 +71,7 @@ upgrade_abandon(struct daemon *d, const char *why)
 	if (upgrade_trial_stop(&u->trial))
 		daemon_runner_died(d); /* it is buried as those are that runners leave behind */
 	timer_arm(d->loop, &u->clock, 0);
-	timer_arm(d->loop, &u->last_turn, 0);
+	ev_idle_stop(d->loop, &u->last_turn);
 	u->step = UPGRADE_NONE;
 	if (step == UPGRADE_LEAVING)
 		sigprocmask(SIG_SETMASK, &u->unblocked, NULL);
@@ -269,7 +269,7 @@ leave(struct daemon *d)
 	sigprocmask(SIG_BLOCK, &ours, &d->upgrade.unblocked);
 	probe_stop(&d->probe); /* who waits for it asks again, there or here */
 	d->upgrade.step = UPGRADE_LEAVING;
-	timer_arm(d->loop, &d->upgrade.last_turn, 1);
+	ev_idle_start(d->loop, &d->upgrade.last_turn); /* the loop does not sleep in that turn */
 }
 
 void
@@ -289,19 +289,19 @@ upgrade_turn(struct daemon *d)
 
 /* ---- others */
 
+/* All else that the turn brought has been heard. */
 static void
-on_last_turn(struct ev_loop *loop, struct ev_timer *w, int events)
+on_last_turn(struct ev_loop *loop, struct ev_idle *w, int events)
 {
-	(void)loop;
-	(void)w;
 	(void)events;
+	ev_idle_stop(loop, w);
 }
 
 void
 upgrade_init(struct daemon *d)
 {
 	ev_init(&d->upgrade.clock, on_clock);
-	ev_init(&d->upgrade.last_turn, on_last_turn);
+	ev_idle_init(&d->upgrade.last_turn, on_last_turn);
 	upgrade_trial_init(&d->upgrade.trial, d->loop, d, on_tried);
 	d->upgrade.clock.data = d;
 }

@@ -33,7 +33,7 @@ struct upgrade {
 	struct client *client; /* who asked; NULL: it has gone */
 	json_t *id;	       /* of its request; NULL: it wants no answer */
 	struct ev_timer clock; /* of the trial, and of all that comes after it */
-	struct ev_timer last_turn;
+	struct ev_idle last_turn;
 	struct upgrade_trial trial;
 	int64_t quiet_us;   /* since when nobody is heard */
 	sigset_t unblocked; /* while LEAVING: the signals as they were */
