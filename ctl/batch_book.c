@@ -121,17 +121,21 @@ look_around(struct batch *b)
 	}
 }
 
-static void
+/* 0, or an errno when not all of it could be read, which then must not be written anew. */
+static int
 read_book(struct batch *b, FILE *file)
 {
 	char *text = NULL;
 	size_t room = 0;
 	ssize_t bytes;
+	int error;
 
 	while ((bytes = getline(&text, &room, file)) >= 0)
 		adopt_line(b, text, (size_t)bytes);
+	error = ferror(file) ? errno : 0;
 	free(text);
 	look_around(b);
+	return error;
 }
 
 /* ---- opening and closing */
@@ -224,12 +228,14 @@ book_open(struct batch *b)
 		return CTL_USAGE;
 	}
 	old = fd >= 0 ? fdopen(fd, "r") : NULL;
-	if (old != NULL) {
-		read_book(b, old);
+	error = old != NULL ? read_book(b, old) : errno;
+	if (old != NULL)
 		fclose(old);
-	} else if (errno != ENOENT)
-		return refuse("%s/" BATCH_BOOK " cannot be read: %s", b->dir, strerror(errno));
-	else if ((status = check_places(b)) != 0)
+	if (error == ENOENT)
+		status = check_places(b);
+	else if (error != 0)
+		status = refuse("%s/" BATCH_BOOK " cannot be read: %s", b->dir, strerror(error));
+	if (status != 0)
 		return status;
 	error = write_anew(b);
 	if (error != 0)
