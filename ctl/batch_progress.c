@@ -133,6 +133,6 @@ batch_summary(struct batch *b)
 		    missing, b->dir);
 	}
 	if (missing > 0 || b->tally[ITEM_FAILED] > 0)
-		fprintf(stderr, "zitctl: try what is missing with 'zitctl batch %s --out %s --resume'\n",
-		    b->file, b->dir);
+		fprintf(stderr, "zitctl: the same command %s tries what is missing\n",
+		    b->ctl->resume ? "again" : "with --resume"); /* without its options it would be another */
 }
