@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ctl/call.h"
 #include "ctl/picture.h"
 #include "ipc/api.h"
 
@@ -18,6 +19,8 @@ enum {
 	MAX_NAME = 200,	     /* bytes of a picture's name: a temporary one is longer, and 255 the limit */
 	WAIT_ALL_DAY = 86400 /* seconds in the queue, where a single job has a person who waits for it */
 };
+
+#define BYTE_ORDER_MARK "\xef\xbb\xbf" /* which editors of Windows put before UTF-8 */
 
 struct reader {
 	struct batch *batch;
@@ -330,18 +333,20 @@ read_lines(struct reader *r, FILE *file)
 	ssize_t bytes;
 
 	while ((bytes = getline(&text, &room, file)) >= 0) {
+		size_t begin = r->line == 0 && strncmp(text, BYTE_ORDER_MARK, 3) == 0 ? 3 : 0;
+
 		r->line++;
 		if (bytes > 0 && text[bytes - 1] == '\n')
 			bytes--;
-		if (strspn(text, " \t\r\n") >= (size_t)bytes)
+		if (begin + strspn(text + begin, " \t\r\n") >= (size_t)bytes)
 			continue;
 		if (!make_room(r->batch)) {
 			complain(r, "a batch has at most %d lines; make two of it", MAX_ITEMS);
 			break;
 		}
-		read_item(r, text, (size_t)bytes);
+		read_item(r, text + begin, (size_t)bytes - begin);
 	}
-	if (ferror(file))
+	if (ferror(file) && errno != EINTR)
 		complain(r, "it cannot be read: %s", strerror(errno));
 	free(text);
 }
@@ -352,6 +357,7 @@ batch_read(struct batch *b)
 	struct reader r = {.batch = b, .names = json_object()};
 	FILE *file = strcmp(b->file, "-") == 0 ? stdin : fopen(b->file, "re");
 	int status = check_options(b);
+	bool interrupted = false;
 
 	if (status == 0 && file == NULL) {
 		fprintf(stderr, "zitctl: %s cannot be opened: %s\n", b->file, strerror(errno));
@@ -359,7 +365,8 @@ batch_read(struct batch *b)
 	}
 	if (status == 0) {
 		read_lines(&r, file);
-		if (b->count == 0 && r.complaints == 0)
+		interrupted = client_sleep(0) == CLIENT_INTERRUPTED;
+		if (b->count == 0 && r.complaints == 0 && !interrupted)
 			complain(&r, "there is nothing in it; a line is an object such as {\"prompt\": \"a "
 				     "cat\"}, or a string");
 		if (r.complaints > MAX_COMPLAINTS)
@@ -367,6 +374,8 @@ batch_read(struct batch *b)
 		if (r.complaints > 0)
 			fprintf(stderr, "zitctl: nothing was submitted\n");
 		status = r.complaints > 0 ? CTL_USAGE : 0;
+		if (interrupted)
+			status = call_failed(CLIENT_INTERRUPTED, NULL);
 	}
 	if (file != NULL && file != stdin)
 		fclose(file);

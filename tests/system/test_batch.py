@@ -2,13 +2,16 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from harness import BUILD, SANITIZED, SMALL, RpcError, pixels, until
+from test_ctl_restart import sleeps
 from test_durable import disk_by
 
 
@@ -139,13 +142,14 @@ def test_what_failed_is_told_and_tried_again(zitd, tmp_path):
     prompts = write_lines(tmp_path / "p.jsonl", '"good one"', '"@bad one"', '"good two"')
     result = daemon.ctl("batch", prompts, "--out", out)
     assert result.returncode == 1
-    assert "p.jsonl:2: prompt_too_long: " in result.stderr and "--resume" in result.stderr
+    assert "p.jsonl:2: prompt_too_long: " in result.stderr and "the same command with --resume" in result.stderr
     record, _ = items(out)
     assert {line: item["state"] for line, item in record.items()} == {1: "done", 2: "failed", 3: "done"}
     assert record[2]["error"]["name"] == "prompt_too_long"
     stamps = {name: (out / name).stat().st_mtime_ns for name in pictures(out)}
     note_accepted(daemon, out)
-    assert daemon.ctl("batch", prompts, "--out", out, "--resume").returncode == 1
+    result = daemon.ctl("batch", prompts, "--out", out, "--resume")
+    assert result.returncode == 1 and "the same command again" in result.stderr
     again, _ = items(out)
     note_accepted(daemon, out)
     assert again[2]["job"] != record[2]["job"] and again[2]["tries"] == 1
@@ -224,7 +228,41 @@ def test_a_picture_that_was_cut_off_is_missing(zitd, tmp_path):
     assert {name: (out / name).read_bytes() for name in pictures(out)} == whole
 
 
+@pytest.mark.parametrize("data", [b'\xef\xbb\xbf"a"\r\n\r\n{"prompt": "\xe7\x8c\xab"}\r\n', b'\xef\xbb\xbf\n\n"\xe7\x8c\xab"'], ids=["lines", "an empty first"])
+def test_a_byte_order_mark_is_no_part_of_it(zitd, tmp_path, data):
+    daemon = zitd("step 0")
+    (tmp_path / "p.jsonl").write_bytes(data)
+    result = daemon.ctl("batch", tmp_path / "p.jsonl", "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    note_accepted(daemon, tmp_path / "out")
+    record, _ = items(tmp_path / "out")
+    assert daemon.job(record[3]["job"])["prompt"] == "猫" and set(record) <= {1, 3}
+
+
+def test_a_record_that_cannot_be_read_is_left_alone(zitd, tmp_path):
+    daemon = zitd("step 0")
+    out = tmp_path / "out"
+    (out / "batch.jsonl").mkdir(parents=True)
+    result = daemon.ctl("batch", write_lines(tmp_path / "p.jsonl", '"a"'), "--out", out, "--resume")
+    assert result.returncode == 1 and "batch.jsonl cannot be read: Is a directory" in result.stderr, result.stderr
+    assert daemon.records() == [] and [path.name for path in out.iterdir()] == ["batch.jsonl"]
+
+
 # ---- ended early
+
+def test_an_interrupt_while_it_reads_begins_nothing(zitd, tmp_path):
+    daemon = zitd("step 0")
+    process = start_batch(daemon, "-", "--out", tmp_path / "out", stdin=subprocess.PIPE)
+    process.stdin.write('"a"\n')
+    process.stdin.flush()
+    caught = re.compile(r"SigCgt:\s+(\w+)")
+    until(lambda: int(caught.search(Path(f"/proc/{process.pid}/status").read_text()).group(1), 16) & 1 << signal.SIGINT - 1 and sleeps(process.pid),
+          what="it reads")
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert process.returncode == 130 and "interrupted" in process.stderr.read()
+    process.stdin.close()
+    assert daemon.records() == [] and not (tmp_path / "out").exists()
 
 def test_interrupted_it_cancels_the_rest(zitd, tmp_path):
     daemon = zitd("step 0.05")
