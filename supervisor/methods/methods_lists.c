@@ -162,8 +162,8 @@ method_queue(struct call *call)
 	return list_open_only(call, &(struct selection){LIST_ALL, NULL, NULL}, INT64_MAX);
 }
 
-json_t *
-method_subscribe(struct call *call)
+static json_t *
+subscribe(struct call *call)
 {
 	const struct api_subscribe *p = &call->request->subscribe;
 	int64_t last = daemon_last_event(call->daemon), after = p->has_seq ? p->seq : last;
@@ -177,6 +177,21 @@ method_subscribe(struct call *call)
 	if (!events_subscribe(call, p->has_job ? p->job : "", after, last))
 		return NULL;
 	return json_pack("{s:I, s:I}", "after", (json_int_t)after, "newest", (json_int_t)last);
+}
+
+static json_t *
+subscribe_found(struct call *call, const struct found *found, int count)
+{
+	(void)count;
+	return call_the_job(call, found) != NULL ? subscribe(call) : NULL;
+}
+
+json_t *
+method_subscribe(struct call *call)
+{
+	const struct api_subscribe *p = &call->request->subscribe;
+
+	return p->has_job ? lookup_id(call, p->job, subscribe_found) : subscribe(call);
 }
 
 /* ---- one job */

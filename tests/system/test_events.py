@@ -74,6 +74,16 @@ def test_one_job_only(zitd):
     daemon.wait(other)
 
 
+def test_a_job_that_there_is_not(zitd):
+    """It has no events, and never will: not one whose id another's begins with, either."""
+    daemon = zitd("step 0")
+    job = daemon.generate(steps=1)["job"]
+    for other in (job + "0", job[:-1], "x" * 64):
+        with pytest.raises(RpcError) as e:
+            daemon.call("subscribe", seq=0, job=other)
+        assert e.value.name == "unknown_job"
+
+
 def test_a_number_that_was_never_given(zitd):
     daemon = zitd("step 0")
     with pytest.raises(RpcError) as e:
