@@ -81,6 +81,17 @@ method_cancel(struct call *call)
 
 /* ---- retry */
 
+/* The new try of that job which is under way; NULL: there is none. */
+static struct job *
+open_retry(const struct daemon *d, const struct job *ended)
+{
+	struct job *job = daemon_next_job(d, NULL);
+
+	while (job != NULL && (job_is_final(job) || strcmp(job->retry_of, ended->id) != 0))
+		job = daemon_next_job(d, job);
+	return job;
+}
+
 static json_t *
 retry_found(struct call *call, const struct found *found, int count)
 {
@@ -96,7 +107,7 @@ retry_found(struct call *call, const struct found *found, int count)
 		err_set(&call->e, ERR_INVALID_PARAM,
 		    "job %s is %s; what can be tried again has ended without a picture", ended->id,
 		    job_state_name(ended));
-	} else
+	} else if ((job = open_retry(call->daemon, ended)) == NULL)
 		job = daemon_retry(call->daemon, ended, call_is_admin(call), &call->e, &call->data);
 	if (job != NULL)
 		waiters_add(call, job, &wishes);

@@ -162,6 +162,24 @@ def test_cancel_in_every_state(zitd):
     assert e.value.name == "unknown_job"
 
 
+def test_a_retry_that_is_under_way_is_not_done_twice(zitd):
+    daemon = zitd("step 0")
+    daemon.call("pause")
+    job = daemon.submit(seed=7)
+    daemon.call("cancel", job=job)
+    connections = [daemon.connect() for _ in range(5)]
+    numbers = [c.send("retry", job=job) for c in connections]
+    again = {c.reply(n)["job"] for c, n in zip(connections, numbers)}
+    assert len(again) == 1
+    daemon.kill()
+    daemon.start()
+    assert daemon.call("retry", job=job)["job"] in again and daemon.job(job)["retried_as"] in again
+    daemon.call("cancel", job=list(again))
+    third = daemon.call("retry", job=job)
+    assert third["job"] not in again and third["seed"] == 7
+    daemon.call("cancel", job=third["job"])
+
+
 def test_real_runner_stops_at_the_next_step_when_cancelled(zitd):
     daemon = zitd()
     pid = daemon.runner()["pid"]
