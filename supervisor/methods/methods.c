@@ -90,6 +90,7 @@ static void
 drop_result(struct call *call, json_t *result)
 {
 	json_decref(result);
+	json_decref(call->data);
 	free(json_text_end(&call->text));
 	attachment_drop(&call->attachment);
 }
@@ -255,12 +256,12 @@ line_of(struct call *call, json_t *result)
 
 	if (call->e.code != ERR_NONE && call->request->method == API_submit)
 		tell_rejected(call);
-	if (call->e.code != ERR_NONE) {
+	if (call->e.code != ERR_NONE)
 		note_error(call->daemon, call->request->method, &call->e);
-		return api_error(id, &call->e, NULL, call->data);
-	}
 	if (id == NULL)
 		drop_result(call, result);
+	else if (call->e.code != ERR_NONE)
+		return api_error(id, &call->e, NULL, call->data);
 	else if (result != NULL)
 		return api_reply(id, api_text(result));
 	else if (call->text.used > 0)
@@ -278,7 +279,7 @@ methods_answer_later(struct call *call, json_t *result)
 	client_answer_in_turn(call->client, line, &call->attachment);
 }
 
-/* A notification, a request without id, is done and not answered. */
+/* A notification, a request without id, is done and not answered, whatever becomes of it. */
 static void
 handle(struct call *call)
 {
@@ -300,6 +301,13 @@ handle(struct call *call)
 		answer(call, line);
 }
 
+/* Then nobody can say whether it was to be answered. */
+static bool
+is_no_request(const struct err *e)
+{
+	return e->code == ERR_PARSE_ERROR || e->code == ERR_INVALID_REQUEST;
+}
+
 static void
 take_line(struct daemon *d, struct client *c, const char *line, size_t bytes)
 {
@@ -314,7 +322,8 @@ take_line(struct daemon *d, struct client *c, const char *line, size_t bytes)
 	} else {
 		if (call.e.code == ERR_INVALID_PARAM)
 			note_error(d, request.method, &call.e);
-		answer(&call, api_error(id, &call.e, param, NULL));
+		if (id != NULL || is_no_request(&call.e))
+			answer(&call, api_error(id, &call.e, param, NULL));
 	}
 	json_decref(id);
 }
