@@ -46,7 +46,7 @@ answer(struct upgrade *u, char *line)
 	u->id = NULL;
 	u->client = NULL;
 	if (client != NULL)
-		client_answer(client, 0, line, NULL);
+		client_answer(client, 0, 0, line, NULL);
 }
 
 static void
@@ -217,7 +217,7 @@ upgrade_begin(struct daemon *d, struct client *c, json_t *id, struct err *e)
 	d->upgrade.step = UPGRADE_TRIAL;
 	d->upgrade.client = c;
 	d->upgrade.id = json_incref(id);
-	client_hold(c, 0);
+	client_hold(c, 0, 0);
 	return 0;
 }
 
@@ -360,7 +360,7 @@ upgrade_finish(struct daemon *d, const struct handover *h)
 	if (u->client == NULL)
 		return;
 	u->id = json_incref(json_object_get(own, "id"));
-	client_hold(u->client, 0);
+	client_hold(u->client, 0, 0);
 	answer(u, api_reply(u->id, api_text(json_pack("{s:s, s:s, s:i, s:f}", "version", ZIT_VERSION, "build",
 				       ZIT_BUILD, "pid", (int)getpid(), "pause_ms", pause_ms))));
 }

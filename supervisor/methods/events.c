@@ -190,7 +190,7 @@ events_subscribe(struct call *call, const char *job, int64_t after, int64_t last
 	s->after = after;
 	snprintf(s->job, sizeof(s->job), "%s", job);
 	TAILQ_INSERT_TAIL(&subscribers, s, link);
-	client_hold(call->client, 0); /* it waits, for as long as it likes */
+	client_hold(call->client, 0, 0); /* it waits, for as long as it likes */
 	if (after < last)
 		read_on(s);
 	return true;
@@ -255,7 +255,7 @@ take_over(struct daemon *d, struct clients *clients, const json_t *from)
 		return;
 	}
 	TAILQ_INSERT_TAIL(&subscribers, s, link);
-	client_hold(s->client, 0);
+	client_hold(s->client, 0, 0);
 }
 
 void

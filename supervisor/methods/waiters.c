@@ -4,6 +4,7 @@
 #include "supervisor/methods/waiters.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 
 #include "ipc/api.h"
@@ -32,6 +33,13 @@ fds_of(const struct waiter *w)
 	return w->wishes.until == UNTIL_ENDED && w->wishes.deliver != DELIVER_PATH ? w->job->count : 0;
 }
 
+/* Bytes of it: of what a record has, its prompt alone can be long. */
+static size_t
+bytes_of(const struct waiter *w)
+{
+	return strlen(w->job->prompt);
+}
+
 static void
 line_up(struct waiter *w)
 {
@@ -56,7 +64,7 @@ waiters_add(struct call *call, struct job *job, const struct waiter_wishes *wish
 	if (wishes->until == UNTIL_ENDED)
 		job->was_waited_for = true;
 	line_up(w);
-	client_hold(call->client, fds_of(w));
+	client_hold(call->client, bytes_of(w), fds_of(w));
 	if (job->saved_revision >= w->revision)
 		waiters_job_saved(job);
 	return true;
@@ -113,10 +121,11 @@ static void
 answer(struct waiter *w, char *line, struct attachment *a)
 {
 	struct client *client = w->client;
+	size_t bytes = bytes_of(w);
 	int fds = fds_of(w);
 
 	remove_waiter(w);
-	client_answer(client, fds, line, a);
+	client_answer(client, bytes, fds, line, a);
 }
 
 /* As it was wanted: the final one, with its pictures, or as it is; a notification is not answered. */
@@ -298,7 +307,7 @@ take_over(struct daemon *d, struct clients *clients, const json_t *from)
 	}
 	w->id = json_incref(json_object_get(from, "id"));
 	line_up(w);
-	client_hold(w->client, fds_of(w));
+	client_hold(w->client, bytes_of(w), fds_of(w));
 }
 
 void

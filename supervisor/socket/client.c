@@ -27,13 +27,14 @@
 
 enum {
 	READ_CHUNK = 16 * 1024,
-	TURN_US = 1000,		     /* that one's requests may take in one turn of the loop */
-	OUT_ENOUGH = 256 * 1024,     /* waiting to leave: no further requests are taken until it is less */
-	MAX_PENDING = 1000,	     /* waits of one connection: likewise */
-	MAX_PENDING_FDS = 128,	     /* that their answers will bring: likewise */
-	RECHECK_US = 10 * 1000,	     /* whether descriptors have been taken */
-	GONE_CHECK_US = 1000 * 1000, /* how often one that is not read is looked at */
-	LINGER_US = 2000 * 1000,     /* for one that was cut off to read why */
+	TURN_US = 1000,		 /* that one's requests may take in one turn of the loop */
+	OUT_ENOUGH = 256 * 1024, /* waiting to leave: no further requests are taken until it is less */
+	MAX_PENDING = 1000,	 /* waits of one connection: likewise */
+	MAX_PENDING_FDS = 128,	 /* that their answers will bring: likewise */
+	MAX_PENDING_BYTES = 1024 * 1024, /* likewise */
+	RECHECK_US = 10 * 1000,		 /* whether descriptors have been taken */
+	GONE_CHECK_US = 1000 * 1000,	 /* how often one that is not read is looked at */
+	LINGER_US = 2000 * 1000,	 /* for one that was cut off to read why */
 };
 
 static struct ev_loop *
@@ -144,7 +145,8 @@ static bool
 has_enough(const struct client *c)
 {
 	return c->out.weight + c->in_line_bytes > OUT_ENOUGH || c->pending >= MAX_PENDING ||
-	       c->pending_fds >= MAX_PENDING_FDS || c->in_turn || c->all->paused;
+	       c->pending_fds >= MAX_PENDING_FDS || c->pending_bytes >= MAX_PENDING_BYTES || c->in_turn ||
+	       c->all->paused;
 }
 
 static void
@@ -320,35 +322,37 @@ on_readable(struct ev_loop *loop, struct ev_io *w, int events)
 /* ---- holding */
 
 void
-client_hold(struct client *c, int fds)
+client_hold(struct client *c, size_t bytes, int fds)
 {
 	c->pending++;
+	c->pending_bytes += bytes;
 	c->pending_fds += fds;
 }
 
 void
-client_answer(struct client *c, int fds, char *line, struct attachment *a)
+client_answer(struct client *c, size_t bytes, int fds, char *line, struct attachment *a)
 {
 	c->pending--;
+	c->pending_bytes -= bytes;
 	c->pending_fds -= fds;
 	if (line != NULL)
 		client_send(c, line, a);
 	end_if_finished(c);
+	client_watch(c);
 }
 
 void
 client_hold_in_turn(struct client *c)
 {
 	c->in_turn = true;
-	client_hold(c, 0);
+	client_hold(c, 0, 0);
 }
 
 void
 client_answer_in_turn(struct client *c, char *line, struct attachment *a)
 {
 	c->in_turn = false;
-	client_answer(c, 0, line, a);
-	client_watch(c);
+	client_answer(c, 0, 0, line, a);
 }
 
 void
@@ -356,7 +360,7 @@ client_hold_in_line(struct client *c, size_t bytes, int fds)
 {
 	c->in_line++;
 	c->in_line_bytes += bytes;
-	client_hold(c, fds);
+	client_hold(c, 0, fds);
 }
 
 void
@@ -364,8 +368,7 @@ client_answer_in_line(struct client *c, size_t bytes, int fds, char *line, struc
 {
 	c->in_line--;
 	c->in_line_bytes -= bytes;
-	client_answer(c, fds, line, a);
-	client_watch(c);
+	client_answer(c, 0, fds, line, a);
 }
 
 bool

@@ -75,10 +75,10 @@ bool client_is_behind(const struct client *c);
 /* Whether fd is one of the last, which are not for clients. */
 bool client_fd_is_reserved(int fd);
 
-/* An answer to it is pending, with so many descriptors: it is not idle, and half-closing does not end it.
- * client_answer sends that answer; NULL: nobody wants one. */
-void client_hold(struct client *c, int fds);
-void client_answer(struct client *c, int fds, char *line, struct attachment *attachment);
+/* An answer to it is pending, with about so many bytes and descriptors: it is not idle, and half-closing does
+ * not end it. client_answer, with the same numbers, sends that answer; NULL: nobody wants one. */
+void client_hold(struct client *c, size_t bytes, int fds);
+void client_answer(struct client *c, size_t bytes, int fds, char *line, struct attachment *attachment);
 /* Likewise of an answer that waits for the store: until it is given, no further request is taken. */
 void client_hold_in_turn(struct client *c);
 void client_answer_in_turn(struct client *c, char *line, struct attachment *attachment);

@@ -25,6 +25,7 @@ struct client {
 	struct outbox out;
 	struct ucred peer;
 	int pending, pending_fds; /* answers to come, and what they will bring */
+	size_t pending_bytes;
 	int in_line;		  /* of those, that are made */
 	size_t in_line_bytes;
 	int64_t moved_us; /* when a byte of it moved last */

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness import SLACK_S, Connection, RpcError, until
+from harness import SANITIZED, SLACK_S, Connection, RpcError, until
 
 BAD_LINES = [
     (b"{\n", "parse_error"),
@@ -172,6 +172,29 @@ def test_client_that_never_reads_does_not_disturb(zitd):
     except (TimeoutError, BrokenPipeError, ConnectionResetError):
         pass
     assert daemon.generate()["state"] == "done"
+
+
+def test_waits_for_long_prompts_are_bounded(zitd):
+    """What their answers will be counts before they are made; each wait is answered in the end."""
+    daemon = zitd("step 0")
+    job = daemon.submit("a " * 32000, not_before=600)
+    connection = daemon.connect()
+    connection.socket.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        for _ in range(100_000):
+            connection.send_raw(b'{"id":1,"method":"wait","params":{"job":"%s"}}\n' % job.encode())
+    daemon.call("cancel", job=job)
+    time.sleep(1)  # nobody reads the answers
+    assert daemon.rss_kib() < (200_000 if SANITIZED else 20_000)
+    connection.close()
+
+
+def test_many_notifications_at_once(zitd):
+    """More than may be pending: they are taken when others are done."""
+    daemon = zitd("step 0")
+    connection = daemon.connect()
+    connection.send_raw(b'{"method":"submit","params":{"prompt":"a cat","steps":1,"wait":true}}\n' * 3000)
+    assert connection.call("status")["state"] == "ready"
 
 
 def test_full_queue(zitd):

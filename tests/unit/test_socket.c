@@ -219,11 +219,11 @@ test_one_that_waits_for_an_answer_may_be_silent(void **state)
 	fd = connect_one();
 	say(fd, "one\n");
 	run();
-	client_hold(told.client, 0);
+	client_hold(told.client, 0, 0);
 	shutdown(fd, SHUT_WR);
 	run();
 	assert_int_equal(told.gone, 0); /* it only sends no more */
-	client_answer(told.client, 0, strdup("done"), NULL);
+	client_answer(told.client, 0, 0, strdup("done"), NULL);
 	run();
 	assert_int_equal(read(fd, answer, sizeof(answer)), 5);
 	assert_memory_equal(answer, "done\n", 5);
