@@ -91,6 +91,8 @@ struct job *daemon_admit(struct daemon *d, const struct api_submit *p, uid_t uid
 /* In memory: by its id, or its key of idempotency; NULL: it has ended, or never was. */
 struct job *daemon_find_job(const struct daemon *d, const char *id);
 struct job *daemon_find_key(const struct daemon *d, const char *key);
+/* The job goes on whoever goes away, from the next transaction on over zitd's end too. */
+void daemon_keep_job(struct daemon *d, struct job *job);
 /* Wall clock by which what is kept grows old (age_clock.h), in microseconds since the epoch. */
 int64_t daemon_age_us(struct daemon *d);
 struct job *daemon_find_number(const struct daemon *d, uint64_t number);

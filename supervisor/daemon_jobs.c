@@ -54,6 +54,13 @@ daemon_find_key(const struct daemon *d, const char *key)
 	return NULL;
 }
 
+void
+daemon_keep_job(struct daemon *d, struct job *job)
+{
+	job->keep = true;
+	daemon_save(d, job);
+}
+
 int64_t
 daemon_age_us(struct daemon *d)
 {

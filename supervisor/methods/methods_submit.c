@@ -62,7 +62,8 @@ answer_submit(struct call *call, struct job *job, bool is_new)
 	    p->wait ? UNTIL_ENDED : UNTIL_SAVED, (enum deliver)p->deliver, p->wait && p->events, true};
 	bool told = job_is_final(job) && !daemon_end_is_pending(call->daemon, job);
 
-	job->keep |= job_is_to_be_kept(p);
+	if (!job->keep && job_is_to_be_kept(p) && !job_is_final(job))
+		daemon_keep_job(call->daemon, job);
 	if (told && p->wait)
 		call_put_final_record(&call->text, call->daemon, job, wishes.deliver, &call->attachment);
 	else if (told)

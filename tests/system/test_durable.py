@@ -227,6 +227,13 @@ def test_one_key_keeps_all_promises(zitd):
     owner.close()
     daemon.call("status")
     assert daemon.job(job)["state"] not in FINAL
+    daemon.kill()
+    daemon.start()
+    again, same = begin(idempotency_key="ours")
+    assert same == job
+    again.close()
+    daemon.call("status")
+    assert daemon.job(job)["state"] not in FINAL
     daemon.call("cancel", job=job)
 
 
