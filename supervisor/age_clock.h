@@ -1,7 +1,7 @@
 /*
  * The wall clock by which pictures and idempotency keys grow old: what goes by it is gone for good, so it is
- * slow to believe that time has leapt. A wall clock that was set ahead counts once it has stayed so for an hour; one that was
- * set back counts at once.
+ * slow to believe that time has leapt. A wall clock that was set ahead counts once it has stayed so for an
+ * hour; one that was set back counts at once.
  *
  * Pure: the clocks are given.
  */
