@@ -26,6 +26,7 @@ struct daemon_public {
 	/* clients: a line that came, one that is gone */
 	void (*line)(struct daemon *d, struct client *c, const char *line, size_t bytes);
 	void (*client_gone)(struct daemon *d, struct client *c);
+	void (*client_caught_up)(const struct client *c); /* it reads again: events.h */
 
 	/* who waits for a job: waiters.h */
 	void (*job_advanced)(struct job *job);

@@ -25,6 +25,14 @@ forget_client(void *arg, struct client *c)
 }
 
 static void
+go_on_telling(void *arg, struct client *c)
+{
+	struct daemon *d = arg;
+
+	d->options.public->client_caught_up(c);
+}
+
+static void
 count_timeout(void *arg, bool introduced)
 {
 	struct daemon *d = arg;
@@ -48,7 +56,7 @@ daemon_open_clients(struct daemon *d, struct err *e)
 	if (l.fd < 0 && listener_open(&l, d->paths.socket) != 0)
 		return err_set(
 		    e, ERR_SYSTEM, "%s cannot be listened on: %s", d->paths.socket, strerror(errno));
-	d->clients_world = (struct clients_world){d, take_line, forget_client, count_timeout};
+	d->clients_world = (struct clients_world){d, take_line, forget_client, go_on_telling, count_timeout};
 	d->clients = clients_new(d->loop, l.fd, l.ours ? d->paths.socket : NULL, &limits, &d->clients_world);
 	return d->clients != NULL ? 0 : err_set(e, ERR_SYSTEM, "out of memory");
 }

@@ -135,12 +135,12 @@ on_page(struct disk_task *task)
 	bool more = page.count == PAGE;
 
 	s->page = (struct store_query){0};
-	s->reading = false;
 	if (s->client != NULL && page.first_event > s->after + 1)
 		send_gap(s, page.first_event);
 	for (int i = 0; i < page.count && s->client != NULL; i++)
 		send_event(s, &page.events[i], is_whole_and_followed(s, &page.events[i]));
 	store_query_clear(&page);
+	s->reading = false;
 	if (s->client == NULL)
 		free_subscriber(s);
 	else if (more && !client_is_behind(s->client))
@@ -208,6 +208,18 @@ events_client_gone(const struct client *c)
 		s->client = NULL;
 		if (!s->reading)
 			free_subscriber(s);
+	}
+}
+
+void
+events_client_caught_up(const struct client *c)
+{
+	struct subscriber *s;
+
+	TAILQ_FOREACH(s, &subscribers, link)
+	{
+		if (s->client == c && !s->reading && s->after < daemon_last_event(s->daemon))
+			read_on(s);
 	}
 }
 

@@ -19,6 +19,7 @@ bool events_subscribe(struct call *call, const char *job, int64_t after, int64_t
 void events_tell(const struct store_event *events, int count);
 
 void events_client_gone(const struct client *c);
+void events_client_caught_up(const struct client *c); /* what it was left out of is brought */
 void events_clear(void); /* the disk thread is gone */
 
 /* From one zitd to the next: those who subscribed, a new reference; and back, when clients are there. */

@@ -354,6 +354,7 @@ take_over(struct daemon *d, struct clients *clients, const json_t *document)
 const struct daemon_public methods_public = {
     .line = take_line,
     .client_gone = client_gone,
+    .client_caught_up = events_client_caught_up,
     .job_advanced = waiters_job_advanced,
     .job_saved = waiters_job_saved,
     .job_ended = waiters_job_ended,

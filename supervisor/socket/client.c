@@ -190,6 +190,7 @@ end_if_finished(struct client *c)
 static void
 flush(struct client *c)
 {
+	bool was_behind = client_is_behind(c);
 	long sent = outbox_send(&c->out, c->fd);
 
 	if (sent < 0) {
@@ -198,6 +199,8 @@ flush(struct client *c)
 	}
 	if (sent > 0 && c->introduced)
 		push_clock(c);
+	if (was_behind && !client_is_behind(c))
+		c->all->world->caught_up(c->all->world->arg, c);
 	end_if_finished(c);
 }
 

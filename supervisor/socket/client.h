@@ -30,6 +30,8 @@ struct clients_world {
 	void (*line)(void *arg, struct client *c, const char *line, size_t bytes);
 	/* It is gone, once: no answer to it is wanted any more. */
 	void (*gone)(void *arg, struct client *c);
+	/* It was behind (client_is_behind), and is not any more. Called while something is sent to it. */
+	void (*caught_up)(void *arg, struct client *c);
 	/* Its clock ended it: that of stalling, or, when it never was `introduced`, that of connecting. */
 	void (*timed_out)(void *arg, bool introduced);
 };

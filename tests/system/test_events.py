@@ -4,6 +4,7 @@ import json
 import signal
 import sqlite3
 import subprocess
+import time
 
 import pytest
 
@@ -102,6 +103,20 @@ def test_many_events_for_one_who_comes_late(zitd):
     job = daemon.submit(steps=1)
     seen = events_until(listener, job, "done")
     assert [e["seq"] for e in seen] == list(range(1, len(seen) + 1)) and len(seen) >= 401 * 3
+
+
+def test_who_reads_late_gets_all(zitd):
+    """More than zitd keeps for one who does not read; the rest comes when he does, though nothing else happens."""
+    daemon = zitd("step 0", queue={"max_size": 200, "client_cap": 100})
+    connection = daemon.connect()
+    for _ in range(25):
+        jobs = [connection.call("submit", prompt="a", group="g" * 64, not_before=600)["job"] for _ in range(40)]
+        connection.call("cancel", job=jobs)
+    listener = daemon.connect(timeout=20)
+    newest = listener.call("subscribe", seq=0)["newest"]
+    time.sleep(1)
+    seen = [listener.read_line()["params"]["seq"] for _ in range(newest)]
+    assert seen == list(range(1, newest + 1)) and newest == 2000
 
 
 def test_a_damaged_event_is_not_told(zitd):

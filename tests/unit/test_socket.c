@@ -55,7 +55,14 @@ on_timed_out(void *arg, bool introduced)
 	told.connecting += !introduced;
 }
 
-static const struct clients_world world = {&told, on_line, on_gone, on_timed_out};
+static void
+on_caught_up(void *arg, struct client *c)
+{
+	(void)arg;
+	(void)c;
+}
+
+static const struct clients_world world = {&told, on_line, on_gone, on_caught_up, on_timed_out};
 
 static void
 open_with(struct clients_limits limits)
