@@ -162,6 +162,7 @@ take_stock(struct batch *b)
 	for (int i = 0; i < b->count; i++) {
 		struct batch_item *item = &b->items[i];
 
+		item->taken_over = item->state == ITEM_SUBMITTED;
 		if (item->state == ITEM_SUBMITTED && b->flying_count < CTL_MAX_JOBS)
 			b->flying[b->flying_count++] = item;
 		else if (item->state == ITEM_SUBMITTED)

@@ -34,6 +34,7 @@ struct batch_item {
 	int tries;	    /* that have ended without a picture: each one's idempotency key is another */
 	int again;	    /* of them in this run, without anybody's asking */
 	bool before;	    /* an earlier run did it */
+	bool taken_over;    /* its job is an earlier run's, and that run's end may have cancelled it */
 	json_int_t request; /* that zitd has not answered yet */
 };
 
@@ -49,9 +50,10 @@ struct batch {
 	FILE *book;
 
 	/* the run (batch.c) */
-	struct client *client;			 /* NULL: the connection is broken */
-	struct batch_item *submitting;		 /* its submit is not answered yet */
-	struct batch_item *flying[CTL_MAX_JOBS]; /* submitted, waited for, or to be over the next connection */
+	struct client *client;	       /* NULL: the connection is broken */
+	struct batch_item *submitting; /* its submit is not answered yet */
+	struct batch_item
+	    *flying[CTL_MAX_JOBS]; /* submitted, waited for, or to be over the next connection */
 	int flying_count;
 	int first;	       /* no item before this one is to be submitted */
 	int64_t not_before_us; /* the next submit; 0: at once */

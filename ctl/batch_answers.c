@@ -42,6 +42,7 @@ static void
 try_again(struct batch *b, struct batch_item *item)
 {
 	item->tries++;
+	item->taken_over = false;
 	if (++item->again > MAX_AGAIN) {
 		batch_move(b, item, ITEM_FAILED);
 		return;
@@ -92,6 +93,13 @@ meaning(const char *error)
 			return rows[i].means;
 	}
 	return MEANS_FAILURE;
+}
+
+/* The same of how an item's job ended. */
+static enum means
+meaning_of_end(const struct batch_item *item, const char *error)
+{
+	return item->taken_over && strcmp(error, "cancelled") == 0 ? MEANS_AGAIN : meaning(error);
 }
 
 /* No submit was taken, and none would be. */
@@ -146,6 +154,7 @@ on_submitted(struct batch *b, struct batch_item *item, const json_t *answer, str
 	snprintf(item->job, sizeof(item->job), "%s", output_text(result, "job"));
 	if (json_is_integer(seed))
 		item->seed = json_integer_value(seed);
+	item->taken_over = strcmp(output_text(result, "state"), "cancelled") == 0; /* by its key */
 	b->flying[b->flying_count++] = item;
 	batch_move(b, item, ITEM_SUBMITTED);
 	return batch_ask(b, item, e);
@@ -210,7 +219,7 @@ on_ended(struct batch *b, struct batch_item *item, const json_t *answer)
 		message = output_text(record, "error.message");
 	}
 	set_error(item, name, message);
-	switch (meaning(name)) {
+	switch (meaning_of_end(item, name)) {
 	case MEANS_LATER:
 		hold_back(b, 0);
 		if (record == NULL) /* zitd ends and keeps the job */

@@ -296,6 +296,29 @@ def test_killed_it_goes_on_with_the_same_jobs(zitd, tmp_path):
     assert len(daemon.records()) == 4 and len(pictures(out)) == 4
 
 
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "not noted"])
+def test_what_was_cancelled_behind_its_back_is_missing(zitd, tmp_path, noted):
+    """As by the command that an interrupted batch advises when zitd does not answer it, of jobs whose ids it never heard too."""
+    daemon = zitd("step 0.05")
+    out = tmp_path / "out"
+    prompts = write_lines(tmp_path / "p.jsonl", *({"prompt": f"cat {i}", "steps": 20} for i in range(3)))
+    process = start_batch(daemon, prompts, "--out", out)
+    until(lambda: (out / "batch.jsonl").exists() and all("job" in item for item in items(out)[0].values()), what="all recorded")
+    daemon.process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    daemon.process.send_signal(signal.SIGCONT)
+    command = re.search(r"'zitctl (cancel --group \S+)' does it", errors).group(1).split()
+    assert process.returncode == 130 and daemon.ctl(*command).returncode == 0
+    note_accepted(daemon, out)
+    if not noted:
+        (out / "batch.jsonl").write_text((out / "batch.jsonl").read_text().splitlines(True)[0])
+    result = daemon.ctl("batch", prompts, "--out", out, "--resume")
+    assert result.returncode == 0, result.stderr
+    note_accepted(daemon, out)
+    assert len(pictures(out)) == 3 and max(item["tries"] for item in items(out)[0].values()) == 1
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_it_outlives_zitd(zitd, tmp_path, how):
     daemon = zitd("step 0.02", queue={"max_size": 40})
