@@ -101,6 +101,8 @@ struct job *daemon_find_number(const struct daemon *d, uint64_t number);
 const char *daemon_runner_name(const struct daemon *d, int index);
 struct disk *daemon_disk(const struct daemon *d);
 int64_t daemon_last_event(const struct daemon *d); /* number of the newest one */
+/* zitd ends first: the job goes on in the next life. */
+bool daemon_has_put_off(const struct daemon *d, const struct job *job);
 /* Oldest first, of all in memory; NULL starts and ends. */
 struct job *daemon_next_job(const struct daemon *d, const struct job *job);
 /* In running order; NULL starts and ends. */

@@ -8,6 +8,18 @@
 
 enum { FLUSH_S = 2, LAST_WAIT_S = 75 /* more than a result may take to be written */ };
 
+static bool
+waits(const struct job *job)
+{
+	return job_state(job) == JOB_QUEUED || job_state(job) == JOB_HELD;
+}
+
+bool
+daemon_has_put_off(const struct daemon *d, const struct job *job)
+{
+	return d->phase != SERVING && job->durable && waits(job);
+}
+
 /* Jobs that survive stay in the store; others fail, and leave the queue by that. */
 static void
 put_off_queue(struct daemon *d)
@@ -16,7 +28,7 @@ put_off_queue(struct daemon *d)
 
 	TAILQ_FOREACH(job, &d->jobs, all_link) /* none is freed within this turn */
 	{
-		if (job_state(job) == JOB_QUEUED || job_state(job) == JOB_HELD)
+		if (waits(job))
 			daemon_put_off(d, job);
 	}
 }

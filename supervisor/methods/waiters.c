@@ -67,6 +67,8 @@ waiters_add(struct call *call, struct job *job, const struct waiter_wishes *wish
 	client_hold(call->client, bytes_of(w), fds_of(w));
 	if (job->saved_revision >= w->revision)
 		waiters_job_saved(job);
+	if (daemon_has_put_off(job->daemon, job))
+		waiters_job_put_off(job);
 	return true;
 }
 

@@ -255,8 +255,12 @@ def test_stopping_puts_the_queue_off(zitd):
     number = connection.send("submit", prompt="a cat", wait=True, events=True, steps=1)
     job = connection.read_line()["params"]["job"]
     daemon.accepted |= {running, job}
+    late = daemon.connect()
+    late.call("status")
     daemon.process.terminate()
     error = refused(connection.reply, number)
+    assert error.name == "draining" and error.data["job"] == job
+    error = refused(late.call, "wait", job=job)  # who asks only now is told the same
     assert error.name == "draining" and error.data["job"] == job
     assert daemon.process.wait(60) == 0
     daemon.start()
