@@ -127,7 +127,7 @@ store_commit(struct store *s, struct store_batch *b)
 		error = try_commit(s, b, false);
 	if (error == EUCLEAN && (error = begin_anew(s, &b->report)) == 0)
 		error = try_commit(s, b, false);
-	if (is_want_of_space(error)) {
+	if (is_want_of_space(error) && s->db != NULL) {
 		store_release_reserve(s);
 		b->finals_saved = try_commit(s, b, true) == 0;
 	}

@@ -345,7 +345,18 @@ store_finish_salvage(const char *dir, struct store_report *report)
 	return error;
 }
 
-/* What is whole, in a file that needs no log. */
+static void
+remove_fresh(const char *dir)
+{
+	char path[PATH_MAX];
+
+	join_path(path, dir, FRESH);
+	unlink(path);
+	join_path(path, dir, FRESH "-wal");
+	unlink(path);
+}
+
+/* What is whole, in a file that needs no log. 0 or errno. */
 static int
 make_fresh(struct salvage *s, const char *dir, const struct store_log *log)
 {
@@ -354,7 +365,7 @@ make_fresh(struct salvage *s, const char *dir, const struct store_log *log)
 
 	join_path(path, dir, STORE_FILE);
 	join_path(fresh, dir, FRESH);
-	unlink(fresh);
+	remove_fresh(dir);
 	error = store_create(&s->new.db, fresh);
 	if (error != 0)
 		return error;
@@ -383,6 +394,7 @@ store_salvage(const char *dir, const struct store_log *log, struct store_report 
 	report->error = error;
 	if (error == 0)
 		return 0;
+	remove_fresh(dir);
 	return err_set(e, ERR_SYSTEM,
 	    "%s/" STORE_FILE " is damaged, and what is whole in it cannot be saved: %s", dir,
 	    strerror(error));

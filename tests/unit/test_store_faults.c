@@ -607,6 +607,55 @@ test_fsync_fails_in_a_salvage(void **state)
 	assert_true(at > 3);
 }
 
+/* A damage that is found by a store in use, and no room for another file: nothing is
+ * promised until there is. */
+static void
+test_no_room_for_a_salvage(void **state)
+{
+	enum { LARGE = 10000, COUNT = 100, WHOLE_PAGES = 20 }; /* more than SQLite keeps in memory */
+	static const char rubbish[64 * 4096] = {1};
+	struct files nothing = {0};
+	struct store_report report;
+	struct store_batch b = {0};
+	char path[PATH_MAX], *body;
+	struct store *s;
+	int fd;
+
+	(void)state;
+	files_save(&nothing, dir);
+	s = open_store(&report);
+	for (uint64_t i = 1; i <= COUNT; i++)
+		commit_samples(
+		    s, &(struct sample){.number = i, .revision = 1, .final = true, .filler = LARGE}, 1);
+	store_close(&s);
+	s = open_store(&report);
+	snprintf(path, sizeof(path), "%s/queue.db", dir);
+	fd = open(path, O_RDWR);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pwrite(fd, rubbish, sizeof(rubbish),
+				     WHOLE_PAGES * 4096 + (off_t)i * (off_t)sizeof(rubbish)),
+		    sizeof(rubbish));
+	close(fd);
+	batch_add(&b, &(struct sample){.number = COUNT / 3, .revision = 2, .final = true});
+	batch_add(&b, &(struct sample){.number = COUNT + 1, .revision = 1});
+	disk_faults = (struct disk_faults){.full = true};
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(store_commit(s, &b), ENOSPC);
+		assert_false(b.report.salvaged || b.finals_saved);
+		snprintf(path, sizeof(path), "%s/queue.db.salvage", dir);
+		assert_int_equal(
+		    access(path, F_OK), -1); /* a disk that is full has no room for a part of it */
+	}
+	disk_faults = (struct disk_faults){0};
+	assert_int_equal(store_commit(s, &b), 0);
+	assert_true(b.report.salvaged);
+	assert_int_equal(find_ended(s, 1, &body), 1);
+	free(body);
+	store_batch_clear(&b);
+	store_close(&s);
+	assert_int_equal(open_jobs(), 1);
+}
+
 int
 main(void)
 {
@@ -621,6 +670,7 @@ main(void)
 	    cmocka_unit_test(test_a_full_disk),
 	    cmocka_unit_test(test_a_salvage_is_killed),
 	    cmocka_unit_test(test_fsync_fails_in_a_salvage),
+	    cmocka_unit_test(test_no_room_for_a_salvage),
 	};
 
 	store_vfs_install();
