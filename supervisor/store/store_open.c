@@ -162,6 +162,7 @@ store_open(struct store **out, const char *dir, struct store_report *report, str
 	if (status == -ERR_BAD_CHECKPOINT) {
 		store_close_file(s);
 		status = store_salvage(s->dir, &log, report, e);
+		s->broken = false;
 		if (status == 0)
 			status = open_once(s, path, report, e);
 	}

@@ -607,6 +607,33 @@ test_fsync_fails_in_a_salvage(void **state)
 	assert_true(at > 3);
 }
 
+/* It is over when the store is open. */
+static void
+test_a_salvage_is_done_once(void **state)
+{
+	static const char rubbish[20 * 4096] = {1};
+	struct store_report report;
+	struct store_batch b = {0};
+	char path[PATH_MAX];
+	struct store *s;
+	int fd;
+
+	(void)state;
+	make_damaged_store();
+	assert_int_equal(open_jobs(), SALVAGED_JOBS); /* a sound one now */
+	snprintf(path, sizeof(path), "%s/queue.db", dir);
+	fd = open(path, O_RDWR);
+	assert_int_equal(pwrite(fd, rubbish, sizeof(rubbish), 4096), sizeof(rubbish));
+	close(fd);
+	s = open_store(&report);
+	assert_true(report.salvaged);
+	batch_add(&b, &(struct sample){.number = 1000, .revision = 1});
+	assert_int_equal(store_commit(s, &b), 0);
+	assert_false(b.report.salvaged);
+	store_batch_clear(&b);
+	store_close(&s);
+}
+
 /* A damage that is found by a store in use, and no room for another file: nothing is
  * promised until there is. */
 static void
@@ -670,6 +697,7 @@ main(void)
 	    cmocka_unit_test(test_a_full_disk),
 	    cmocka_unit_test(test_a_salvage_is_killed),
 	    cmocka_unit_test(test_fsync_fails_in_a_salvage),
+	    cmocka_unit_test(test_a_salvage_is_done_once),
 	    cmocka_unit_test(test_no_room_for_a_salvage),
 	};
 
