@@ -97,7 +97,8 @@ enum item_state batch_state(const char *name);
 /* Makes the directory, locks it, takes what is recorded there over into the items. 0, or an exit code after
  * saying what is in the way. */
 int book_open(struct batch *b);
-/* Where the item stands, on disk before anything depends on it. false after saying why it cannot be. */
+/* Where the item stands, written before anything depends on it. It is not synced: what a loss of power takes
+ * is found by its key, for as long as zitd knows that. false after saying why it cannot be. */
 bool book_note(struct batch *b, const struct batch_item *item);
 /* Writes it anew, a line for each item, and unlocks. */
 void book_close(struct batch *b);
