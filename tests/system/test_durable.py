@@ -228,7 +228,8 @@ def test_one_key_keeps_all_promises(zitd):
     daemon.call("status")
     assert daemon.job(job)["state"] not in FINAL
     daemon.kill()
-    daemon.start()
+    daemon.start(ready=False)  # the runner is soon busy with it again
+    daemon.wait_listening()
     again, same = begin(idempotency_key="ours")
     assert same == job
     again.close()
