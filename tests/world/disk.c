@@ -123,9 +123,10 @@ disk_open_store(struct disk *, struct disk_opening *o)
 {
 	if (is_refused(EROFS)) {
 		o->status = err_set(&o->e, ERR_SYSTEM, "no store today");
+		o->report.error = EROFS;
 		return;
 	}
-	o->status = 0;
+	o->status = o->report.error = 0;
 	run.opened = true;
 	o->start.rows = calloc((size_t)shelf_count + 1, sizeof(*o->start.rows));
 	for (int i = 0; i < shelf_count; i++) {
