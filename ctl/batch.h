@@ -50,10 +50,9 @@ struct batch {
 	FILE *book;
 
 	/* the run (batch.c) */
-	struct client *client;	       /* NULL: the connection is broken */
-	struct batch_item *submitting; /* its submit is not answered yet */
-	struct batch_item
-	    *flying[CTL_MAX_JOBS]; /* submitted, waited for, or to be over the next connection */
+	struct client *client;			 /* NULL: the connection is broken */
+	struct batch_item *submitting;		 /* its submit is not answered yet */
+	struct batch_item *flying[CTL_MAX_JOBS]; /* submitted, and waited for, or to be once connected */
 	int flying_count;
 	int first;	       /* no item before this one is to be submitted */
 	int64_t not_before_us; /* the next submit; 0: at once */

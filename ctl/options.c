@@ -14,6 +14,7 @@
 #include "ctl/option_set.h"
 #include "ipc/api.h"
 #include "ipc/nearest.h"
+#include "ipc/utf8.h"
 
 enum {
 	CODE_GLOBAL = 256, /* getopt codes: CODE_GLOBAL + i is globals[i], above all letters */
@@ -347,11 +348,7 @@ static int
 check_texts(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
-		json_t *text = json_string(argv[i]);
-		bool good = text != NULL;
-
-		json_decref(text);
-		if (!good)
+		if (!utf8_valid(argv[i], strlen(argv[i])))
 			return option_usage("'%s' is not valid UTF-8; set the terminal to UTF-8, and give a "
 					    "file with such a name another one%s",
 			    argv[i], "");

@@ -203,14 +203,12 @@ complain_of_picture(struct call *call, const struct job *job, int index, int err
 	if (error == ENOENT)
 		err_set(&call->e, ERR_EXPIRED_JOB,
 		    "the file of picture %d of job %s is not there any more, though its time is not over; "
-		    "submit "
-		    "the job again with its seed",
+		    "submit the job again with its seed",
 		    index, job->id);
 	else if (error == EUCLEAN || error == ELOOP)
 		err_set(&call->e, ERR_DAMAGED_JOB,
-		    "the file of picture %d of job %s is not what zitd wrote there; submit the job again "
-		    "with its "
-		    "seed",
+		    "the file of picture %d of job %s is not what zitd wrote there; "
+		    "submit the job again with its seed",
 		    index, job->id);
 	else
 		err_set(&call->e, ERR_SYSTEM, "picture %d of job %s cannot be read now: %s; try again", index,

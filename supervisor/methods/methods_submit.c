@@ -97,14 +97,13 @@ is_same_job(struct call *call, const struct job *job)
 
 	if (job->request_hash != hash_request(call))
 		err_set(&call->e, ERR_ID_CONFLICT,
-		    "idempotency_key '%.64s' was used for job %s, which asked for something else; use a new "
-		    "one",
+		    "idempotency_key '%.64s' was used for job %s, which asked for something else; "
+		    "use a new one",
 		    p->idempotency_key, job->id);
 	else if (!job->durable && !job_is_final(job) && (!p->has_durable || p->durable))
 		err_set(&call->e, ERR_ID_CONFLICT,
-		    "idempotency_key '%.64s' is that of job %s, which does not survive zitd (durable: "
-		    "false); "
-		    "wait for its end, or use a new one",
+		    "idempotency_key '%.64s' is that of job %s, which does not survive zitd "
+		    "(durable: false); wait for its end, or use a new one",
 		    p->idempotency_key, job->id);
 	else
 		return true;
@@ -127,8 +126,8 @@ submit_keyed(struct call *call, const struct found *found, int count)
 	if (count == 0)
 		return submit_new(call);
 	err_set(&call->e, ERR_DAMAGED_JOB,
-	    "the record of the job with idempotency_key '%.64s' is damaged on disk; use a new key to have "
-	    "another one",
+	    "the record of the job with idempotency_key '%.64s' is damaged on disk; "
+	    "use a new key to have another one",
 	    call->request->submit.idempotency_key);
 	return NULL;
 }
